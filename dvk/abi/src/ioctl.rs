@@ -211,9 +211,11 @@ pub struct Lease {
     pub container: u32,
     /// The node that holds the lease; this node's own id for the slots it may bind.
     pub node: u32,
-    /// First slot of the lease; not below [`SERVER_SLOTS`](super::limits::SERVER_SLOTS).
+    /// First slot of the lease: a multiple of [`LEASE_SLOTS`](super::limits::LEASE_SLOTS), not
+    /// below [`SERVER_SLOTS`](super::limits::SERVER_SLOTS).
     pub first_slot: u32,
-    /// Number of slots; 0 for a node that binds server slots only.
+    /// Number of slots: a multiple of [`LEASE_SLOTS`](super::limits::LEASE_SLOTS); 0 for a node
+    /// that binds server slots only.
     pub slots: u32,
     /// Generation of the first bind of each slot; never 0. Also the floor for server slots
     /// bound on this node.

@@ -11,5 +11,7 @@ pub const SLOTS: u32 = 65_536;
 /// Slots `0..SERVER_SLOTS` are for servers with well-known numbers and are never handed out by a
 /// bind to any slot.
 pub const SERVER_SLOTS: u32 = 64;
+/// Leases of slots start and end at multiples of this.
+pub const LEASE_SLOTS: u32 = 32;
 /// Bytes of a container's name, without terminator.
 pub const NAME_BYTES: usize = 32;

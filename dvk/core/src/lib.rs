@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! The rules of the DVK as pure state machines.
 //!
-//! Rendezvous, the endpoint table and the link protocol, without I/O, clock, randomness,
-//! allocation or `unsafe`: time and storage are arguments. The kernel mounts the same files as a
-//! module of the `dvk` driver; every rule is tested here, on the host, in seconds.
+//! Rendezvous ([`port`]), the endpoint table ([`table`]) and the link protocol ([`link`]), without
+//! I/O, clock, randomness, allocation or `unsafe`: time and storage are arguments. The kernel
+//! mounts the same files as a module of the `dvk` driver; every rule is tested here, on the host,
+//! in seconds.
 #![cfg_attr(not(CONFIG_DVK), no_std)]
 #![forbid(unsafe_code)]
 #![cfg_attr(CONFIG_DVK, allow(dead_code, unreachable_pub))]
@@ -13,4 +14,7 @@ pub(crate) use super::abi;
 #[cfg(not(CONFIG_DVK))]
 pub use dvk_abi as abi;
 
+pub mod fifo;
 pub mod link;
+pub mod port;
+pub mod table;

@@ -1,0 +1,559 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Rendezvous: what one bound endpoint is doing, and what the steps of its peers do to it.
+//!
+//! A [`Port`] is the state of one endpoint, and whoever runs it locks it alone. Two ports never
+//! have to be locked together: they act on each other by [`Step`]s, which are applied at once
+//! where the peer is on this node and travel as records where it is on another. The rules are
+//! therefore the same for local and remote peers, and the checks of a hostile step are the same
+//! as those of a late one.
+//!
+//! A port has at most one blocking call at a time, and numbers it. A step that answers a call
+//! carries its number; one that names another call is of the past and is ignored.
+//!
+//! The life of a `sendrec` from A to B: A begins the call, which gives `Request` for B; B receives
+//! it, now or later, and remembers A as its client; B's `reply` gives `Reply` for A, which ends
+//! the call. If A gives up, `Cancel` goes to B, and A waits for what B says: `Cancelled` if the
+//! message had not been answered, else the answer is already on its way. So a timeout never loses
+//! and never doubles a message.
+//!
+//! The calls and their blocking rules are MINIX 3's (send, receive, sendrec, notify) with the
+//! DVS's `reply` and `receive_request`; numbering calls instead of relying on shared queues is
+//! what makes them hold between nodes.
+
+use super::abi::errno::Errno;
+use super::abi::ioctl::{HOW_NOTIFY, HOW_REPLY, HOW_REQUEST, HOW_SEND};
+use super::abi::wire::record::Step;
+use super::abi::{Endpoint, Message};
+use super::fifo::{Fifo, Storage};
+
+/// An endpoint and the node where it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Its node.
+    pub node: u16,
+}
+
+/// A call of a peer that is still open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerCall {
+    /// Whose call.
+    pub peer: Peer,
+    /// Its number there.
+    pub call: u32,
+}
+
+/// Whether a message asks for a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `send`: the sender goes on when the message is received.
+    Send,
+    /// `sendrec`: the sender goes on when it is answered.
+    Request,
+}
+
+impl Mode {
+    /// The value of [`Exchange::how`](super::abi::ioctl::Exchange::how).
+    pub const fn how(self) -> u32 {
+        match self {
+            Self::Send => HOW_SEND,
+            Self::Request => HOW_REQUEST,
+        }
+    }
+}
+
+/// What a `receive` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// The only source it takes from, or [`Endpoint::ANY`].
+    pub from: Endpoint,
+    /// Whether it takes only messages sent by `sendrec`.
+    pub requests_only: bool,
+}
+
+impl Filter {
+    fn takes_from(self, source: Endpoint) -> bool {
+        self.from == Endpoint::ANY || self.from == source
+    }
+
+    fn takes(self, source: Endpoint, mode: Mode) -> bool {
+        self.takes_from(source) && (mode == Mode::Request || !self.requests_only)
+    }
+
+    fn takes_notices_of(self, source: Endpoint) -> bool {
+        self.takes_from(source) && !self.requests_only
+    }
+}
+
+/// How a blocking call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The message of `send` was received.
+    Sent,
+    /// A message arrived: for `receive`, or as the reply to `sendrec`.
+    Received {
+        /// The message, its source set.
+        message: Message,
+        /// One of the `HOW_` values of the ABI.
+        how: u32,
+    },
+    /// Nothing was transferred to the caller.
+    Failed(Errno),
+}
+
+/// What the thread in the port waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// No blocking call is open.
+    Idle,
+    /// `receive`.
+    Receive(Filter),
+    /// `send` or `sendrec`: for the peer to receive or to reply.
+    Peer { peer: Peer, mode: Mode },
+    /// Like `Peer`, but `Cancel` has been sent; ends with `reason` if the peer agrees.
+    Cancelling { peer: Peer, mode: Mode, reason: Errno },
+    /// The call is over; its thread has not looked yet.
+    Done(Outcome),
+}
+
+/// A message whose sender waits for it to be received.
+struct Arrival {
+    call: PeerCall,
+    mode: Mode,
+    message: Message,
+}
+
+/// Notification bits that were not delivered yet.
+struct Notice {
+    source: Endpoint,
+    bits: u64,
+}
+
+/// An answer that a step calls for, to be given to the peer that took the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// [`Step::Accepted`].
+    Accepted,
+    /// [`Step::Cancelled`].
+    Cancelled,
+    /// [`Step::Failed`].
+    Failed(Errno),
+}
+
+impl Answer {
+    /// The step that gives this answer to the peer's call number `call`.
+    pub const fn step(self, call: u32) -> Step {
+        match self {
+            Self::Accepted => Step::Accepted { call },
+            Self::Cancelled => Step::Cancelled { call },
+            Self::Failed(error) => Step::Failed { call, error },
+        }
+    }
+}
+
+/// What applying a step asks of whoever runs the port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// The port's blocking call is over: wake its thread.
+    pub wake: bool,
+    /// Something is there for the next `receive`: tell those who poll.
+    pub readable: bool,
+    /// What to say to the peer.
+    pub answer: Option<Answer>,
+}
+
+impl Effect {
+    const NONE: Self = Self { wake: false, readable: false, answer: None };
+    const WAKE: Self = Self { wake: true, ..Self::NONE };
+    const READABLE: Self = Self { readable: true, ..Self::NONE };
+
+    const fn answer(answer: Answer) -> Self {
+        Self { answer: Some(answer), ..Self::NONE }
+    }
+}
+
+/// How a `receive` began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receive {
+    /// It is over already. If the message came by `send`, the sender is to get
+    /// [`Step::Accepted`].
+    Done {
+        /// The message, its source set.
+        message: Message,
+        /// One of the `HOW_` values of the ABI.
+        how: u32,
+        /// Whose `send` it was.
+        accepted: Option<PeerCall>,
+    },
+    /// The thread has to wait for call number `call`. Where only one source can end it, that
+    /// source is to get [`Step::Watch`].
+    Wait {
+        /// The number of the call.
+        call: u32,
+    },
+}
+
+/// What giving up a call gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// The call is over; this is how it ended.
+    Over(Outcome),
+    /// The peer is to get [`Step::Cancel`]; the outcome follows from what it says.
+    Ask(PeerCall),
+    /// There was no call.
+    Nothing,
+}
+
+type Queue<T, S> = Fifo<T, <S as Storage>::Array<Option<T>>>;
+
+/// The state of one bound endpoint.
+pub struct Port<S: Storage> {
+    me: Endpoint,
+    dead: bool,
+    wait: Wait,
+    /// Number of the open call, or of the last one.
+    call: u32,
+    inbox: Queue<Arrival, S>,
+    /// Peers whose request was received and not answered.
+    clients: Queue<PeerCall, S>,
+    /// Peers that want to know when this endpoint dies.
+    watchers: Queue<PeerCall, S>,
+    notices: Queue<Notice, S>,
+    received: u64,
+    sent: u64,
+}
+
+impl<S: Storage> Port<S> {
+    /// The state right after a bind.
+    pub fn new(me: Endpoint) -> Self {
+        Self {
+            me,
+            dead: false,
+            wait: Wait::Idle,
+            call: 0,
+            inbox: Fifo::default(),
+            clients: Fifo::default(),
+            watchers: Fifo::default(),
+            notices: Fifo::default(),
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> Endpoint {
+        self.me
+    }
+
+    /// Messages received and sent since the bind.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.received, self.sent)
+    }
+
+    /// Peers that wait to send to this endpoint, and peers that wait for its reply.
+    pub fn queues(&self) -> (usize, usize) {
+        (self.inbox.len(), self.clients.len())
+    }
+
+    /// Whether `receive` from anybody would not wait.
+    pub fn is_readable(&self) -> bool {
+        !self.inbox.is_empty() || !self.notices.is_empty()
+    }
+
+    /// Whether the open call is over, so that [`collect`](Self::collect) gives something.
+    pub fn is_done(&self) -> bool {
+        matches!(self.wait, Wait::Done(_))
+    }
+
+    /// Begins `send` or `sendrec` to `peer` and returns the call's number, to be given to the peer
+    /// with [`Step::Send`] or [`Step::Request`].
+    ///
+    /// # Errors
+    /// [`Errno::Deadlock`] to oneself, [`Errno::Busy`] while another call is open,
+    /// [`Errno::NotConnected`] after [`kill`](Self::kill).
+    pub fn begin_send(&mut self, peer: Peer, mode: Mode) -> Result<u32, Errno> {
+        self.check_free()?;
+        if peer.endpoint == self.me {
+            return Err(Errno::Deadlock);
+        }
+        self.wait = Wait::Peer { peer, mode };
+        self.call = self.call.wrapping_add(1);
+        self.sent += 1;
+        Ok(self.call)
+    }
+
+    /// Begins `receive`.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`] while another call is open, [`Errno::NotConnected`] after
+    /// [`kill`](Self::kill), [`Errno::NoMemory`] if the client cannot be remembered (its message
+    /// stays queued).
+    pub fn begin_receive(&mut self, filter: Filter) -> Result<Receive, Errno> {
+        self.check_free()?;
+        if let Some(notice) = self.notices.take(|notice| filter.takes_notices_of(notice.source)) {
+            self.received += 1;
+            let message = Message::notification(notice.source, notice.bits);
+            return Ok(Receive::Done { message, how: HOW_NOTIFY, accepted: None });
+        }
+        let wanted = |arrival: &Arrival| filter.takes(arrival.call.peer.endpoint, arrival.mode);
+        if let Some(arrival) = self.inbox.find(wanted) {
+            // The client is remembered before its message is taken, so that running out of memory
+            // loses nothing.
+            if arrival.mode == Mode::Request {
+                self.clients.push(arrival.call).map_err(|_| Errno::NoMemory)?;
+            }
+            if let Some(arrival) = self.inbox.take(wanted) {
+                self.received += 1;
+                let accepted = (arrival.mode == Mode::Send).then_some(arrival.call);
+                return Ok(Receive::Done {
+                    message: arrival.message,
+                    how: arrival.mode.how(),
+                    accepted,
+                });
+            }
+        }
+        self.wait = Wait::Receive(filter);
+        self.call = self.call.wrapping_add(1);
+        Ok(Receive::Wait { call: self.call })
+    }
+
+    /// Takes `to` off the clients and returns whom, and which of its calls, to give
+    /// [`Step::Reply`].
+    ///
+    /// # Errors
+    /// [`Errno::WouldBlock`] if `to` does not wait for a reply of this endpoint.
+    pub fn reply(&mut self, to: Endpoint) -> Result<PeerCall, Errno> {
+        if self.dead {
+            return Err(Errno::NotConnected);
+        }
+        let client =
+            self.clients.take(|client| client.peer.endpoint == to).ok_or(Errno::WouldBlock)?;
+        self.sent += 1;
+        Ok(client)
+    }
+
+    /// Counts a notification sent.
+    pub fn count_notify(&mut self) {
+        self.sent += 1;
+    }
+
+    /// The outcome of the call, once it is over; the port is free for the next one then.
+    pub fn collect(&mut self) -> Option<Outcome> {
+        let Wait::Done(outcome) = self.wait else { return None };
+        self.wait = Wait::Idle;
+        if matches!(outcome, Outcome::Received { .. }) {
+            self.received += 1;
+        }
+        Some(outcome)
+    }
+
+    /// Gives up the open call with `reason`, unless it is over already.
+    pub fn cancel(&mut self, reason: Errno) -> Cancel {
+        match self.wait {
+            Wait::Idle => Cancel::Nothing,
+            Wait::Done(_) => self.collect().map_or(Cancel::Nothing, Cancel::Over),
+            Wait::Receive(_) => {
+                self.wait = Wait::Idle;
+                Cancel::Over(Outcome::Failed(reason))
+            }
+            Wait::Peer { peer, mode } => {
+                self.wait = Wait::Cancelling { peer, mode, reason };
+                Cancel::Ask(PeerCall { peer, call: self.call })
+            }
+            Wait::Cancelling { peer, .. } => Cancel::Ask(PeerCall { peer, call: self.call }),
+        }
+    }
+
+    /// Ends the open call without waiting for the peer's word: its thread is being killed.
+    pub fn abandon(&mut self) {
+        self.wait = Wait::Idle;
+    }
+
+    /// Ends call number `call` with `error`, if it is still open: its step could not be given to
+    /// the peer. Returns whether it was.
+    pub fn fail(&mut self, call: u32, error: Errno) -> bool {
+        if call != self.call {
+            return false;
+        }
+        match self.wait {
+            Wait::Peer { .. } | Wait::Receive(_) | Wait::Cancelling { .. } => {
+                self.wait = Wait::Done(Outcome::Failed(error));
+                true
+            }
+            Wait::Idle | Wait::Done(_) => false,
+        }
+    }
+
+    /// Applies a step that `peer` takes towards this port.
+    pub fn apply(&mut self, peer: Peer, step: &Step) -> Effect {
+        match step {
+            Step::Send { call, message } => {
+                self.arrive(PeerCall { peer, call: *call }, Mode::Send, message)
+            }
+            Step::Request { call, message } => {
+                self.arrive(PeerCall { peer, call: *call }, Mode::Request, message)
+            }
+            Step::Accepted { call } => {
+                self.end(peer, *call, |mode, _| (mode == Mode::Send).then_some(Outcome::Sent))
+            }
+            Step::Reply { call, message } => self.end(peer, *call, |mode, _| {
+                let message = Message { source: peer.endpoint.raw(), ..*message };
+                (mode == Mode::Request).then_some(Outcome::Received { message, how: HOW_REPLY })
+            }),
+            Step::Cancelled { call } => {
+                self.end(peer, *call, |_, reason| reason.map(Outcome::Failed))
+            }
+            Step::Failed { call, error } => self.peer_failed(peer, *call, *error),
+            Step::Cancel { call } => self.withdraw(PeerCall { peer, call: *call }),
+            Step::Watch { call } => self.watch(PeerCall { peer, call: *call }),
+            Step::Notify { bits } => self.notice(peer.endpoint, *bits),
+        }
+    }
+
+    /// Ends everything that has to do with endpoints on `node`, which is down. Returns whether
+    /// the open call is over by it.
+    pub fn node_down(&mut self, node: u16) -> bool {
+        self.inbox.retain(|arrival| arrival.call.peer.node != node);
+        self.clients.retain(|client| client.peer.node != node);
+        self.watchers.retain(|watcher| watcher.peer.node != node);
+        match self.wait {
+            Wait::Peer { peer, .. } | Wait::Cancelling { peer, .. } if peer.node == node => {
+                self.wait = Wait::Done(Outcome::Failed(Errno::NodeDown));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Marks the endpoint dead: from here on it takes no step and no call. Returns whether a
+    /// thread is to be woken, and the call that its peer is to get [`Step::Cancel`] for.
+    pub fn kill(&mut self) -> (bool, Option<PeerCall>) {
+        self.dead = true;
+        let open = match self.wait {
+            Wait::Idle | Wait::Done(_) => return (false, None),
+            Wait::Receive(_) => None,
+            Wait::Peer { peer, .. } | Wait::Cancelling { peer, .. } => {
+                Some(PeerCall { peer, call: self.call })
+            }
+        };
+        self.wait = Wait::Done(Outcome::Failed(Errno::OwnerDead));
+        (true, open)
+    }
+
+    /// After [`kill`](Self::kill): one peer that waits for this endpoint, to be given
+    /// [`Step::Failed`] with [`Errno::OwnerDead`]. `None` when all have been told.
+    pub fn next_bereaved(&mut self) -> Option<PeerCall> {
+        if let Some(arrival) = self.inbox.take(|_| true) {
+            return Some(arrival.call);
+        }
+        self.clients.take(|_| true).or_else(|| self.watchers.take(|_| true))
+    }
+
+    fn check_free(&self) -> Result<(), Errno> {
+        if self.dead {
+            return Err(Errno::NotConnected);
+        }
+        match self.wait {
+            Wait::Idle => Ok(()),
+            _ => Err(Errno::Busy),
+        }
+    }
+
+    fn arrive(&mut self, call: PeerCall, mode: Mode, message: &Message) -> Effect {
+        if self.dead {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
+        let source = call.peer.endpoint;
+        let message = Message { source: source.raw(), ..*message };
+        if matches!(self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
+            if mode == Mode::Request && self.clients.push(call).is_err() {
+                return Effect::answer(Answer::Failed(Errno::NoMemory));
+            }
+            self.wait = Wait::Done(Outcome::Received { message, how: mode.how() });
+            let answer = (mode == Mode::Send).then_some(Answer::Accepted);
+            return Effect { answer, ..Effect::WAKE };
+        }
+        match self.inbox.push(Arrival { call, mode, message }) {
+            Ok(()) => Effect::READABLE,
+            Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
+        }
+    }
+
+    /// Ends the call that `peer` answers, if it is the open one and `outcome`, given how it was
+    /// sent and why it is being cancelled, says how.
+    fn end(
+        &mut self,
+        from: Peer,
+        call: u32,
+        outcome: impl FnOnce(Mode, Option<Errno>) -> Option<Outcome>,
+    ) -> Effect {
+        let (peer, mode, reason) = match self.wait {
+            Wait::Peer { peer, mode } => (peer, mode, None),
+            Wait::Cancelling { peer, mode, reason } => (peer, mode, Some(reason)),
+            _ => return Effect::NONE,
+        };
+        if peer != from || call != self.call {
+            return Effect::NONE;
+        }
+        match outcome(mode, reason) {
+            Some(outcome) => {
+                self.wait = Wait::Done(outcome);
+                Effect::WAKE
+            }
+            None => Effect::NONE,
+        }
+    }
+
+    fn peer_failed(&mut self, from: Peer, call: u32, error: Errno) -> Effect {
+        if let Wait::Receive(filter) = self.wait {
+            if filter.from == from.endpoint && call == self.call {
+                self.wait = Wait::Done(Outcome::Failed(error));
+                return Effect::WAKE;
+            }
+        }
+        self.end(from, call, |_, _| Some(Outcome::Failed(error)))
+    }
+
+    fn withdraw(&mut self, call: PeerCall) -> Effect {
+        let queued = self.inbox.take(|arrival| arrival.call == call).is_some();
+        if queued || self.clients.take(|client| *client == call).is_some() {
+            return Effect::answer(Answer::Cancelled);
+        }
+        Effect::NONE
+    }
+
+    fn watch(&mut self, call: PeerCall) -> Effect {
+        if self.dead {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
+        // One entry per watcher: an older call of it is over.
+        if let Some(known) = self.watchers.find(|watcher| watcher.peer == call.peer) {
+            known.call = call.call;
+            return Effect::NONE;
+        }
+        match self.watchers.push(call) {
+            Ok(()) => Effect::NONE,
+            Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
+        }
+    }
+
+    fn notice(&mut self, source: Endpoint, bits: u64) -> Effect {
+        if self.dead {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
+        if matches!(self.wait, Wait::Receive(filter) if filter.takes_notices_of(source)) {
+            let message = Message::notification(source, bits);
+            self.wait = Wait::Done(Outcome::Received { message, how: HOW_NOTIFY });
+            return Effect::WAKE;
+        }
+        if let Some(pending) = self.notices.find(|notice| notice.source == source) {
+            pending.bits |= bits;
+            return Effect::NONE;
+        }
+        match self.notices.push(Notice { source, bits }) {
+            Ok(()) => Effect::READABLE,
+            Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
+        }
+    }
+}
