@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Values of single keys, checked when they are made.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Lets a type that parses from text and displays as it stand in the schema.
+macro_rules! textual {
+    ($type:ty, $error:ty) => {
+        impl TryFrom<String> for $type {
+            type Error = $error;
+
+            fn try_from(text: String) -> Result<Self, $error> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.as_text()
+            }
+        }
+    };
+}
+pub(crate) use textual;
+
+/// The name of a cluster or a node: a host-name label (RFC 1123), 1 to 63 characters of `a-z`,
+/// `0-9` and `-`, with no `-` at either end.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// The text is no host-name label.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no name, expected 1 to 63 lowercase letters, digits and inner hyphens, such as `rack3-a`"
+)]
+pub struct ParseNameError(String);
+
+impl Name {
+    /// The default cluster name.
+    pub(crate) fn dvs() -> Self {
+        Self("dvs".to_owned())
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn as_text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl FromStr for Name {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if (1..=63).contains(&text.len())
+            && text.bytes().all(fits)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+        {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ParseNameError(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+textual!(Name, ParseNameError);
+
+/// The join token: a secret of at least [`MIN_LEN`](Self::MIN_LEN) printable ASCII characters
+/// without blanks at the ends. Its `Debug` form does not show it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(String);
+
+/// The text cannot be a join token. The message does not repeat it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseTokenError {
+    /// Too short to keep a guesser busy.
+    #[error(
+        "the join token has {0} characters, expected at least {min}; \
+         `openssl rand -hex 16` makes a good one",
+        min = Token::MIN_LEN
+    )]
+    TooShort(usize),
+    /// Longer than any key needs to be.
+    #[error("the join token has {0} characters, expected at most {max}", max = Token::MAX_LEN)]
+    TooLong(usize),
+    /// A control or non-ASCII character, or a blank at an end: likely an accident of copying.
+    #[error("the join token holds a control or non-ASCII character, or a blank at an end")]
+    Unprintable,
+}
+
+impl Token {
+    /// Fewest characters of a token.
+    pub const MIN_LEN: usize = 16;
+    /// Most characters of a token.
+    pub const MAX_LEN: usize = 256;
+
+    /// The secret itself: for keying, never for display.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    fn as_text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl FromStr for Token {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTokenError> {
+        let length = text.chars().count();
+        if text.trim() != text || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            Err(ParseTokenError::Unprintable)
+        } else if length < Self::MIN_LEN {
+            Err(ParseTokenError::TooShort(length))
+        } else if length > Self::MAX_LEN {
+            Err(ParseTokenError::TooLong(length))
+        } else {
+            Ok(Self(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+textual!(Token, ParseTokenError);
+
+/// An IPv4 address of an interface and the length of its network prefix: `10.0.2.15/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InterfaceAddress {
+    address: Ipv4Addr,
+    prefix_len: u8,
+}
+
+/// The text is no interface address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseAddressError {
+    /// Not of the form ADDRESS/LENGTH.
+    #[error("`{0}` is no interface address, expected one like `10.0.2.15/24`")]
+    Form(String),
+    /// An address that no interface can have.
+    #[error("{address} in `{text}` is {what}, expected the address of one machine")]
+    NoHost {
+        /// The whole text.
+        text: String,
+        /// Its address.
+        address: Ipv4Addr,
+        /// What the address is instead.
+        what: &'static str,
+    },
+}
+
+impl InterfaceAddress {
+    /// The address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// Length of the network prefix in bits, 1 to 32.
+    pub fn prefix_len(&self) -> u8 {
+        self.prefix_len
+    }
+
+    /// Whether the other address lies in the same network.
+    pub fn network_contains(&self, other: Ipv4Addr) -> bool {
+        (self.address.to_bits() ^ other.to_bits()) & self.mask() == 0
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX << (32 - u32::from(self.prefix_len))
+    }
+
+    fn as_text(self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromStr for InterfaceAddress {
+    type Err = ParseAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAddressError> {
+        let form = || ParseAddressError::Form(text.to_owned());
+        let (address, prefix) = text.split_once('/').ok_or_else(form)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| form())?;
+        if prefix.is_empty() || !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(form());
+        }
+        let prefix_len = prefix.parse().ok().filter(|n| (1..=32).contains(n)).ok_or_else(form)?;
+        let parsed = Self { address, prefix_len };
+        let host = address.to_bits() & !parsed.mask();
+        let what = if address.is_unspecified() {
+            "the unspecified address"
+        } else if address.is_multicast() {
+            "a multicast address"
+        } else if address.is_broadcast() {
+            "the broadcast address"
+        } else if address.is_loopback() {
+            "a loopback address"
+        } else if prefix_len < 31 && host == 0 {
+            "the address of the network"
+        } else if prefix_len < 31 && host == !parsed.mask() {
+            "the broadcast address of the network"
+        } else {
+            return Ok(parsed);
+        };
+        Err(ParseAddressError::NoHost { text: text.to_owned(), address, what })
+    }
+}
+
+impl fmt::Display for InterfaceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
+
+textual!(InterfaceAddress, ParseAddressError);
+
+#[cfg(test)]
+mod tests {
+    use super::{InterfaceAddress, Name, ParseTokenError, Token};
+
+    #[test]
+    fn names_are_host_name_labels() {
+        for good in ["a", "rack3-a", "0", &"x".repeat(63)] {
+            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", "a-", "A", "a.b", "ü", "a b", &"x".repeat(64)] {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_have_a_least_length_and_stay_secret() {
+        assert_eq!("0123456789abcde".parse::<Token>(), Err(ParseTokenError::TooShort(15)));
+        assert_eq!(" 123456789abcdef".parse::<Token>(), Err(ParseTokenError::Unprintable));
+        assert_eq!("0123456789abcdé0".parse::<Token>(), Err(ParseTokenError::Unprintable));
+        assert_eq!("x".repeat(257).parse::<Token>(), Err(ParseTokenError::TooLong(257)));
+        let token: Token = "0123456789abcdef".parse().unwrap();
+        assert!(!format!("{token:?}").contains("0123"));
+        assert_eq!(token.secret(), "0123456789abcdef");
+    }
+
+    #[test]
+    fn addresses_are_those_of_machines() {
+        for good in ["10.0.2.15/24", "10.0.0.0/31", "192.0.2.7/32", "172.16.0.1/1"] {
+            assert_eq!(good.parse::<InterfaceAddress>().unwrap().to_string(), good);
+        }
+        for bad in [
+            "10.0.2.15",
+            "10.0.2.15/0",
+            "10.0.2.15/33",
+            "10.0.2.15/+4",
+            "10.0.2.15/",
+            "10.0.2/24",
+            "10.0.2.0/24",
+            "10.0.2.255/24",
+            "0.0.0.0/24",
+            "224.0.0.1/24",
+            "127.0.0.1/8",
+            "255.255.255.255/32",
+        ] {
+            assert!(bad.parse::<InterfaceAddress>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_network_ends_where_its_prefix_says() {
+        let address: InterfaceAddress = "10.0.2.15/23".parse().unwrap();
+        assert!(address.network_contains("10.0.3.255".parse().unwrap()));
+        assert!(!address.network_contains("10.0.4.0".parse().unwrap()));
+        let single: InterfaceAddress = "10.0.2.15/32".parse().unwrap();
+        assert!(!single.network_contains("10.0.2.14".parse().unwrap()));
+    }
+}

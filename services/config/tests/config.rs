@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The configuration as its users see it: texts in, a configuration or an error out.
+
+use std::path::PathBuf;
+
+use dvs_config::{
+    Api, Cluster, Config, ConfigError, InterfaceSelector, Mac, Management, Network, Node, Power,
+    Run, Source,
+};
+use proptest::prelude::*;
+
+fn read(sources: &[(Source, &str)]) -> Result<Config, ConfigError> {
+    let owned: Vec<_> = sources.iter().map(|(s, text)| (s.clone(), text.to_string())).collect();
+    Config::from_sources(&owned)
+}
+
+fn fw_cfg_error(text: &str) -> String {
+    read(&[(Source::FwCfg, text)]).unwrap_err().to_string()
+}
+
+fn command_line_error(text: &str) -> String {
+    read(&[(Source::CommandLine, text)]).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_gives_the_defaults() {
+    let config = read(&[]).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.cluster.name.as_str(), "dvs");
+    assert_eq!((config.cluster.bootstrap_expect, config.api.port), (1, 7700));
+    assert_eq!(read(&[(Source::CommandLine, "console=ttyS0 quiet\n")]).unwrap(), config);
+}
+
+#[test]
+fn the_documented_example_is_read() {
+    let text = r#"
+        [cluster]
+        name = "lab"
+        token = "correct horse battery"
+        bootstrap_expect = 4
+        [node]
+        name = "rack3"
+        [network]
+        cluster = ["52:54:00:00:00:01", "en*"]
+        [network.management]
+        interface = "eth1"
+        address = "10.0.2.15/24"
+        gateway = "10.0.2.2"
+        [api]
+        port = 7701
+        [run]
+        command = ["/usr/libexec/dvs/dvk-conformance", "--all of it"]
+        power = "reboot"
+    "#;
+    let config = read(&[(Source::FwCfg, text)]).unwrap();
+    assert_eq!(config.cluster.token.as_ref().unwrap().secret(), "correct horse battery");
+    assert_eq!(config.cluster.bootstrap_expect, 4);
+    assert!(config.network.cluster[0].matches("x", Mac([0x52, 0x54, 0, 0, 0, 1])));
+    assert!(config.network.cluster[1].matches("enp3s0", Mac([2; 6])));
+    let management = config.network.management.as_ref().unwrap();
+    assert_eq!(management.address.to_string(), "10.0.2.15/24");
+    let run = config.run.as_ref().unwrap();
+    assert_eq!(run.command[1], "--all of it");
+    assert_eq!(run.power, Power::Reboot);
+}
+
+#[test]
+fn later_sources_win_key_by_key() {
+    let config = read(&[
+        (Source::FwCfg, "[cluster]\nname='a'\ntoken='0123456789abcdef'\nbootstrap_expect=2"),
+        (Source::File(PathBuf::from("/x")), "cluster.bootstrap_expect = 3\n[api]\nport = 1"),
+        (Source::CommandLine, "dvs.cluster.name=b dvs.api.port=2 dvs.api.port=3"),
+    ])
+    .unwrap();
+    assert_eq!(config.cluster.name.as_str(), "b");
+    assert_eq!(config.cluster.bootstrap_expect, 3);
+    assert_eq!(config.cluster.token.unwrap().secret(), "0123456789abcdef");
+    assert_eq!(config.api.port, 3);
+}
+
+#[test]
+fn a_section_may_be_completed_by_another_source() {
+    let config = read(&[
+        (Source::FwCfg, "[network.management]\ninterface='eth1'\naddress='10.0.2.15/24'"),
+        (Source::CommandLine, "dvs.network.management.address=10.0.3.15/24"),
+    ])
+    .unwrap();
+    assert_eq!(config.network.management.unwrap().address.to_string(), "10.0.3.15/24");
+}
+
+#[test]
+fn the_command_line_reads_values_as_their_keys_want_them() {
+    let config = read(&[(
+        Source::CommandLine,
+        "ro dvs.cluster.token=1234567890123456 dvs.cluster.bootstrap-expect=4 \
+         dvs.network.cluster=eth0,52:54:00:00:00:02 dvs.run.command=\"/bin/x --flag  a,b\"",
+    )])
+    .unwrap();
+    assert_eq!(config.cluster.token.unwrap().secret(), "1234567890123456");
+    assert_eq!(config.cluster.bootstrap_expect, 4);
+    let selectors: Vec<_> = config.network.cluster.iter().map(|s| s.to_string()).collect();
+    assert_eq!(selectors, ["eth0", "52:54:00:00:00:02"]);
+    assert_eq!(config.run.unwrap().command, ["/bin/x", "--flag", "a,b"]);
+
+    let config = read(&[(Source::CommandLine, r#"dvs.run.command="['/bin/x', 'a b']""#)]).unwrap();
+    assert_eq!(config.run.unwrap().command, ["/bin/x", "a b"]);
+}
+
+#[test]
+fn an_unknown_key_is_shown_in_place_with_its_neighbour() {
+    assert_eq!(
+        fw_cfg_error("[cluster]\nname = 'lab'\ntokn = 'x'\n"),
+        "QEMU fw_cfg file opt/dvs/config, line 3, column 1: there is no key `cluster.tokn`; did \
+         you mean `cluster.token`?\n  |\n3 | tokn = 'x'\n  | ^^^^"
+    );
+    assert_eq!(
+        command_line_error("quiet dvs.cluster.bootstrap_expct=4 ro"),
+        "kernel command line, column 7: there is no key `cluster.bootstrap_expct`; did you mean \
+         `cluster.bootstrap_expect`?\n  |\n1 | dvs.cluster.bootstrap_expct=4\n  \
+         | ^^^^^^^^^^^^^^^^^^^^^^^^^^^"
+    );
+    assert!(fw_cfg_error("[cluter]\n").contains("`cluter`; did you mean `cluster`?"));
+    assert!(fw_cfg_error("frobnicate = 1")
+        .ends_with("key `frobnicate`\n  |\n1 | frobnicate = 1\n  | ^^^^^^^^^^"));
+    assert!(fw_cfg_error("cluster = 1").contains("`cluster` is a section"));
+    assert!(command_line_error("dvs.api=1").contains("`api` is a section"));
+    assert!(command_line_error("dvs.api.port").contains("expected `dvs.api.port=…`"));
+    // The first in the text, not in the alphabet.
+    assert!(fw_cfg_error("[node]\nnme='x'\n[cluster]\ntokn='x'\n").contains("line 2"));
+    // A key below a key.
+    assert!(fw_cfg_error("[api.port]\nx = 1").contains("`api.port`: invalid type"));
+}
+
+#[test]
+fn a_value_out_of_range_points_at_itself_in_the_source_that_set_it() {
+    let error = read(&[
+        (Source::FwCfg, "# füße\n[cluster]\nbootstrap_expect = 1\n"),
+        (Source::File(PathBuf::from("/etc/dvs.toml")), "[api]\nport = 1\n"),
+        (Source::CommandLine, "quiet dvs.cluster.bootstrap_expect=65537"),
+    ])
+    .unwrap_err();
+    assert_eq!(error.origin(), Some(&Source::CommandLine));
+    assert_eq!((error.line(), error.column()), (Some(1), Some(36)));
+    assert!(error.summary().ends_with(
+        "`cluster.bootstrap_expect`: 65537 is out of range, expected a number of nodes from 1 to \
+         65536"
+    ));
+
+    let error = read(&[
+        (Source::FwCfg, "[cluster]\nname = 'x'\n"),
+        (Source::File(PathBuf::from("/etc/dvs.toml")), "\n[network]\ncluster = ['eth0', 'a/b']"),
+    ])
+    .unwrap_err();
+    assert_eq!(error.origin(), Some(&Source::File("/etc/dvs.toml".into())));
+    assert_eq!((error.line(), error.column()), (Some(3), Some(20)), "{error}");
+}
+
+#[test]
+fn ranges_and_types_are_checked() {
+    for (text, expected) in [
+        ("[cluster]\nbootstrap_expect = 0", "`cluster.bootstrap_expect`: 0 is out of range"),
+        ("[cluster]\nbootstrap_expect = '4'", "expected a whole number"),
+        ("[cluster]\nbootstrap_expect = 4.0", "expected a whole number"),
+        ("[cluster]\nbootstrap_expect = 99999999999999999999", "`cluster.bootstrap_expect`"),
+        ("[cluster]\ntoken = 'short'", "has 5 characters, expected at least 16"),
+        ("[cluster]\ntoken = 1234567890123456", "expected a text in quotes"),
+        ("[cluster]\nname = 'A b'", "`A b` is no name"),
+        ("[api]\nport = 0", "expected a TCP port"),
+        ("[api]\nport = 65536", "expected a TCP port"),
+        ("[network]\ncluster = 'eth0'", "expected a sequence"),
+        ("[network]\ncluster = ['52:54:00']", "no MAC address"),
+        ("[network.management]\ninterface = 'eth1'", "missing field `address`"),
+        ("[run]\ncommand = []", "the command is empty"),
+        ("[run]\ncommand = ['sh']", "expected an absolute path"),
+        ("[run]\npower = 'off'", "missing field `command`"),
+        ("[run]\ncommand = ['/x']\npower = 'on'", "expected `off` or `reboot`"),
+    ] {
+        let error = read(&[(Source::FwCfg, text)]).unwrap_err();
+        assert!(error.to_string().contains(expected), "{text}: {error}");
+        assert!(error.line().is_some(), "{text}: {error}");
+    }
+    assert!(command_line_error("dvs.api.port=no").contains("expected a whole number"));
+}
+
+#[test]
+fn contradictions_are_found() {
+    let error = command_line_error("dvs.cluster.bootstrap_expect=4");
+    assert!(error.contains("set `cluster.token`") && error.ends_with('^'), "{error}");
+    let gateway = "[network.management]\ninterface='e'\naddress='10.0.2.15/24'\ngateway='10.0.3.2'";
+    assert!(fw_cfg_error(gateway).contains("line 4, column 9"), "{}", fw_cfg_error(gateway));
+}
+
+#[test]
+fn the_token_is_never_shown() {
+    for text in [
+        "[cluster]\ntoken = 'secret'",
+        "[cluster]\ntoken = 777777777",
+        "cluster = {token = 'secret-secret-secret', tokn = 1}",
+        "cluster = {token = 'secret-secret-secret', tokn = }",
+    ] {
+        let error = fw_cfg_error(text);
+        assert!(
+            !error.contains("secret-") && !error.contains("'secret") && !error.contains("777"),
+            "{error}"
+        );
+    }
+    assert!(!command_line_error("dvs.cluster.token=secret").contains("=secret"));
+}
+
+#[test]
+fn a_syntax_error_points_at_its_place() {
+    let error = read(&[(Source::FwCfg, "[cluster]\nname = lab\n")]).unwrap_err();
+    assert_eq!((error.line(), error.column()), (Some(2), Some(8)), "{error}");
+    let error = read(&[(Source::FwCfg, "[api]\nport = 1\nport = 2\n")]).unwrap_err();
+    assert_eq!(error.line(), Some(3), "{error}");
+}
+
+#[test]
+fn a_long_line_is_cut_around_the_mark() {
+    let text =
+        format!("[network]\ncluster = [{}'a/b', {}]", "'eth0', ".repeat(40), "'x', ".repeat(40));
+    let error = fw_cfg_error(&text);
+    let lines: Vec<_> = error.lines().collect();
+    let marked = lines[3].find('^').unwrap();
+    let shown: String = lines[2].chars().skip(marked).take(5).collect();
+    assert_eq!(shown, "'a/b'");
+    assert!(lines[2].chars().count() < 80, "{error}");
+}
+
+fn selector() -> impl Strategy<Value = InterfaceSelector> {
+    prop_oneof![
+        any::<[u8; 6]>()
+            .prop_map(Mac)
+            .prop_filter("no interface", |mac| !mac.is_group_or_zero())
+            .prop_map(InterfaceSelector::Mac),
+        "[a-z*?0-9.@-]{1,15}".prop_map(|text| text.parse().unwrap()),
+    ]
+}
+
+fn management() -> impl Strategy<Value = Management> {
+    (selector(), 8..=30_u8, 1..255_u8, any::<bool>()).prop_map(|(interface, len, host, gate)| {
+        Management {
+            interface,
+            address: format!("10.0.0.{}/{len}", 1 + host % 2).parse().unwrap(),
+            gateway: gate.then(|| [10, 0, 0, 2 - host % 2].into()),
+        }
+    })
+}
+
+prop_compose! {
+    fn config()(
+        name in "[a-z0-9]{1,10}",
+        token in "[!-~]{1}[ -~]{14,100}[!-~]{1}",
+        bootstrap_expect in 1..=65_536_u32,
+        node in proptest::option::of("[a-z0-9]{1,10}"),
+        cluster in proptest::collection::vec(selector(), 0..4),
+        management in proptest::option::of(management()),
+        port in 1..=u16::MAX,
+        run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<bool>())),
+    ) -> Config {
+        Config {
+            cluster: Cluster {
+                name: name.parse().unwrap(),
+                token: Some(token.parse().unwrap()),
+                bootstrap_expect,
+            },
+            node: Node { name: node.map(|name| name.parse().unwrap()) },
+            network: Network { cluster, management },
+            api: Api { port },
+            run: run.map(|(arguments, reboot)| Run {
+                command: std::iter::once("/x".to_owned()).chain(arguments).collect(),
+                power: if reboot { Power::Reboot } else { Power::Off },
+            }),
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back(config in config()) {
+        let text = config.to_toml();
+        prop_assert_eq!(Config::from_sources(&[(Source::FwCfg, text)]).unwrap(), config);
+    }
+
+    /// The later of two complete configurations wins whole, except for optional keys it lacks.
+    #[test]
+    fn a_complete_source_replaces_what_it_names(first in config(), second in config()) {
+        let sources = [
+            (Source::FwCfg, first.to_toml()),
+            (Source::File("/x".into()), second.to_toml()),
+        ];
+        let Ok(merged) = Config::from_sources(&sources) else {
+            // The gateway of the first with the address of the second.
+            prop_assert!(first.network.management.is_some_and(|m| m.gateway.is_some()));
+            prop_assert!(second.network.management.is_some_and(|m| m.gateway.is_none()));
+            return Ok(());
+        };
+        prop_assert_eq!(&merged.cluster, &second.cluster);
+        prop_assert_eq!(&merged.api, &second.api);
+        prop_assert_eq!(&merged.network.cluster, &second.network.cluster);
+        prop_assert_eq!(merged.node.name, second.node.name.or(first.node.name));
+        prop_assert_eq!(merged.run, second.run.or(first.run));
+    }
+
+    /// Hostile input gives an error with a place, never a panic.
+    #[test]
+    fn any_text_is_answered(
+        toml in "([a-z\\[\\]\\.= '\"\n#é]|cluster|token|port){0,40}",
+        line in "([a-z\\[\\]= '\",é\t]|dvs\\.|cluster\\.|token=|api\\.port=|network\\.cluster=){0,20}",
+    ) {
+        for sources in [
+            vec![(Source::FwCfg, toml.clone())],
+            vec![(Source::FwCfg, String::new()), (Source::CommandLine, line)],
+        ] {
+            if let Err(error) = Config::from_sources(&sources) {
+                let shown = error.to_string();
+                prop_assert!(error.line().is_some() && error.column().is_some(), "{}", shown);
+                prop_assert_eq!(shown.lines().count(), 4);
+            }
+        }
+    }
+}
