@@ -177,12 +177,16 @@ impl<P, S: BlockStorage> Table<P, S> {
         }
     }
 
-    /// Binds any free slot of this node's lease; `port` makes what is kept for the endpoint.
+    /// Binds any free slot of this node's lease; `port` makes what is kept for the endpoint. If it
+    /// cannot, nothing is bound.
     ///
     /// # Errors
     /// [`Errno::Limit`] where no slot is free, the container's cap is reached or the node holds
-    /// no lease.
-    pub fn bind_any(&mut self, port: impl FnOnce(Endpoint) -> P) -> Result<Endpoint, Errno> {
+    /// no lease; or that of `port`.
+    pub fn bind_any(
+        &mut self,
+        port: impl FnOnce(Endpoint) -> Result<P, Errno>,
+    ) -> Result<Endpoint, Errno> {
         self.check_cap()?;
         let count = self.blocks.as_slice().len();
         for step in 0..count {
@@ -207,11 +211,11 @@ impl<P, S: BlockStorage> Table<P, S> {
     ///
     /// # Errors
     /// [`Errno::Invalid`] if it is no server slot, [`Errno::Busy`] if it is bound, here or on
-    /// another node, [`Errno::Limit`] without a lease on this node or at the container's cap.
+    /// another node, [`Errno::Limit`] without a lease on this node or at the container's cap; or that of `port`.
     pub fn bind_server(
         &mut self,
         number: u32,
-        port: impl FnOnce(Endpoint) -> P,
+        port: impl FnOnce(Endpoint) -> Result<P, Errno>,
     ) -> Result<Endpoint, Errno> {
         if number >= SERVER_SLOTS {
             return Err(Errno::Invalid);
@@ -401,10 +405,10 @@ fn occupy<P>(
     slot: &mut Slot<P>,
     number: u32,
     first: NonZeroU32,
-    port: impl FnOnce(Endpoint) -> P,
+    port: impl FnOnce(Endpoint) -> Result<P, Errno>,
 ) -> Result<Endpoint, Errno> {
     let generation = next_generation(slot, first).ok_or(Errno::Limit)?;
     let endpoint = Endpoint::new(number, generation);
-    *slot = Slot { generation: generation.get(), binding: Binding::Local(port(endpoint)) };
+    *slot = Slot { generation: generation.get(), binding: Binding::Local(port(endpoint)?) };
     Ok(endpoint)
 }
