@@ -91,8 +91,9 @@ impl<T, A: Array<Option<T>>> Fifo<T, A> {
         if self.len == 0 {
             self.entries.truncate(0);
             self.head = 0;
-        } else if at == 0 {
-            self.head += 1;
+        } else {
+            let holes = occupied.iter().take_while(|entry| entry.is_none()).count();
+            self.head += holes;
         }
         taken
     }

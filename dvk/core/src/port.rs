@@ -24,7 +24,7 @@ use super::abi::errno::Errno;
 use super::abi::ioctl::{HOW_NOTIFY, HOW_REPLY, HOW_REQUEST, HOW_SEND};
 use super::abi::wire::record::Step;
 use super::abi::{Endpoint, Message};
-use super::fifo::{Fifo, Storage};
+use super::fifo::{Array, Fifo, Storage};
 
 /// An endpoint and the node where it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,15 +66,16 @@ impl Mode {
 /// What a `receive` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// The only source it takes from, or [`Endpoint::ANY`].
-    pub from: Endpoint,
+    /// The only source it takes from; `None` for everybody. Its node is known, so that a wait for
+    /// it ends when the node goes down.
+    pub from: Option<Peer>,
     /// Whether it takes only messages sent by `sendrec`.
     pub requests_only: bool,
 }
 
 impl Filter {
     fn takes_from(self, source: Endpoint) -> bool {
-        self.from == Endpoint::ANY || self.from == source
+        self.from.is_none_or(|peer| peer.endpoint == source)
     }
 
     fn takes(self, source: Endpoint, mode: Mode) -> bool {
@@ -123,6 +124,11 @@ struct Arrival {
     mode: Mode,
     message: Message,
 }
+
+/// Sources of undelivered notifications that a port keeps apart; beyond, `notify` fails with
+/// [`Errno::Limit`]. Short-lived endpoints that notify somebody who never looks would otherwise
+/// take memory without end.
+pub const NOTICES: usize = 4096;
 
 /// Notification bits that were not delivered yet.
 struct Notice {
@@ -418,7 +424,11 @@ impl<S: Storage> Port<S> {
         self.clients.retain(|client| client.peer.node != node);
         self.watchers.retain(|watcher| watcher.peer.node != node);
         match self.wait {
-            Wait::Peer { peer, .. } | Wait::Cancelling { peer, .. } if peer.node == node => {
+            Wait::Peer { peer, .. }
+            | Wait::Cancelling { peer, .. }
+            | Wait::Receive(Filter { from: Some(peer), .. })
+                if peer.node == node =>
+            {
                 self.wait = Wait::Done(Outcome::Failed(Errno::NodeDown));
                 true
             }
@@ -465,6 +475,11 @@ impl<S: Storage> Port<S> {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
         let source = call.peer.endpoint;
+        if !supersede(&mut self.inbox, source, |arrival| arrival.call.peer.endpoint)
+            || !supersede(&mut self.clients, source, |client| client.peer.endpoint)
+        {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
         let message = Message { source: source.raw(), ..*message };
         if matches!(self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
             if mode == Mode::Request && self.clients.push(call).is_err() {
@@ -507,7 +522,7 @@ impl<S: Storage> Port<S> {
 
     fn peer_failed(&mut self, from: Peer, call: u32, error: Errno) -> Effect {
         if let Wait::Receive(filter) = self.wait {
-            if filter.from == from.endpoint && call == self.call {
+            if filter.from == Some(from) && call == self.call {
                 self.wait = Wait::Done(Outcome::Failed(error));
                 return Effect::WAKE;
             }
@@ -527,10 +542,8 @@ impl<S: Storage> Port<S> {
         if self.dead {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
-        // One entry per watcher: an older call of it is over.
-        if let Some(known) = self.watchers.find(|watcher| watcher.peer == call.peer) {
-            known.call = call.call;
-            return Effect::NONE;
+        if !supersede(&mut self.watchers, call.peer.endpoint, |watcher| watcher.peer.endpoint) {
+            return Effect::answer(Answer::Failed(Errno::Stale));
         }
         match self.watchers.push(call) {
             Ok(()) => Effect::NONE,
@@ -551,9 +564,34 @@ impl<S: Storage> Port<S> {
             pending.bits |= bits;
             return Effect::NONE;
         }
+        if self.notices.len() >= NOTICES {
+            return Effect::answer(Answer::Failed(Errno::Limit));
+        }
         match self.notices.push(Notice { source, bits }) {
             Ok(()) => Effect::READABLE,
             Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
         }
+    }
+}
+
+/// Drops what `queue` holds of an earlier call from the slot of `source`, before a new call of
+/// `source` is put there. Returns whether `source` is alive as far as the queue tells.
+///
+/// An endpoint has one call open at a time and a slot one binding at a time, so the earlier call
+/// is over, even if nobody could say so (the link to its node was down for a while). One entry
+/// per slot is also what bounds the queue, whatever a peer does.
+fn supersede<T, A: Array<Option<T>>>(
+    queue: &mut Fifo<T, A>,
+    source: Endpoint,
+    endpoint: impl Fn(&T) -> Endpoint,
+) -> bool {
+    let same_slot = |entry: &T| endpoint(entry).slot() == source.slot();
+    match queue.find(same_slot) {
+        Some(known) if endpoint(known).generation() > source.generation() => false,
+        Some(_) => {
+            queue.take(same_slot);
+            true
+        }
+        None => true,
     }
 }

@@ -78,7 +78,7 @@ pub struct Table<P, S: BlockStorage> {
     server_floor: Option<NonZeroU32>,
     bound: u32,
     max_bound: u32,
-    /// Block where the last free slot was found.
+    /// Block where the last slot was bound or taken: where the next one is looked for.
     hint: usize,
 }
 
@@ -211,7 +211,8 @@ impl<P, S: BlockStorage> Table<P, S> {
     ///
     /// # Errors
     /// [`Errno::Invalid`] if it is no server slot, [`Errno::Busy`] if it is bound, here or on
-    /// another node, [`Errno::Limit`] without a lease on this node or at the container's cap; or that of `port`.
+    /// another node, [`Errno::Limit`] without a lease on this node, at the container's cap or where
+    /// the slot has used up its generations, [`Errno::NoMemory`]; or that of `port`.
     pub fn bind_server(
         &mut self,
         number: u32,
@@ -247,9 +248,10 @@ impl<P, S: BlockStorage> Table<P, S> {
     /// Notes that `endpoint` lives on another node.
     ///
     /// # Errors
-    /// [`Errno::Stale`] if a higher generation of the slot is known, [`Errno::Busy`] if this
-    /// node or, at the same generation, a third node has it bound, [`Errno::Invalid`] if the value names nobody or the node
-    /// is this one, [`Errno::NoMemory`].
+    /// [`Errno::Stale`] if a higher generation of the slot is known or this one was bound and is
+    /// not any more, [`Errno::Busy`] if this node or, at the same generation, a third node has it
+    /// bound, [`Errno::Invalid`] if the value names nobody or the node is this one,
+    /// [`Errno::NoMemory`].
     pub fn set_remote(&mut self, endpoint: Endpoint, node: u16) -> Result<(), Errno> {
         if !endpoint.is_name() || node == self.local {
             return Err(Errno::Invalid);
@@ -335,16 +337,18 @@ impl<P, S: BlockStorage> Table<P, S> {
 
     /// Takes one endpoint bound on this node out of the table, if there is any left.
     pub fn take_local(&mut self) -> Option<P> {
-        for block in self.blocks.as_mut_slice().iter_mut().flatten() {
-            for slot in &mut block.slots {
-                if matches!(slot.binding, Binding::Local(_)) {
-                    if let Binding::Local(port) =
-                        core::mem::replace(&mut slot.binding, Binding::Free)
-                    {
-                        self.bound -= 1;
-                        return Some(port);
-                    }
-                }
+        let count = self.blocks.as_slice().len();
+        for step in 0..count {
+            // From where the last one was found, so that taking all is linear.
+            let at = (self.hint + step) % count;
+            let Some(block) = self.existing(at) else { continue };
+            let local = |slot: &&mut Slot<P>| matches!(slot.binding, Binding::Local(_));
+            let Some(slot) = block.slots.iter_mut().find(local) else { continue };
+            let binding = core::mem::replace(&mut slot.binding, Binding::Free);
+            if let Binding::Local(port) = binding {
+                self.hint = at;
+                self.bound -= 1;
+                return Some(port);
             }
         }
         None
