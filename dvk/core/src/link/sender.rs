@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! The sending half of a link: queue, window, what is lost.
+
+use super::super::abi::wire::frame::{
+    Chunk, CHUNK_HEAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
+};
+use super::storage::{Slot, Storage};
+use super::SubmitError;
+
+/// Frames that can be queued or in flight at once.
+pub(super) const QUEUE_FRAMES: usize = 256;
+/// Queue length from which on a refused sender is told that there is room again.
+const ROOM_FRAMES: u32 = QUEUE_FRAMES as u32 / 2;
+/// Congestion window of a new stream, in frames.
+const INITIAL_WINDOW: u32 = 16;
+/// Congestion window after a timeout, and the least there is.
+const LEAST_WINDOW: u32 = 2;
+/// Later frames that must have arrived before one is taken for lost (RFC 6675's `DupThresh`).
+const LOSS_EVIDENCE: u32 = 3;
+
+/// The sending half of a link.
+///
+/// Frames are numbered when they are queued: `[first, next)` are in flight, `[next, end)` wait for
+/// the window. Bitmaps are relative to `first`.
+pub(super) struct Sender<S: Storage> {
+    /// By sequence modulo [`QUEUE_FRAMES`].
+    queue: S::Slots,
+    first: u32,
+    next: u32,
+    end: u32,
+    /// Acknowledged selectively.
+    arrived: u64,
+    /// Taken for lost, to be sent again.
+    lost: u64,
+    /// Sent again on evidence since the last timeout; only a timeout takes them for lost again.
+    repeated: u64,
+    /// Congestion window in frames.
+    window: u32,
+    /// Window size up to which it grows by slow start.
+    threshold: u32,
+    /// Acknowledged frames towards the next step of linear growth.
+    credit: u32,
+    /// The window was reduced; it is not again, nor grows linearly, until this frame is
+    /// acknowledged.
+    recovery: Option<u32>,
+    peer_window: u32,
+    /// Payload of a full frame.
+    capacity: usize,
+    /// A record was refused for want of room.
+    refused: bool,
+}
+
+/// The frame to be sent next.
+#[derive(Clone, Copy)]
+pub(super) struct Pick {
+    pub(super) sequence: u32,
+    /// It was sent before.
+    pub(super) again: bool,
+}
+
+/// What an acknowledgement brought.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Progress {
+    /// Frames were acknowledged cumulatively.
+    pub(super) advanced: bool,
+    /// Frames were acknowledged in some way that had not been before.
+    pub(super) news: bool,
+}
+
+/// An acknowledgement of frames that were never sent.
+pub(super) struct Impossible;
+
+const fn low_bits(count: u32) -> u64 {
+    if count >= 64 {
+        u64::MAX
+    } else {
+        (1 << count) - 1
+    }
+}
+
+const fn shift_out(bits: u64, count: u32) -> u64 {
+    if count >= 64 {
+        0
+    } else {
+        bits >> count
+    }
+}
+
+impl<S: Storage> Sender<S> {
+    pub(super) fn new(queue: S::Slots, first: u32) -> Self {
+        Self {
+            queue,
+            first,
+            next: first,
+            end: first,
+            arrived: 0,
+            lost: 0,
+            repeated: 0,
+            window: INITIAL_WINDOW,
+            threshold: MAX_WINDOW as u32,
+            credit: 0,
+            recovery: None,
+            peer_window: 1,
+            capacity: MIN_PAYLOAD_BYTES,
+            refused: false,
+        }
+    }
+
+    /// Drops everything and begins at `first`.
+    pub(super) fn restart(&mut self, first: u32) {
+        for slot in self.queue.iter_mut() {
+            *slot = Slot::EMPTY;
+        }
+        self.first = first;
+        self.next = first;
+        self.end = first;
+        self.arrived = 0;
+        self.lost = 0;
+        self.repeated = 0;
+        self.window = INITIAL_WINDOW;
+        self.threshold = u32::from(MAX_WINDOW);
+        self.credit = 0;
+        self.recovery = None;
+        self.capacity = MIN_PAYLOAD_BYTES;
+        self.refused = false;
+    }
+
+    /// The peer can take payloads of `capacity` and `window` frames.
+    pub(super) fn open(&mut self, capacity: usize, window: u16) {
+        self.capacity = capacity;
+        self.set_peer_window(window);
+    }
+
+    /// A peer that has no window gets one frame at a time, which the retransmission timer repeats.
+    fn set_peer_window(&mut self, window: u16) {
+        self.peer_window = u32::from(window.clamp(1, MAX_WINDOW));
+    }
+
+    /// Number of the next new frame.
+    pub(super) fn next(&self) -> u32 {
+        self.next
+    }
+
+    /// Whether frames await acknowledgement.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.outstanding() != 0
+    }
+
+    fn outstanding(&self) -> u32 {
+        self.next.wrapping_sub(self.first)
+    }
+
+    /// Frames that are believed to be on their way.
+    fn in_flight(&self) -> u32 {
+        self.outstanding().saturating_sub((self.arrived | self.lost).count_ones())
+    }
+
+    /// Copies a record into the queue, whole or not at all.
+    pub(super) fn submit(&mut self, storage: &mut S, record: &[u8]) -> Result<(), SubmitError> {
+        if record.is_empty() || record.len() > MAX_RECORD_BYTES {
+            return Err(SubmitError::Length);
+        }
+        if self.append(record) {
+            return Ok(());
+        }
+        let data_bytes = self.capacity.saturating_sub(CHUNK_HEAD_BYTES).max(1);
+        let frames = record.len().div_ceil(data_bytes);
+        let free = QUEUE_FRAMES.saturating_sub(self.end.wrapping_sub(self.first) as usize);
+        if frames > free {
+            self.refused = true;
+            return Err(SubmitError::Full);
+        }
+        let begin = self.end;
+        let mut rest = record;
+        while !rest.is_empty() {
+            let (data, after) = rest.split_at(rest.len().min(data_bytes));
+            let chunk = Chunk { first: rest.len() == record.len(), last: after.is_empty(), data };
+            if self.push(storage, &chunk).is_none() {
+                while self.end != begin {
+                    self.end = self.end.wrapping_sub(1);
+                    self.release(self.end);
+                }
+                return Err(SubmitError::NoMemory);
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    /// Adds a whole record to the last frame, if that has not been sent and has room.
+    fn append(&mut self, record: &[u8]) -> bool {
+        if self.end == self.next {
+            return false;
+        }
+        let last = self.end.wrapping_sub(1) as usize % QUEUE_FRAMES;
+        let Some(slot) = self.queue.get_mut(last) else { return false };
+        let Some(buffer) = slot.buffer.as_mut() else { return false };
+        let limit = buffer.len().min(self.capacity);
+        let Some(room) = buffer.get_mut(usize::from(slot.bytes)..limit) else { return false };
+        match (Chunk { first: true, last: true, data: record }).encode(room) {
+            Some(bytes) => {
+                slot.bytes = slot.bytes.wrapping_add(bytes as u16);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Puts a chunk into a frame of its own.
+    fn push(&mut self, storage: &mut S, chunk: &Chunk<'_>) -> Option<()> {
+        let mut buffer = storage.buffer(self.capacity)?;
+        let bytes = chunk.encode(&mut buffer)? as u16;
+        *self.queue.get_mut(self.end as usize % QUEUE_FRAMES)? =
+            Slot { buffer: Some(buffer), bytes };
+        self.end = self.end.wrapping_add(1);
+        Some(())
+    }
+
+    fn release(&mut self, sequence: u32) {
+        if let Some(slot) = self.queue.get_mut(sequence as usize % QUEUE_FRAMES) {
+            *slot = Slot::EMPTY;
+        }
+    }
+
+    /// The frame that the windows allow to be sent now: lost ones before new ones.
+    pub(super) fn pick(&self) -> Option<Pick> {
+        if self.in_flight() >= self.window {
+            return None;
+        }
+        if self.lost != 0 {
+            let sequence = self.first.wrapping_add(self.lost.trailing_zeros());
+            return Some(Pick { sequence, again: true });
+        }
+        (self.next != self.end && self.outstanding() < self.peer_window)
+            .then_some(Pick { sequence: self.next, again: false })
+    }
+
+    pub(super) fn payload(&self, sequence: u32) -> &[u8] {
+        self.queue.get(sequence as usize % QUEUE_FRAMES).map_or(&[], Slot::payload)
+    }
+
+    /// A picked frame was sent. Returns whether it is the oldest in flight.
+    pub(super) fn sent(&mut self, pick: Pick) -> bool {
+        if pick.again {
+            let bit = 1u64 << (pick.sequence.wrapping_sub(self.first) & 63);
+            self.lost &= !bit;
+            self.repeated |= bit;
+        } else {
+            self.next = self.next.wrapping_add(1);
+        }
+        pick.sequence == self.first
+    }
+
+    /// Takes the acknowledgement of a frame.
+    pub(super) fn acknowledge(
+        &mut self,
+        ack: u32,
+        selective: u64,
+        window: u16,
+    ) -> Result<Progress, Impossible> {
+        let advance = ack.wrapping_sub(self.first);
+        if advance > self.outstanding() {
+            // An old one that was overtaken by a newer one says nothing.
+            return if (advance as i32) < 0 { Ok(Progress::default()) } else { Err(Impossible) };
+        }
+        self.set_peer_window(window);
+        let known = (self.arrived & low_bits(advance)).count_ones();
+        for _ in 0..advance {
+            self.release(self.first);
+            self.first = self.first.wrapping_add(1);
+        }
+        self.arrived = shift_out(self.arrived, advance);
+        self.lost = shift_out(self.lost, advance);
+        self.repeated = shift_out(self.repeated, advance);
+        if self.recovery.is_some_and(|until| (until.wrapping_sub(self.first) as i32) <= 0) {
+            self.recovery = None;
+        }
+
+        let all = low_bits(self.outstanding());
+        let fresh = selective << 1 & all & !self.arrived;
+        self.arrived |= fresh;
+        self.lost &= !self.arrived;
+        self.grow(advance.saturating_sub(known).saturating_add(fresh.count_ones()));
+        if fresh != 0 {
+            self.detect_loss();
+        }
+        Ok(Progress { advanced: advance != 0, news: advance != 0 || fresh != 0 })
+    }
+
+    /// Slow start, then one frame per window (RFC 5681).
+    fn grow(&mut self, acknowledged: u32) {
+        if self.window < self.threshold {
+            self.window = self.window.saturating_add(acknowledged).min(self.threshold);
+        } else if self.recovery.is_none() {
+            self.credit = self.credit.saturating_add(acknowledged);
+            if self.credit >= self.window {
+                self.credit = self.credit.saturating_sub(self.window);
+                self.window = self.window.saturating_add(1).min(u32::from(MAX_WINDOW));
+            }
+        }
+    }
+
+    /// Takes those frames for lost after which [`LOSS_EVIDENCE`] others have arrived.
+    fn detect_loss(&mut self) {
+        let mut evidence = self.arrived;
+        for _ in 1..LOSS_EVIDENCE {
+            let highest = evidence.checked_ilog2().unwrap_or(0);
+            evidence &= !(1 << highest);
+        }
+        let Some(below) = evidence.checked_ilog2() else { return };
+        let lost = low_bits(below) & !(self.arrived | self.lost | self.repeated);
+        if lost == 0 {
+            return;
+        }
+        self.lost |= lost;
+        if self.recovery.is_none() {
+            self.threshold = (self.outstanding() / 2).max(LEAST_WINDOW);
+            self.window = self.threshold;
+            self.credit = 0;
+            self.recovery = Some(self.next);
+        }
+    }
+
+    /// No acknowledgement came in time: everything in flight is taken for lost, also what was
+    /// acknowledged selectively, since the peer may have dropped it (RFC 2018 allows it to).
+    pub(super) fn time_out(&mut self) {
+        self.arrived = 0;
+        self.repeated = 0;
+        self.lost = low_bits(self.outstanding());
+        self.threshold = (self.outstanding() / 2).max(LEAST_WINDOW);
+        self.window = LEAST_WINDOW;
+        self.credit = 0;
+        self.recovery = Some(self.next);
+    }
+
+    /// Whether a record that was refused may be tried again; says so once.
+    pub(super) fn has_room_again(&mut self) -> bool {
+        let room = self.refused && self.end.wrapping_sub(self.first) <= ROOM_FRAMES;
+        self.refused &= !room;
+        room
+    }
+}
