@@ -392,8 +392,9 @@ fn everybody_who_waits_for_the_dead_is_told() {
     port.apply(peer(4), &Step::Notify { bits: 1 });
     let open = port.begin_send(peer(5), Mode::Request).unwrap();
     assert_eq!(port.kill(), (true, Some(PeerCall { peer: peer(5), call: open })));
-    let mut told: Vec<_> =
-        std::iter::from_fn(|| port.next_bereaved()).map(|c| (c.peer.endpoint.slot(), c.call)).collect();
+    let mut told: Vec<_> = std::iter::from_fn(|| port.next_bereaved())
+        .map(|c| (c.peer.endpoint.slot(), c.call))
+        .collect();
     told.sort_unstable();
     assert_eq!(told, [(1, 1), (2, 2), (3, 4)]);
     assert_eq!(port.collect(), failed(Errno::OwnerDead));

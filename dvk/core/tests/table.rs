@@ -157,7 +157,12 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Op {
-    Lease { node: u16, first: usize, blocks: u32, generation: u32 },
+    Lease {
+        node: u16,
+        first: usize,
+        blocks: u32,
+        generation: u32,
+    },
     BindAny,
     BindServer(u32),
     /// The maker of the port has no memory.
@@ -211,7 +216,8 @@ fn compare(table: &Ports, model: &Model) -> Result<(), TestCaseError> {
         here.insert(*port);
     });
     prop_assert_eq!(&here, &model.here().collect::<BTreeSet<_>>());
-    let slots = model.newest.keys().copied().chain(BLOCKS.map(|block| block * LEASE_SLOTS)).chain([0]);
+    let slots =
+        model.newest.keys().copied().chain(BLOCKS.map(|block| block * LEASE_SLOTS)).chain([0]);
     for slot in slots {
         let known = model.newest(slot);
         for generation in [known.saturating_sub(1), known, known.saturating_add(1), u32::MAX] {

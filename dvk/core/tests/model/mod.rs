@@ -16,12 +16,12 @@ thread_local! {
 }
 
 /// Makes the allocation after the next `successes` of this thread fail, once.
-pub fn refuse_allocation_after(successes: u32) {
+pub(crate) fn refuse_allocation_after(successes: u32) {
     UNTIL_REFUSAL.set(Some(successes));
 }
 
 /// Undoes [`refuse_allocation_after`]; returns whether the failure was still to come.
-pub fn allow_allocations() -> bool {
+pub(crate) fn allow_allocations() -> bool {
     UNTIL_REFUSAL.take().is_some()
 }
 
@@ -41,7 +41,7 @@ fn allocate() -> Result<(), NoMemory> {
 
 /// An [`Array`] each of whose pushes is an allocation.
 #[derive(Clone, Debug)]
-pub struct TestArray<T>(Vec<T>);
+pub(crate) struct TestArray<T>(Vec<T>);
 
 impl<T> Default for TestArray<T> {
     fn default() -> Self {
@@ -70,7 +70,7 @@ impl<T> Array<T> for TestArray<T> {
 }
 
 /// Storage over `Vec` and `Box`.
-pub struct TestStorage;
+pub(crate) struct TestStorage;
 
 impl Storage for TestStorage {
     type Array<T> = TestArray<T>;
@@ -87,7 +87,7 @@ impl BlockStorage for TestStorage {
 
 /// `cases` runs that are the same every time; `PROPTEST_CASES` and `PROPTEST_RNG_SEED` ask for
 /// more and for others.
-pub fn reproducible(cases: u32) -> Config {
+pub(crate) fn reproducible(cases: u32) -> Config {
     let from_environment = Config::default();
     Config {
         cases: if std::env::var_os("PROPTEST_CASES").is_some() {
@@ -106,18 +106,23 @@ pub fn reproducible(cases: u32) -> Config {
 }
 
 /// The endpoint of `slot` at `generation`, which is not 0.
-pub fn endpoint(slot: u32, generation: u32) -> Endpoint {
+pub(crate) fn endpoint(slot: u32, generation: u32) -> Endpoint {
     Endpoint::new(slot, NonZeroU32::new(generation).expect("a generation"))
 }
 
 /// A message that says `number`.
-pub fn numbered(number: u64) -> Message {
+pub(crate) fn numbered(number: u64) -> Message {
     let mut message = Message::new(7);
     message.payload[40..].copy_from_slice(&number.to_le_bytes());
     message
 }
 
 /// What [`numbered`] made the message say.
-pub fn number_of(message: &Message) -> u64 {
+pub(crate) fn number_of(message: &Message) -> u64 {
     u64::from_le_bytes(message.payload[40..].try_into().expect("eight bytes"))
+}
+
+/// Whether a failure asked for by [`refuse_allocation_after`] is still to come.
+pub(crate) fn refusal_is_pending() -> bool {
+    UNTIL_REFUSAL.get().is_some()
 }
