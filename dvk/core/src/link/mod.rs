@@ -30,178 +30,34 @@
 //! new life of the link. The link itself is under 512 bytes, its two arrays of slots about 320
 //! slots of buffer pointer and length; no function has a large stack frame.
 
+mod config;
+mod error;
+mod event;
 mod greeting;
 mod liveness;
 mod receiver;
+mod reception;
 mod rtt;
 mod sender;
 mod storage;
+mod transmission;
 
 use self::greeting::Handshake;
 use self::liveness::Liveness;
-use self::receiver::{Arrival, Receiver, EARLY_FRAMES};
+use self::receiver::{Receiver, EARLY_FRAMES};
 use self::rtt::RoundTrip;
-use self::sender::{Pick, Sender, QUEUE_FRAMES};
+use self::sender::{Sender, QUEUE_FRAMES};
 use super::abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_DOWN, LINK_UP};
 use super::abi::wire::frame::{
-    Address, Chunks, Frame, FrameError, Greeting, Header, Kind, Versions, GREETING_VERSION,
-    HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
+    Address, Chunks, Frame, HEADER_BYTES, MAX_PAYLOAD_BYTES, MIN_PAYLOAD_BYTES,
 };
 use core::num::NonZeroU32;
 
+pub use self::config::{Config, Timing};
+pub use self::error::{OutOfMemory, PayloadTooSmall, Reject, SubmitError};
+pub use self::event::{Event, State};
 pub use self::receiver::Stored;
 pub use self::storage::{Slot, Storage};
-
-/// The intervals of a link, in nanoseconds. Intervals of 0 count as 1.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    /// How long an acknowledgement waits for data to travel with. Longer than a server takes to
-    /// answer, so that request and reply need no other frames. The same on all nodes.
-    pub ack_delay_ns: u64,
-    /// Retransmission timeout while no round-trip time is known.
-    pub rto_initial_ns: u64,
-    /// Least retransmission timeout.
-    pub rto_min_ns: u64,
-    /// Greatest retransmission timeout.
-    pub rto_max_ns: u64,
-    /// Interval between the first two greetings; doubles from then on.
-    pub hello_first_ns: u64,
-    /// Greatest interval between greetings.
-    pub hello_max_ns: u64,
-    /// Silence of the peer after which it is asked for an answer, and asked again.
-    pub keepalive_ns: u64,
-    /// Unanswered questions after which the peer is lost.
-    pub keepalive_misses: u32,
-}
-
-impl Timing {
-    /// Suits a local network, also one of virtual machines.
-    pub const DEFAULT: Self = Self {
-        ack_delay_ns: 2_000_000,
-        rto_initial_ns: 100_000_000,
-        rto_min_ns: 8_000_000,
-        rto_max_ns: 1_000_000_000,
-        hello_first_ns: 20_000_000,
-        hello_max_ns: 1_000_000_000,
-        keepalive_ns: 500_000_000,
-        keepalive_misses: 4,
-    };
-}
-
-/// What a link is made with.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// The DVS; frames of another are dropped.
-    pub cluster: u64,
-    /// This node's id.
-    pub local_node: u16,
-    /// The peer's id.
-    pub peer_node: u16,
-    /// This run of this node.
-    pub local_incarnation: NonZeroU32,
-    /// Versions to offer: [`Versions::SUPPORTED`], or fewer while a cluster is being upgraded.
-    pub versions: Versions,
-    /// Frames that the peer may send ahead of what has been acknowledged; at least 1 and at most
-    /// [`MAX_WINDOW`] count.
-    pub receive_window: u16,
-    /// Number of the first data frame of each stream. Any value will do.
-    pub first_sequence: u32,
-    /// Intervals.
-    pub timing: Timing,
-}
-
-/// What a link is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// The peer is not up. Nothing is sent, nothing accepted.
-    Down,
-    /// The two ends have not both heard of each other. Records are queued.
-    Connecting,
-    /// Records flow.
-    Up,
-    /// The stream has ended without the owner's doing; see [`Event::Reset`].
-    Broken,
-}
-
-/// What the owner should know of. Each kind is reported once, however often it happened since the
-/// last [`poll_event`](Link::poll_event).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Event {
-    /// The stream has ended: the peer began a new one, or a transport was attached that carries
-    /// less than was agreed. Records not delivered are gone; the link is [`State::Broken`] until
-    /// [`Link::peer_up`] or [`Link::peer_down`].
-    Reset = 0,
-    /// Records flow now.
-    Up = 1,
-    /// The peer has not answered for a while. The link goes on trying: whether the node is down is
-    /// not for the link to say.
-    Lost = 2,
-    /// A peer that was lost is heard again; nothing was lost meanwhile.
-    Found = 3,
-    /// A record that was refused with [`SubmitError::Full`] may be tried again. A long one may
-    /// need more room still; it will be told again.
-    Room = 4,
-    /// The peer speaks none of this node's protocol versions. The link goes on trying.
-    Incompatible = 5,
-}
-
-impl Event {
-    const ALL: [Self; 6] =
-        [Self::Reset, Self::Up, Self::Lost, Self::Found, Self::Room, Self::Incompatible];
-
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// Why a record was not queued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SubmitError {
-    /// The link is [`State::Down`] or [`State::Broken`].
-    NotUp,
-    /// The queue is full; [`Event::Room`] will say when to try again.
-    Full,
-    /// No buffer could be had. Nothing says when one can.
-    NoMemory,
-    /// The record is empty, or longer than
-    /// [`MAX_RECORD_BYTES`](super::abi::wire::frame::MAX_RECORD_BYTES).
-    Length,
-}
-
-/// Why a frame was dropped. All are counted as `rejected`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reject {
-    /// The link is down or has no transport.
-    Down,
-    /// Of another cluster, or not between these two nodes.
-    Address,
-    /// Of, or for, an earlier incarnation or stream.
-    Stale,
-    /// Of, or for, an incarnation or stream later than any that is known. The control plane has
-    /// to tell of it before it is trusted.
-    Unknown,
-    /// Not in the version agreed upon, or no version could be agreed upon.
-    Version,
-    /// Its payload is malformed.
-    Frame(FrameError),
-    /// It acknowledges what was never sent.
-    Acknowledgement,
-    /// It is farther ahead than the window allows.
-    Window,
-    /// Its chunks do not continue the stream of records, or a record would become too long.
-    Order,
-    /// It came early and there was no buffer to keep it.
-    NoMemory,
-}
-
-/// The storage given to [`Link::new`] had not enough slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutOfMemory;
-
-/// A transport carries less than [`MIN_PAYLOAD_BYTES`] in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PayloadTooSmall;
 
 /// The link to one peer node; there is one for each peer. The module says how to drive it.
 ///
@@ -236,15 +92,6 @@ struct Farewell {
     version: u8,
     source: Address,
     destination: Address,
-}
-
-/// The next frame to be sent.
-#[derive(Clone, Copy)]
-enum Plan {
-    Reset(Farewell),
-    Greeting,
-    Data(Pick),
-    Bare(Kind),
 }
 
 impl<S: Storage> Link<S> {
@@ -375,111 +222,6 @@ impl<S: Storage> Link<S> {
         taken
     }
 
-    fn take_frame<'f>(&mut self, now: u64, frame: &Frame<'f>) -> Result<Chunks<'f>, Reject> {
-        let header = &frame.header;
-        if header.cluster != self.config.cluster
-            || header.source.node != self.config.peer_node
-            || header.destination.node != self.config.local_node
-        {
-            return Err(Reject::Address);
-        }
-        if self.transport_bytes == 0 || matches!(self.state, State::Down | State::Broken) {
-            return Err(Reject::Down);
-        }
-        same_life(header.source.incarnation, self.peer_incarnation)?;
-        same_life(header.destination.incarnation, self.config.local_incarnation.get())?;
-        if header.kind.is_greeting() {
-            return self.take_greeting(now, frame).map(|()| Chunks::NONE);
-        }
-        let peer = self.handshake.peer.ok_or(Reject::Unknown)?;
-        same_life(header.source.stream, peer.stream)?;
-        same_life(header.destination.stream, self.handshake.stream)?;
-        if header.version != peer.version {
-            return Err(Reject::Version);
-        }
-        if header.kind == Kind::Reset {
-            self.take_reset();
-            return Ok(Chunks::NONE);
-        }
-        // A valid acknowledgement is evidence that the frame is the peer's.
-        let progress = self
-            .sender
-            .acknowledge(header.ack, header.selective, header.window)
-            .map_err(|_| Reject::Acknowledgement)?;
-        self.connect(now, header.window);
-        if progress.news {
-            if let Some(echo) = header.echo {
-                self.round_trip.sample(now, echo);
-            }
-        }
-        if progress.advanced {
-            self.round_trip.recover();
-            self.rearm(now);
-            if self.sender.has_room_again() {
-                self.raise(Event::Room);
-            }
-        }
-        self.hear(now);
-        match header.kind {
-            Kind::Data => {
-                let arrival = self.receiver.accept(
-                    &mut self.storage,
-                    now,
-                    (header.sequence, header.timestamp),
-                    frame.payload,
-                    &self.config.timing,
-                )?;
-                match arrival {
-                    Arrival::InOrder(chunks) => return Ok(chunks),
-                    Arrival::Early => {}
-                    Arrival::Duplicate => count(&mut self.counters.duplicates, 1),
-                }
-            }
-            Kind::Keepalive => self.receiver.acknowledgement.demand(header.timestamp),
-            _ => {}
-        }
-        Ok(Chunks::NONE)
-    }
-
-    fn take_greeting(&mut self, now: u64, frame: &Frame<'_>) -> Result<(), Reject> {
-        let heard = match self.handshake.hear(frame, self.config.versions) {
-            Err(Reject::Version) => {
-                self.raise(Event::Incompatible);
-                return Err(Reject::Version);
-            }
-            other => other?,
-        };
-        if let Some(peer) = heard.new {
-            if self.state == State::Up {
-                self.end_stream(State::Broken);
-                self.farewell = None;
-                self.raise(Event::Reset);
-                return Ok(());
-            }
-            self.handshake.peer = Some(peer);
-            self.receiver.restart(frame.header.sequence);
-        }
-        if heard.confirms {
-            self.connect(now, frame.header.window);
-            self.hear(now);
-            // The peer cannot know yet that it was heard.
-            self.receiver.acknowledgement.due = true;
-        } else {
-            self.handshake.due = true;
-        }
-        Ok(())
-    }
-
-    /// The peer has given its stream up. A link that was still connecting has lost nothing and
-    /// goes on: the peer's next greeting will tell of a later stream.
-    fn take_reset(&mut self) {
-        if self.state == State::Up {
-            self.end_stream(State::Broken);
-            self.farewell = None;
-            self.raise(Event::Reset);
-        }
-    }
-
     /// Goes up if the link is still connecting: the peer has shown that it knows this stream.
     fn connect(&mut self, now: u64, window: u16) {
         let Some(peer) = self.handshake.peer else { return };
@@ -562,118 +304,6 @@ impl<S: Storage> Link<S> {
         Some(event)
     }
 
-    fn plan(&self) -> Option<Plan> {
-        if self.transport_bytes == 0 {
-            return None;
-        }
-        if let Some(farewell) = self.farewell {
-            return Some(Plan::Reset(farewell));
-        }
-        if self.handshake.due {
-            return Some(Plan::Greeting);
-        }
-        if self.state != State::Up {
-            return None;
-        }
-        if let Some(pick) = self.sender.pick() {
-            return Some(Plan::Data(pick));
-        }
-        if self.liveness.probe {
-            return Some(Plan::Bare(Kind::Keepalive));
-        }
-        self.receiver.acknowledgement.due.then_some(Plan::Bare(Kind::Ack))
-    }
-
-    /// Bytes of the frame that [`poll_transmit`](Self::poll_transmit) would write next; `None` if
-    /// there is nothing to send.
-    pub fn transmit_bytes(&self) -> Option<usize> {
-        let payload_bytes = match self.plan()? {
-            Plan::Reset(_) | Plan::Bare(_) => 0,
-            Plan::Greeting => Greeting::BYTES,
-            Plan::Data(pick) => self.sender.payload(pick.sequence).len(),
-        };
-        Some(HEADER_BYTES.wrapping_add(payload_bytes))
-    }
-
-    /// Writes the next frame to the front of `out`; returns its length in bytes, `None` if there
-    /// is nothing to send or `out` is shorter than [`transmit_bytes`](Self::transmit_bytes).
-    ///
-    /// What it wrote counts as sent, whatever becomes of it.
-    pub fn poll_transmit(&mut self, now: u64, out: &mut [u8]) -> Option<usize> {
-        let plan = self.plan()?;
-        let peer_stream = self.handshake.peer.map_or(0, |peer| peer.stream);
-        let mut header = Header {
-            version: self.handshake.version(),
-            kind: Kind::Data,
-            cluster: self.config.cluster,
-            source: self.local_address(),
-            destination: self.peer_address(peer_stream),
-            sequence: self.sender.next(),
-            ack: self.receiver.next(),
-            selective: self.receiver.selective(),
-            window: self.config.receive_window.clamp(1, MAX_WINDOW),
-            timestamp: rtt::timestamp(now),
-            echo: self.receiver.acknowledgement.echo,
-        };
-        let bytes = match plan {
-            Plan::Reset(Farewell { version, source, destination }) => {
-                header = Header {
-                    version,
-                    kind: Kind::Reset,
-                    source,
-                    destination,
-                    sequence: 0,
-                    ack: 0,
-                    selective: 0,
-                    echo: None,
-                    ..header
-                };
-                let bytes = header.encode(&[], out)?;
-                self.farewell = None;
-                bytes
-            }
-            Plan::Greeting => {
-                header = Header {
-                    version: GREETING_VERSION,
-                    kind: if peer_stream == 0 { Kind::Hello } else { Kind::HelloAck },
-                    sequence: self.config.first_sequence,
-                    ack: 0,
-                    selective: 0,
-                    echo: None,
-                    ..header
-                };
-                let greeting = Greeting {
-                    versions: self.config.versions,
-                    payload_bytes: self.transport_bytes,
-                };
-                let bytes = header.encode(&greeting.encode(), out)?;
-                self.handshake.due = false;
-                bytes
-            }
-            Plan::Data(pick) => {
-                header.sequence = pick.sequence;
-                let bytes = header.encode(self.sender.payload(pick.sequence), out)?;
-                self.receiver.acknowledgement.sent();
-                let oldest = self.sender.sent(pick);
-                if self.repeat_at.is_none() || (pick.again && oldest) {
-                    self.rearm(now);
-                }
-                count(&mut self.counters.retransmissions, u64::from(pick.again));
-                bytes
-            }
-            Plan::Bare(kind) => {
-                header.kind = kind;
-                let bytes = header.encode(&[], out)?;
-                self.receiver.acknowledgement.sent();
-                self.liveness.probe = false;
-                bytes
-            }
-        };
-        count(&mut self.counters.frames_sent, 1);
-        count(&mut self.counters.bytes_sent, bytes as u64);
-        Some(bytes)
-    }
-
     fn local_address(&self) -> Address {
         Address {
             node: self.config.local_node,
@@ -723,6 +353,11 @@ impl<S: Storage> Link<S> {
         }
     }
 
+    /// The storage given to [`new`](Self::new), to fill a pool for instance.
+    pub fn storage_mut(&mut self) -> &mut S {
+        &mut self.storage
+    }
+
     /// What the link is about.
     pub fn state(&self) -> State {
         self.state
@@ -747,13 +382,4 @@ impl<S: Storage> Link<S> {
 
 fn count(counter: &mut u64, by: u64) {
     *counter = counter.wrapping_add(by);
-}
-
-/// Tells an earlier and a later life from the one that is meant.
-fn same_life(told: u32, meant: u32) -> Result<(), Reject> {
-    match told.cmp(&meant) {
-        core::cmp::Ordering::Less => Err(Reject::Stale),
-        core::cmp::Ordering::Equal => Ok(()),
-        core::cmp::Ordering::Greater => Err(Reject::Unknown),
-    }
 }
