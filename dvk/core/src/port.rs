@@ -252,6 +252,11 @@ impl<S: Storage> Port<S> {
         self.me
     }
 
+    /// Whether [`kill`](Self::kill) was called.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Messages received and sent since the bind.
     pub fn counts(&self) -> (u64, u64) {
         (self.received, self.sent)
@@ -270,6 +275,12 @@ impl<S: Storage> Port<S> {
     /// Whether the open call is over, so that [`collect`](Self::collect) gives something.
     pub fn is_done(&self) -> bool {
         matches!(self.wait, Wait::Done(_))
+    }
+
+    /// Whether call number `call` waits for an answer.
+    pub fn is_open(&self, call: u32) -> bool {
+        call == self.call
+            && matches!(self.wait, Wait::Receive(_) | Wait::Peer { .. } | Wait::Cancelling { .. })
     }
 
     /// Begins `send` or `sendrec` to `peer` and returns the call's number, to be given to the peer

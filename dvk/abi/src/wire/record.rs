@@ -67,6 +67,24 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The number of the call that the step begins, ends or speaks of; 0 for a notification, which
+    /// is no call.
+    pub const fn call(&self) -> u32 {
+        match *self {
+            Self::Send { call, .. }
+            | Self::Request { call, .. }
+            | Self::Accepted { call }
+            | Self::Reply { call, .. }
+            | Self::Failed { call, .. }
+            | Self::Cancel { call }
+            | Self::Cancelled { call }
+            | Self::Watch { call } => call,
+            Self::Notify { .. } => 0,
+        }
+    }
+}
+
 /// One record: a step of the exchange between two endpoints of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -111,21 +129,21 @@ pub enum RecordError {
 impl Record {
     /// Writes the record and returns its length in bytes.
     pub fn encode(&self, out: &mut [u8; RECORD_BYTES]) -> usize {
-        let (kind, call) = match self.step {
-            Step::Send { call, .. } => (kind::SEND, call),
-            Step::Request { call, .. } => (kind::REQUEST, call),
-            Step::Accepted { call } => (kind::ACCEPTED, call),
-            Step::Reply { call, .. } => (kind::REPLY, call),
-            Step::Failed { call, .. } => (kind::FAILED, call),
-            Step::Cancel { call } => (kind::CANCEL, call),
-            Step::Cancelled { call } => (kind::CANCELLED, call),
-            Step::Watch { call } => (kind::WATCH, call),
-            Step::Notify { .. } => (kind::NOTIFY, 0),
+        let kind = match self.step {
+            Step::Send { .. } => kind::SEND,
+            Step::Request { .. } => kind::REQUEST,
+            Step::Accepted { .. } => kind::ACCEPTED,
+            Step::Reply { .. } => kind::REPLY,
+            Step::Failed { .. } => kind::FAILED,
+            Step::Cancel { .. } => kind::CANCEL,
+            Step::Cancelled { .. } => kind::CANCELLED,
+            Step::Watch { .. } => kind::WATCH,
+            Step::Notify { .. } => kind::NOTIFY,
         };
         out[0] = kind;
         out[1] = 0;
         out[2..4].copy_from_slice(&self.container.to_le_bytes());
-        out[4..8].copy_from_slice(&call.to_le_bytes());
+        out[4..8].copy_from_slice(&self.step.call().to_le_bytes());
         out[8..16].copy_from_slice(&self.from.raw().to_le_bytes());
         out[16..24].copy_from_slice(&self.to.raw().to_le_bytes());
         match &self.step {

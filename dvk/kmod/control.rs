@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The calls of the control device: they make this node part of a DVS and keep its tables of
+//! containers, peers and remote endpoints as the control plane wants them.
+
+use super::abi::errno::Errno;
+use super::abi::ioctl::{
+    self, LinkAttach, LinkInfo, RemoteEndpoint, NODE_NONE, TRANSPORT_ETHERNET,
+};
+use super::abi::limits::{CONTAINERS, NODES};
+use super::abi::Endpoint;
+use super::container::{self, Container};
+use super::dvs::{self, Dvs, Identity};
+use super::peer::PeerLink;
+use super::sys;
+use super::uapi::{from_kernel, Argument};
+use kernel::prelude::*;
+use kernel::str::CString;
+
+/// Minor number of a container's device: 0 is the control device.
+fn minor(container: u16) -> u32 {
+    u32::from(container) + 1
+}
+
+fn node_id(node: u32) -> Result<u16, Errno> {
+    if node < NODES {
+        u16::try_from(node).map_err(|_| Errno::Invalid)
+    } else {
+        Err(Errno::Invalid)
+    }
+}
+
+fn container_id(container: u32) -> Result<u16, Errno> {
+    if container < CONTAINERS {
+        u16::try_from(container).map_err(|_| Errno::Invalid)
+    } else {
+        Err(Errno::Invalid)
+    }
+}
+
+/// Carries out a control call. The caller was found allowed when it opened the device.
+pub(crate) fn ioctl(cmd: u32, argument: Argument) -> Result<(), Errno> {
+    let dvs = dvs::get()?;
+    let _serialised = dvs.control.lock();
+    match cmd {
+        ioctl::DVS_INIT => dvs_init(dvs, &argument.read()?),
+        ioctl::DVS_END => dvs_end(dvs),
+        ioctl::NODE_UP => node_up(dvs, &argument.read()?),
+        ioctl::NODE_DOWN => node_down(dvs, &argument.read()?),
+        ioctl::DC_CREATE => dc_create(dvs, &argument.read()?),
+        ioctl::DC_DESTROY => dc_destroy(dvs, &argument.read()?),
+        ioctl::DC_ADD_NODE => dc_add_node(dvs, &argument.read()?),
+        ioctl::DC_REMOVE_NODE => dc_remove_node(dvs, &argument.read()?),
+        ioctl::LINK_ATTACH => link_attach(dvs, &argument.read()?),
+        ioctl::LINK_DETACH => peer(dvs, argument.read::<LinkAttach>()?.node)?.detach(),
+        ioctl::LINK_INFO => {
+            let block: LinkInfo = argument.read()?;
+            argument.write(&peer(dvs, block.node)?.info())
+        }
+        ioctl::ENDPOINT_SET_REMOTE => endpoint_set_remote(dvs, &argument.read()?),
+        _ => Err(Errno::NotACall),
+    }
+}
+
+fn peer(dvs: &Dvs, node: u32) -> Result<kernel::sync::Arc<PeerLink>, Errno> {
+    dvs.identity()?;
+    dvs.peers.get(node_id(node)?).ok_or(Errno::NoDevice)
+}
+
+fn dvs_init(dvs: &Dvs, block: &ioctl::DvsInit) -> Result<(), Errno> {
+    let node = node_id(block.node)?;
+    if block.incarnation == 0 {
+        return Err(Errno::Invalid);
+    }
+    if dvs.identity().is_ok() {
+        return Err(Errno::Exists);
+    }
+    dvs.set_identity(Some(Identity {
+        cluster: block.cluster,
+        node,
+        incarnation: block.incarnation,
+    }));
+    Ok(())
+}
+
+fn dvs_end(dvs: &Dvs) -> Result<(), Errno> {
+    dvs.identity()?;
+    while let Some(id) = dvs.containers.first() {
+        destroy(dvs, id)?;
+    }
+    while let Some(node) = dvs.peers.first() {
+        dvs.peers.remove(node)?.shutdown();
+    }
+    dvs.set_identity(None);
+    Ok(())
+}
+
+fn node_up(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
+    let identity = dvs.identity()?;
+    let node = node_id(block.node)?;
+    if block.incarnation == 0 || node == identity.node {
+        return Err(Errno::Invalid);
+    }
+    let peer = match dvs.peers.get(node) {
+        Some(peer) => peer,
+        None => {
+            let peer = PeerLink::new(identity, node)?;
+            dvs.peers.add(node, peer.clone())?;
+            peer
+        }
+    };
+    if peer.incarnation() == Some(block.incarnation) {
+        return Err(Errno::Exists);
+    }
+    // Whatever waits for an earlier incarnation never hears from it again.
+    take_down(dvs, node, &peer);
+    peer.up(block.incarnation);
+    Ok(())
+}
+
+fn node_down(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
+    let peer = peer(dvs, block.node)?;
+    take_down(dvs, node_id(block.node)?, &peer);
+    Ok(())
+}
+
+fn take_down(dvs: &Dvs, node: u16, peer: &PeerLink) {
+    peer.down();
+    dvs.fail_waiters(node);
+}
+
+fn dc_create(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
+    let identity = dvs.identity()?;
+    let id = container_id(block.container)?;
+    let container =
+        Container::new(id, identity.node, block.max_endpoints).map_err(|_| Errno::NoMemory)?;
+    dvs.containers.add(id, container)?;
+    let name = CString::try_from_fmt(fmt!("dvk-dc{id}"));
+    let added = name.and_then(|name| sys::add_device(minor(id), &name));
+    added.map_err(|error| {
+        let _ = dvs.containers.remove(id);
+        from_kernel(error)
+    })
+}
+
+fn dc_destroy(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
+    dvs.identity()?;
+    destroy(dvs, container_id(block.container)?)
+}
+
+fn destroy(dvs: &Dvs, id: u16) -> Result<(), Errno> {
+    let container = dvs.containers.remove(id)?;
+    sys::remove_device(minor(id));
+    container.destroy();
+    Ok(())
+}
+
+fn dc_add_node(dvs: &Dvs, block: &ioctl::Lease) -> Result<(), Errno> {
+    dvs.identity()?;
+    if block.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
+    let node = node_id(block.node)?;
+    let lease = container::lease(node, block.first_slot, block.slots, block.first_generation)?;
+    container(dvs, block.container)?.lease(lease)
+}
+
+fn dc_remove_node(dvs: &Dvs, block: &ioctl::Lease) -> Result<(), Errno> {
+    dvs.identity()?;
+    container(dvs, block.container)?.remove_node(node_id(block.node)?)
+}
+
+fn container(dvs: &Dvs, id: u32) -> Result<kernel::sync::Arc<Container>, Errno> {
+    dvs.containers.get(container_id(id)?).ok_or(Errno::NoDevice)
+}
+
+fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
+    let peer = peer(dvs, block.node)?;
+    let [a, b, c, d, e, f, 0, 0] = block.address else { return Err(Errno::Invalid) };
+    if block.transport != TRANSPORT_ETHERNET || block.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
+    let device = sys::NetDevice::get(block.interface).ok_or(Errno::NoDevice)?;
+    peer.attach(device, [a, b, c, d, e, f])
+}
+
+fn endpoint_set_remote(dvs: &Dvs, block: &RemoteEndpoint) -> Result<(), Errno> {
+    dvs.identity()?;
+    let node = if block.node == NODE_NONE { None } else { Some(node_id(block.node)?) };
+    container(dvs, block.container)?.set_remote(Endpoint::from_raw(block.endpoint), node)
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The DVK: message passing between the processes of a Distributed Container.
+//!
+//! This crate is the Linux side only. What the calls mean, and what nodes say to each other, is in
+//! `dvk-abi` and `dvk-core`, which are mounted here as modules and tested on the host.
+//!
+//! # Objects
+//! - [`dvs::Dvs`]: the one instance; this node's identity, its containers and peers.
+//! - [`container::Container`]: one per container that spans this node; the endpoint table.
+//! - [`local_port::LocalPort`]: one per endpoint bound here; the rendezvous.
+//! - [`file::File`]: one per open file; the ioctls.
+//! - [`peer::PeerLink`]: one per peer node; the link protocol over a transport.
+//!
+//! # Lock order
+//! Outer first: `Dvs::control` (a mutex, control calls only) → `PeerLink::state` →
+//! `Container::table` → `LocalPort::state`. Registries, `Dvs::identity` and `ContainerFile::bound`
+//! are leaves: nothing is locked under them. No two locks of one kind are ever held together. All but the first
+//! keep softirqs out, because frames and timers take them too; nobody sleeps or touches user
+//! memory under them.
+
+use kernel::prelude::*;
+
+#[path = "abi/lib.rs"]
+mod abi;
+mod container;
+mod control;
+mod dvs;
+mod entry;
+mod file;
+mod local_port;
+mod peer;
+#[path = "core/lib.rs"]
+mod rules;
+mod storage;
+mod sys;
+mod uapi;
+
+module! {
+    type: Dvk,
+    name: "dvk",
+    authors: ["The dvs developers"],
+    description: "Distributed Virtualization Kernel",
+    license: "GPL",
+}
+
+struct Dvk;
+
+impl kernel::Module for Dvk {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        dvs::init()?;
+        sys::register_net()?;
+        sys::register_chardev()?;
+        pr_info!("ready\n");
+        Ok(Self)
+    }
+}

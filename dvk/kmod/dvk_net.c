@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Raw Ethernet: frames in from the network stack's softirq, frames out through the device's queue.
+ */
+#include <linux/etherdevice.h>
+#include <linux/if_ether.h>
+#include <linux/netdevice.h>
+#include <linux/pkt_sched.h>
+#include <linux/skbuff.h>
+#include <net/net_namespace.h>
+
+#include "dvk_shim.h"
+
+static int dvk_receive(struct sk_buff *skb, struct net_device *dev, struct packet_type *type,
+		       struct net_device *orig_dev)
+{
+	/* Frames to other machines come along where a device is promiscuous or bridged. */
+	if (skb->pkt_type != PACKET_HOST || !net_eq(dev_net(dev), &init_net))
+		goto drop;
+	if (skb_linearize(skb))
+		goto drop;
+	dvk_frame_received(dev, eth_hdr(skb)->h_source, skb->data, skb->len);
+	consume_skb(skb);
+	return NET_RX_SUCCESS;
+
+drop:
+	kfree_skb(skb);
+	return NET_RX_DROP;
+}
+
+static struct packet_type dvk_packet_type = {
+	.func = dvk_receive,
+};
+
+static int dvk_netdev_event(struct notifier_block *block, unsigned long event, void *data)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(data);
+
+	if (event == NETDEV_UNREGISTER)
+		dvk_netdev_gone(dev);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block dvk_netdev_notifier = {
+	.notifier_call = dvk_netdev_event,
+};
+
+int dvk_net_init(u16 ethertype)
+{
+	int err;
+
+	err = register_netdevice_notifier(&dvk_netdev_notifier);
+	if (err)
+		return err;
+	dvk_packet_type.type = htons(ethertype);
+	dev_add_pack(&dvk_packet_type);
+	return 0;
+}
+
+/* Takes a reference; only Ethernet devices of the initial namespace are to be had. */
+struct net_device *dvk_netdev_get(u32 ifindex)
+{
+	struct net_device *dev = dev_get_by_index(&init_net, ifindex);
+
+	if (dev && dev->type != ARPHRD_ETHER) {
+		dev_put(dev);
+		return NULL;
+	}
+	return dev;
+}
+
+void dvk_netdev_put(struct net_device *dev)
+{
+	dev_put(dev);
+}
+
+u32 dvk_netdev_mtu(const struct net_device *dev)
+{
+	return READ_ONCE(dev->mtu);
+}
+
+int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
+			const u8 *payload, u32 len)
+{
+	struct sk_buff *skb;
+
+	skb = alloc_skb(LL_RESERVED_SPACE(dev) + len + dev->needed_tailroom, GFP_ATOMIC);
+	if (!skb)
+		return -ENOMEM;
+	skb_reserve(skb, LL_RESERVED_SPACE(dev));
+	skb_reset_network_header(skb);
+	skb_put_data(skb, payload, len);
+	skb->dev = dev;
+	skb->protocol = htons(ethertype);
+	skb->priority = TC_PRIO_CONTROL;
+	if (dev_hard_header(skb, dev, ethertype, destination, dev->dev_addr, len) < 0) {
+		kfree_skb(skb);
+		return -EINVAL;
+	}
+	return dev_queue_xmit(skb);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Between the C and the Rust side of the driver. C is here for what Rust cannot call (inline
+ * functions, macros) and for the tables of function pointers that the kernel wants; decisions are
+ * made in Rust.
+ */
+#ifndef DVK_SHIM_H
+#define DVK_SHIM_H
+
+#include <linux/netdevice.h>
+#include <linux/poll.h>
+#include <linux/spinlock.h>
+#include <linux/timer.h>
+#include <linux/types.h>
+#include <linux/wait.h>
+
+/* The minor number of the control device; container N has DVK_MINOR_CONTAINER + N. */
+#define DVK_MINOR_CONTROL 0
+#define DVK_MINOR_CONTAINER 1
+#define DVK_MINORS (DVK_MINOR_CONTAINER + 65536)
+
+/* dvk_chardev.c */
+int dvk_chardev_init(void);
+int dvk_chardev_add(u32 minor, const char *name);
+void dvk_chardev_remove(u32 minor);
+bool dvk_may_control(void);
+
+/* dvk_net.c */
+int dvk_net_init(u16 ethertype);
+struct net_device *dvk_netdev_get(u32 ifindex);
+void dvk_netdev_put(struct net_device *dev);
+u32 dvk_netdev_mtu(const struct net_device *dev);
+int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
+			const u8 *payload, u32 len);
+
+/* dvk_sched.c */
+void dvk_spin_lock_bh(spinlock_t *lock);
+void dvk_spin_unlock_bh(spinlock_t *lock);
+bool dvk_spin_trylock_bh(spinlock_t *lock);
+void dvk_spin_assert_held(spinlock_t *lock);
+void dvk_prepare_sleep(bool killable_only);
+void dvk_finish_sleep(void);
+bool dvk_sleep_until(s64 deadline_ns);
+bool dvk_signal_pending(bool fatal_only);
+struct task_struct *dvk_current_get(void);
+void dvk_task_wake_put(struct task_struct *task);
+void dvk_task_put(struct task_struct *task);
+void dvk_wait_queue_init(struct wait_queue_head *queue);
+void dvk_wait_queue_wake(struct wait_queue_head *queue);
+void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void *table);
+void dvk_timer_init(struct timer_list *timer);
+void dvk_timer_set(struct timer_list *timer, u64 now_ns, u64 deadline_ns);
+void dvk_timer_shutdown(struct timer_list *timer);
+
+/* Exported by Rust. */
+int dvk_file_open(u32 minor, void **private);
+void dvk_file_release(void *private);
+long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
+__poll_t dvk_file_poll(void *private, struct file *file, void *table);
+void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len);
+void dvk_netdev_gone(struct net_device *dev);
+void dvk_timer_expired(struct timer_list *timer);
+
+#endif

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The functions that the C shim calls.
+
+use super::abi::errno::Errno;
+use super::dvs;
+use super::file::{File, Readiness};
+use super::peer::PeerLink;
+use super::uapi::{to_kernel, Argument};
+use core::ffi::c_void;
+use kernel::bindings;
+use kernel::prelude::*;
+
+fn status(result: Result<(), Errno>) -> c_long {
+    match result {
+        Ok(()) => 0,
+        Err(error) => -c_long::from(error.raw()),
+    }
+}
+
+/// Opens the device with this minor number.
+///
+/// # Safety
+/// `private` is valid for a write.
+#[no_mangle]
+unsafe extern "C" fn dvk_file_open(minor: u32, private: *mut *mut c_void) -> c_int {
+    let container = match minor.checked_sub(1).map(u16::try_from) {
+        None => None,
+        Some(Ok(container)) => Some(container),
+        Some(Err(_)) => return to_kernel(Errno::NoDevice).to_errno(),
+    };
+    let file = File::open(container)
+        .and_then(|file| KBox::new(file, GFP_KERNEL).map_err(|_| Errno::NoMemory));
+    match file {
+        Ok(file) => {
+            // SAFETY: by this function's contract.
+            unsafe { *private = KBox::into_raw(file).cast() };
+            0
+        }
+        Err(error) => to_kernel(error).to_errno(),
+    }
+}
+
+/// Releases what [`dvk_file_open`] gave.
+///
+/// # Safety
+/// `private` comes from [`dvk_file_open`] and is not used again.
+#[no_mangle]
+unsafe extern "C" fn dvk_file_release(private: *mut c_void) {
+    // SAFETY: by this function's contract.
+    drop(unsafe { KBox::<File>::from_raw(private.cast()) });
+}
+
+/// # Safety
+/// `private` comes from [`dvk_file_open`] and is not released during the call.
+#[no_mangle]
+unsafe extern "C" fn dvk_file_ioctl(private: *mut c_void, cmd: c_uint, arg: c_ulong) -> c_long {
+    // SAFETY: by this function's contract.
+    let file = unsafe { &*private.cast::<File>() };
+    status(file.ioctl(cmd, Argument(arg)))
+}
+
+/// # Safety
+/// As for [`dvk_file_ioctl`]; `file` and `table` are those of the poll in progress.
+#[no_mangle]
+unsafe extern "C" fn dvk_file_poll(
+    private: *mut c_void,
+    file: *mut c_void,
+    table: *mut c_void,
+) -> bindings::__poll_t {
+    // SAFETY: by this function's contract.
+    let File::Container(open) = (unsafe { &*private.cast::<File>() }) else { return 0 };
+    // SAFETY: by this function's contract.
+    match unsafe { open.poll(file, table) } {
+        Readiness::Waiting => 0,
+        Readiness::Readable => bindings::POLLIN | bindings::POLLRDNORM,
+        Readiness::Unbound => bindings::POLLERR | bindings::POLLHUP,
+    }
+}
+
+/// A frame of the DVK's ethertype arrived; called in a softirq.
+///
+/// # Safety
+/// `source` points to a MAC address, `payload` to `len` bytes.
+#[no_mangle]
+unsafe extern "C" fn dvk_frame_received(
+    device: *mut bindings::net_device,
+    source: *const u8,
+    payload: *const u8,
+    len: u32,
+) {
+    // SAFETY: by this function's contract.
+    let (source, frame) =
+        unsafe { (*source.cast::<[u8; 6]>(), core::slice::from_raw_parts(payload, len as usize)) };
+    PeerLink::frame_received(device, &source, frame);
+}
+
+/// A network device is going away: links give up their reference.
+#[no_mangle]
+extern "C" fn dvk_netdev_gone(device: *mut bindings::net_device) {
+    let Ok(dvs) = dvs::get() else { return };
+    dvs.peers.for_each(|_, peer| peer.device_gone(device));
+}
+
+/// # Safety
+/// `timer` is the timer of a [`PeerLink`].
+#[no_mangle]
+unsafe extern "C" fn dvk_timer_expired(timer: *mut bindings::timer_list) {
+    // SAFETY: by this function's contract.
+    unsafe { PeerLink::timer_expired(timer) }
+}

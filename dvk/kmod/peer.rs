@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A peer node: the link protocol over the transport that is attached, and what becomes of the
+//! records it brings.
+
+use super::abi::errno::Errno;
+use super::abi::ioctl::{LinkInfo, TRANSPORT_ETHERNET};
+use super::abi::wire::frame::{
+    Chunk, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
+};
+use super::abi::wire::record::{Record, Step, RECORD_BYTES};
+use super::container::refusal;
+use super::dvs::{self, Identity};
+use super::rules::fifo::Fifo;
+use super::rules::link::{
+    Config, Event, Link, Slot, State as LinkState, Storage, SubmitError, Timing,
+};
+use super::storage::KernelArray;
+use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer};
+use core::num::NonZeroU32;
+use kernel::bindings;
+use kernel::container_of;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Records that wait for room in the link beyond which `notify`, which does not wait for an
+/// answer, is refused. What other steps add is bounded by the endpoints that wait.
+const NOTIFY_BACKLOG: usize = 1024;
+
+/// The memory of a link. Frames are queued under spin locks and in softirqs.
+struct LinkMemory;
+
+impl Storage for LinkMemory {
+    type Buffer = KVec<u8>;
+    type Slots = KVec<Slot<KVec<u8>>>;
+
+    fn slots(&mut self, count: usize) -> Option<Self::Slots> {
+        let mut slots = KVec::with_capacity(count, GFP_KERNEL).ok()?;
+        for _ in 0..count {
+            slots.push_within_capacity(Slot::EMPTY).ok()?;
+        }
+        Some(slots)
+    }
+
+    fn buffer(&mut self, bytes: usize) -> Option<KVec<u8>> {
+        KVec::from_elem(0, bytes, GFP_ATOMIC).ok()
+    }
+}
+
+/// Where frames to the peer go.
+struct Attachment {
+    device: NetDevice,
+    address: [u8; 6],
+    /// The frame being sent; as long as the device's MTU.
+    frame: KVec<u8>,
+}
+
+/// What the lock of a peer guards.
+struct State {
+    link: KBox<Link<LinkMemory>>,
+    attachment: Option<Attachment>,
+    /// Records that the link had no room for, in order.
+    backlog: Fifo<Record, KernelArray<Option<Record>>>,
+    /// The beginning of a record whose end is in a later frame.
+    partial: KVec<u8>,
+    /// When the timer will expire at the latest; 0 if it is not set.
+    armed_ns: u64,
+    /// Records that were malformed, or whose sender may not speak for their source.
+    forged: u64,
+}
+
+/// One peer node. There is one for each that was up since this node joined the DVS.
+#[pin_data]
+pub(crate) struct PeerLink {
+    node: u16,
+    #[pin]
+    timer: Timer,
+    /// Outermost spin lock of the driver: see `dvk_main.rs`. Held while records are delivered, so
+    /// that two CPUs never deliver the records of one peer at once.
+    #[pin]
+    state: BhLock<State>,
+}
+
+impl PeerLink {
+    /// The link of this node, `identity`, to `node`; it is down.
+    pub(crate) fn new(identity: Identity, node: u16) -> Result<Arc<Self>, Errno> {
+        let config = Config {
+            cluster: identity.cluster,
+            local_node: identity.node,
+            peer_node: node,
+            local_incarnation: NonZeroU32::new(identity.incarnation).ok_or(Errno::Invalid)?,
+            versions: Versions::SUPPORTED,
+            receive_window: MAX_WINDOW,
+            first_sequence: 0,
+            timing: Timing::DEFAULT,
+        };
+        let link = Link::new(config, LinkMemory).map_err(|_| Errno::NoMemory)?;
+        let link = KBox::new(link, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
+        let state = State {
+            link,
+            attachment: None,
+            backlog: Fifo::default(),
+            partial: KVec::new(),
+            armed_ns: 0,
+            forged: 0,
+        };
+        let peer = pin_init!(Self {
+            node,
+            timer <- Timer::new(),
+            state <- new_bh_lock!(state, c"dvk_peer"),
+        });
+        Arc::pin_init(peer, GFP_KERNEL).map_err(|_| Errno::NoMemory)
+    }
+
+    /// The incarnation the peer runs with; `None` while it is down.
+    pub(crate) fn incarnation(&self) -> Option<u32> {
+        self.state.lock().link.peer_incarnation().map(NonZeroU32::get)
+    }
+
+    /// The peer runs with this incarnation.
+    pub(crate) fn up(&self, incarnation: u32) {
+        let Some(incarnation) = NonZeroU32::new(incarnation) else { return };
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        state.link.peer_up(now, incarnation);
+        self.pump(&mut state, now);
+    }
+
+    /// The peer is gone. Whoever waits for it is for the caller to tell.
+    pub(crate) fn down(&self) {
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        state.link.peer_down();
+        state.forget_stream();
+        self.pump(&mut state, now);
+    }
+
+    /// Gives up everything for good.
+    pub(crate) fn shutdown(&self) {
+        self.down();
+        self.timer.shutdown();
+        let attachment = self.state.lock().attachment.take();
+        drop(attachment);
+    }
+
+    /// Carries the link's frames through `device` to the Ethernet address `address`.
+    ///
+    /// # Errors
+    /// [`Errno::TooLong`] if the device's MTU is too small for the protocol.
+    pub(crate) fn attach(&self, device: NetDevice, address: [u8; 6]) -> Result<(), Errno> {
+        let bytes = device.mtu().min(HEADER_BYTES + MAX_PAYLOAD_BYTES);
+        let frame = KVec::from_elem(0, bytes, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
+        let attachment = Attachment { device, address, frame };
+        let now = sys::now_ns();
+        let old = {
+            let mut state = self.state.lock();
+            let payload_bytes = bytes.saturating_sub(HEADER_BYTES);
+            state.link.attach(now, payload_bytes).map_err(|_| Errno::TooLong)?;
+            let old = state.attachment.replace(attachment);
+            self.pump(&mut state, now);
+            old
+        };
+        drop(old);
+        Ok(())
+    }
+
+    /// Stops carrying frames; what is queued waits for another transport.
+    pub(crate) fn detach(&self) -> Result<(), Errno> {
+        let old = {
+            let mut state = self.state.lock();
+            state.link.detach();
+            state.attachment.take()
+        };
+        old.map(drop).ok_or(Errno::NotConnected)
+    }
+
+    /// Detaches from a device that is going away.
+    pub(crate) fn device_gone(&self, device: *const bindings::net_device) {
+        let uses_it = |attachment: &Attachment| attachment.device.is(device);
+        if self.state.lock().attachment.as_ref().is_some_and(uses_it) {
+            // An error means that somebody else detached it already.
+            let _ = self.detach();
+        }
+    }
+
+    /// State and counters.
+    pub(crate) fn info(&self) -> LinkInfo {
+        let state = self.state.lock();
+        let mut info = state.link.info();
+        info.transport = if state.attachment.is_some() { TRANSPORT_ETHERNET } else { 0 };
+        info.rejected = info.rejected.wrapping_add(state.forged);
+        info
+    }
+
+    /// Queues a record. `wanted` is asked under the link's lock whether it is still to be sent:
+    /// a call that ended meanwhile, because the link was reset, must not reach the peer.
+    pub(crate) fn submit(
+        &self,
+        record: &Record,
+        wanted: impl FnOnce() -> bool,
+    ) -> Result<(), Errno> {
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        if state.link.peer_incarnation().is_none() {
+            return Err(Errno::NodeDown);
+        }
+        if state.attachment.is_none() {
+            return Err(Errno::NotConnected);
+        }
+        if !wanted() {
+            return Ok(());
+        }
+        if matches!(record.step, Step::Notify { .. }) && state.backlog.len() >= NOTIFY_BACKLOG {
+            return Err(Errno::Limit);
+        }
+        state.queue(record)?;
+        self.pump(&mut state, now);
+        Ok(())
+    }
+
+    /// Takes a frame that `device` received from the Ethernet address `source`.
+    pub(crate) fn frame_received(
+        device: *const bindings::net_device,
+        source: &[u8; 6],
+        bytes: &[u8],
+    ) {
+        let Ok(frame) = Frame::decode(bytes) else { return };
+        let Ok(dvs) = dvs::get() else { return };
+        let Some(peer) = dvs.peers.get(frame.header.source.node) else { return };
+        peer.take_frame(device, source, &frame);
+    }
+
+    fn take_frame(&self, device: *const bindings::net_device, source: &[u8; 6], frame: &Frame<'_>) {
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        let expected =
+            |attachment: &Attachment| attachment.device.is(device) && attachment.address == *source;
+        if !state.attachment.as_ref().is_some_and(expected) {
+            state.forged = state.forged.wrapping_add(1);
+            return;
+        }
+        if let Ok(chunks) = state.link.on_frame(now, frame) {
+            for chunk in chunks {
+                self.take_chunk(&mut state, &chunk);
+            }
+            while let Some(stored) = state.link.next_stored() {
+                for chunk in stored.chunks() {
+                    self.take_chunk(&mut state, &chunk);
+                }
+            }
+        }
+        self.pump(&mut state, now);
+    }
+
+    fn take_chunk(&self, state: &mut State, chunk: &Chunk<'_>) {
+        if chunk.first && chunk.last {
+            return self.take_record(state, chunk.data);
+        }
+        if chunk.first {
+            state.partial.clear();
+        }
+        // Records of this version are short; the beginning of a longer one is enough to refuse it.
+        let room = (RECORD_BYTES + 1).saturating_sub(state.partial.len());
+        let kept = &chunk.data[..chunk.data.len().min(room)];
+        if state.partial.extend_from_slice(kept, GFP_ATOMIC).is_err() {
+            return self.restart(state);
+        }
+        if chunk.last {
+            let record = core::mem::take(&mut state.partial);
+            self.take_record(state, &record);
+        }
+    }
+
+    fn take_record(&self, state: &mut State, bytes: &[u8]) {
+        let Ok(record) = Record::decode(bytes) else {
+            state.forged = state.forged.wrapping_add(1);
+            return;
+        };
+        let container = dvs::get().ok().and_then(|dvs| dvs.containers.get(record.container));
+        let arrived = match &container {
+            Some(container) => container.arrived(self.node, &record),
+            None => Ok(refusal(&record.step, Errno::NoDevice)),
+        };
+        let answer = arrived.unwrap_or_else(|_| {
+            state.forged = state.forged.wrapping_add(1);
+            refusal(&record.step, Errno::Denied)
+        });
+        let Some(answer) = answer else { return };
+        let step = answer.step(record.step.call());
+        let answer = Record { from: record.to, to: record.from, step, ..record };
+        if state.queue(&answer).is_err() {
+            // The peer would wait for ever for what cannot be said.
+            self.restart(state);
+        }
+    }
+
+    /// Gives the stream up and begins a new one: both sides tell whoever waits.
+    fn restart(&self, state: &mut State) {
+        let Some(incarnation) = state.link.peer_incarnation() else { return };
+        state.link.peer_down();
+        self.reset(state, incarnation);
+    }
+
+    /// The stream is lost with everything in it.
+    fn reset(&self, state: &mut State, incarnation: NonZeroU32) {
+        state.forget_stream();
+        if let Ok(dvs) = dvs::get() {
+            dvs.fail_waiters(self.node);
+        }
+        state.link.peer_up(sys::now_ns(), incarnation);
+    }
+
+    /// Does what the link asks for after each call: handles its events, sends its frames, sets
+    /// its timer.
+    fn pump(&self, state: &mut State, now: u64) {
+        while let Some(event) = state.link.poll_event() {
+            match event {
+                Event::Reset => {
+                    if let Some(incarnation) = state.link.peer_incarnation() {
+                        self.reset(state, incarnation);
+                    }
+                }
+                Event::Incompatible => {
+                    pr_warn!(
+                        "node {} speaks no version of the link protocol that this node does\n",
+                        self.node
+                    );
+                }
+                Event::Up | Event::Lost | Event::Found | Event::Room => {}
+            }
+        }
+        state.drain_backlog();
+        let State { link, attachment, .. } = state;
+        if let Some(Attachment { device, address, frame }) = attachment {
+            while let Some(bytes) = link.poll_transmit(now, frame) {
+                device.transmit(address, &frame[..bytes]);
+            }
+        }
+        if let Some(deadline) = state.link.next_deadline() {
+            if state.armed_ns == 0 || deadline < state.armed_ns {
+                state.armed_ns = deadline;
+                self.timer.set(now, deadline);
+            }
+        }
+    }
+
+    /// # Safety
+    /// `timer` is the `timer` of a `PeerLink`.
+    pub(crate) unsafe fn timer_expired(timer: *mut bindings::timer_list) {
+        let timer: *mut Timer = timer.cast();
+        // SAFETY: by this function's contract; a peer outlives its timer, which is shut down
+        // before the last reference is dropped.
+        let peer = unsafe { &*container_of!(timer, Self, timer) };
+        let now = sys::now_ns();
+        let mut state = peer.state.lock();
+        state.armed_ns = 0;
+        state.link.on_timer(now);
+        peer.pump(&mut state, now);
+    }
+}
+
+impl State {
+    fn is_live(&self) -> bool {
+        matches!(self.link.state(), LinkState::Connecting | LinkState::Up)
+    }
+
+    /// Queues a record in the link, or behind those that it has no room for.
+    fn queue(&mut self, record: &Record) -> Result<(), Errno> {
+        if !self.is_live() {
+            return Err(Errno::NodeDown);
+        }
+        if self.backlog.is_empty() && self.offer(record) {
+            return Ok(());
+        }
+        self.backlog.push(*record).map_err(|_| Errno::NoMemory)
+    }
+
+    /// Whether the link took the record.
+    fn offer(&mut self, record: &Record) -> bool {
+        let mut bytes = [0; RECORD_BYTES];
+        let len = record.encode(&mut bytes);
+        match self.link.submit(&bytes[..len]) {
+            Ok(()) => true,
+            Err(SubmitError::Full | SubmitError::NoMemory | SubmitError::NotUp) => false,
+            Err(SubmitError::Length) => {
+                const { assert!(RECORD_BYTES <= MAX_RECORD_BYTES) };
+                false
+            }
+        }
+    }
+
+    fn drain_backlog(&mut self) {
+        while self.is_live() {
+            let Some(record) = self.backlog.find(|_| true).map(|record| *record) else { return };
+            if !self.offer(&record) {
+                return;
+            }
+            self.backlog.take(|_| true);
+        }
+    }
+
+    fn forget_stream(&mut self) {
+        self.backlog = Fifo::default();
+        self.partial.clear();
+    }
+}

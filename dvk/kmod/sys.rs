@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Safe faces of the C shim: a lock that also keeps softirqs out, sleeping and waking, poll queues,
+//! timers, network devices. All the driver's `unsafe` is here, in `entry` and in `uapi`.
+
+use super::abi::wire::ETHERTYPE;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::sync::lock::{Backend, Lock};
+use kernel::types::Opaque;
+
+// Tasks and files are opaque here: their bindings have members that Rust does not call FFI-safe.
+extern "C" {
+    fn dvk_chardev_init() -> c_int;
+    fn dvk_chardev_add(minor: u32, name: *const kernel::ffi::c_char) -> c_int;
+    fn dvk_chardev_remove(minor: u32);
+    fn dvk_may_control() -> bool;
+    fn dvk_net_init(ethertype: u16) -> c_int;
+    fn dvk_netdev_get(ifindex: u32) -> *mut bindings::net_device;
+    fn dvk_netdev_put(dev: *mut bindings::net_device);
+    fn dvk_netdev_mtu(dev: *const bindings::net_device) -> u32;
+    fn dvk_netdev_transmit(
+        dev: *mut bindings::net_device,
+        ethertype: u16,
+        destination: *const u8,
+        payload: *const u8,
+        len: u32,
+    ) -> c_int;
+    fn dvk_spin_lock_bh(lock: *mut bindings::spinlock_t);
+    fn dvk_spin_unlock_bh(lock: *mut bindings::spinlock_t);
+    fn dvk_spin_trylock_bh(lock: *mut bindings::spinlock_t) -> bool;
+    fn dvk_spin_assert_held(lock: *mut bindings::spinlock_t);
+    fn dvk_prepare_sleep(killable_only: bool);
+    fn dvk_finish_sleep();
+    fn dvk_sleep_until(deadline_ns: i64) -> bool;
+    fn dvk_signal_pending(fatal_only: bool) -> bool;
+    fn dvk_current_get() -> *mut c_void;
+    fn dvk_task_wake_put(task: *mut c_void);
+    fn dvk_task_put(task: *mut c_void);
+    fn dvk_wait_queue_init(queue: *mut bindings::wait_queue_head);
+    fn dvk_wait_queue_wake(queue: *mut bindings::wait_queue_head);
+    fn dvk_wait_queue_poll(
+        queue: *mut bindings::wait_queue_head,
+        file: *mut c_void,
+        table: *mut c_void,
+    );
+    fn dvk_timer_init(timer: *mut bindings::timer_list);
+    fn dvk_timer_set(timer: *mut bindings::timer_list, now_ns: u64, deadline_ns: u64);
+    fn dvk_timer_shutdown(timer: *mut bindings::timer_list);
+}
+
+/// Backend of [`BhLock`].
+pub(crate) struct BhBackend;
+
+/// A spin lock whose holder is not interrupted by softirqs, so that received frames and timers may
+/// take it too. Nobody may sleep while holding it.
+pub(crate) type BhLock<T> = Lock<T, BhBackend>;
+
+// SAFETY: the kernel's `spinlock_t` ensures mutual exclusion, also against softirqs of the same
+// CPU, which `lock` and `try_lock` disable until `unlock`. `relock` is the default.
+unsafe impl Backend for BhBackend {
+    type State = bindings::spinlock_t;
+    type GuardState = ();
+
+    unsafe fn init(
+        ptr: *mut Self::State,
+        name: *const kernel::ffi::c_char,
+        key: *mut bindings::lock_class_key,
+    ) {
+        // SAFETY: by this function's contract.
+        unsafe { bindings::__spin_lock_init(ptr, name, key) }
+    }
+
+    unsafe fn lock(ptr: *mut Self::State) -> Self::GuardState {
+        // SAFETY: by this function's contract the lock was initialised.
+        unsafe { dvk_spin_lock_bh(ptr) }
+    }
+
+    unsafe fn try_lock(ptr: *mut Self::State) -> Option<Self::GuardState> {
+        // SAFETY: by this function's contract the lock was initialised.
+        unsafe { dvk_spin_trylock_bh(ptr) }.then_some(())
+    }
+
+    unsafe fn unlock(ptr: *mut Self::State, _state: &Self::GuardState) {
+        // SAFETY: by this function's contract the caller holds the lock.
+        unsafe { dvk_spin_unlock_bh(ptr) }
+    }
+
+    unsafe fn assert_is_held(ptr: *mut Self::State) {
+        // SAFETY: by this function's contract the lock was initialised.
+        unsafe { dvk_spin_assert_held(ptr) }
+    }
+}
+
+/// Initialises a [`BhLock`] with a lockdep class of its own.
+macro_rules! new_bh_lock {
+    ($inner:expr, $name:literal) => {
+        $crate::sys::BhLock::new($inner, $name, kernel::static_lock_class!())
+    };
+}
+pub(crate) use new_bh_lock;
+
+/// Time since boot, in nanoseconds; what deadlines are measured by.
+pub(crate) fn now_ns() -> u64 {
+    // SAFETY: may be called in any context.
+    unsafe { bindings::ktime_get() as u64 }
+}
+
+/// The thread that is to be woken when its call is over.
+///
+/// Holds a reference of the task, so that waking it outside of all locks is safe.
+pub(crate) struct Sleeper(NonNull<c_void>);
+
+// SAFETY: tasks are reference-counted and may be woken from anywhere.
+unsafe impl Send for Sleeper {}
+
+impl Sleeper {
+    /// The calling thread.
+    pub(crate) fn current() -> Option<Self> {
+        // SAFETY: called in a process context, in which there is a current task.
+        NonNull::new(unsafe { dvk_current_get() }).map(Self)
+    }
+
+    /// Wakes the thread.
+    pub(crate) fn wake(self) {
+        let task = core::mem::ManuallyDrop::new(self);
+        // SAFETY: the reference taken in `current` is given up here, and only here.
+        unsafe { dvk_task_wake_put(task.0.as_ptr()) }
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        // SAFETY: the reference taken in `current` is given up here; `wake` does not come here.
+        unsafe { dvk_task_put(self.0.as_ptr()) }
+    }
+}
+
+/// Which signals end a sleep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WokenBy {
+    /// Every signal.
+    Signals,
+    /// Only those that kill.
+    FatalSignals,
+}
+
+/// Announces that the thread is about to sleep: a wake-up from here on makes
+/// [`sleep_until`] return at once. May be called under a lock.
+pub(crate) fn prepare_sleep(by: WokenBy) {
+    // SAFETY: changes the state of the current task only.
+    unsafe { dvk_prepare_sleep(by == WokenBy::FatalSignals) }
+}
+
+/// Takes [`prepare_sleep`] back.
+pub(crate) fn finish_sleep() {
+    // SAFETY: changes the state of the current task only.
+    unsafe { dvk_finish_sleep() }
+}
+
+/// Sleeps until woken; `None` is no deadline. Returns false if the deadline passed.
+pub(crate) fn sleep_until(deadline_ns: Option<u64>) -> bool {
+    let deadline = deadline_ns.map_or(-1, |at| i64::try_from(at).unwrap_or(i64::MAX));
+    // SAFETY: called in a process context without locks held.
+    unsafe { dvk_sleep_until(deadline) }
+}
+
+/// Whether a signal waits for the thread.
+pub(crate) fn signal_pending(by: WokenBy) -> bool {
+    // SAFETY: reads the state of the current task only.
+    unsafe { dvk_signal_pending(by == WokenBy::FatalSignals) }
+}
+
+/// Whether the caller may use the control device: `CAP_SYS_ADMIN` in the initial user namespace.
+pub(crate) fn may_control() -> bool {
+    // SAFETY: reads the credentials of the current task.
+    unsafe { dvk_may_control() }
+}
+
+/// Those who poll a file.
+#[pin_data]
+pub(crate) struct PollQueue {
+    #[pin]
+    queue: Opaque<bindings::wait_queue_head>,
+}
+
+// SAFETY: a wait queue has a lock of its own.
+unsafe impl Send for PollQueue {}
+// SAFETY: as above.
+unsafe impl Sync for PollQueue {}
+
+impl PollQueue {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: the pointer is to pinned memory, which the call initialises.
+            queue <- Opaque::ffi_init(|queue| unsafe { dvk_wait_queue_init(queue) }),
+        })
+    }
+
+    /// Wakes everybody who polls.
+    pub(crate) fn wake(&self) {
+        // SAFETY: the queue was initialised.
+        unsafe { dvk_wait_queue_wake(self.queue.get()) }
+    }
+
+    /// Registers the polling thread.
+    ///
+    /// # Safety
+    /// `file` and `table` are those of a `poll` in progress, and the queue lives as long as the
+    /// file.
+    pub(crate) unsafe fn register(&self, file: *mut c_void, table: *mut c_void) {
+        // SAFETY: by this function's contract.
+        unsafe { dvk_wait_queue_poll(self.queue.get(), file, table) }
+    }
+}
+
+/// A timer whose expiry calls [`super::peer::PeerLink::timer_expired`].
+#[pin_data]
+#[repr(transparent)]
+pub(crate) struct Timer {
+    #[pin]
+    timer: Opaque<bindings::timer_list>,
+}
+
+// SAFETY: the kernel's timers may be set and shut down from any thread.
+unsafe impl Send for Timer {}
+// SAFETY: as above.
+unsafe impl Sync for Timer {}
+
+impl Timer {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: the pointer is to pinned memory, which the call initialises.
+            timer <- Opaque::ffi_init(|timer| unsafe { dvk_timer_init(timer) }),
+        })
+    }
+
+    /// Sets the timer, to the next tick after `deadline_ns`.
+    pub(crate) fn set(&self, now_ns: u64, deadline_ns: u64) {
+        // SAFETY: the timer was initialised; setting one that was shut down does nothing.
+        unsafe { dvk_timer_set(self.timer.get(), now_ns, deadline_ns) }
+    }
+
+    /// Stops the timer for good and waits until its function is not running.
+    pub(crate) fn shutdown(&self) {
+        // SAFETY: the timer was initialised; called in a process context.
+        unsafe { dvk_timer_shutdown(self.timer.get()) }
+    }
+}
+
+/// A reference to an Ethernet device.
+pub(crate) struct NetDevice(NonNull<bindings::net_device>);
+
+// SAFETY: network devices are reference-counted and may be used from any thread.
+unsafe impl Send for NetDevice {}
+// SAFETY: as above.
+unsafe impl Sync for NetDevice {}
+
+impl NetDevice {
+    /// The Ethernet device with this index in the initial network namespace.
+    pub(crate) fn get(ifindex: u32) -> Option<Self> {
+        // SAFETY: looks the device up and takes a reference, which `drop` gives up.
+        NonNull::new(unsafe { dvk_netdev_get(ifindex) }).map(Self)
+    }
+
+    /// The largest payload of a frame, in bytes.
+    pub(crate) fn mtu(&self) -> usize {
+        // SAFETY: the device lives as long as the reference.
+        unsafe { dvk_netdev_mtu(self.0.as_ptr()) as usize }
+    }
+
+    /// Whether this is `device`.
+    pub(crate) fn is(&self, device: *const bindings::net_device) -> bool {
+        core::ptr::eq(self.0.as_ptr(), device)
+    }
+
+    /// Queues a frame of the DVK's ethertype. Losing it is for the link protocol to notice.
+    pub(crate) fn transmit(&self, destination: &[u8; 6], payload: &[u8]) {
+        let Ok(len) = u32::try_from(payload.len()) else { return };
+        // SAFETY: the device lives as long as the reference; the pointers are to live slices.
+        unsafe {
+            dvk_netdev_transmit(
+                self.0.as_ptr(),
+                ETHERTYPE,
+                destination.as_ptr(),
+                payload.as_ptr(),
+                len,
+            )
+        };
+    }
+}
+
+impl Drop for NetDevice {
+    fn drop(&mut self) {
+        // SAFETY: the reference taken in `get` is given up here.
+        unsafe { dvk_netdev_put(self.0.as_ptr()) }
+    }
+}
+
+/// Registers the character devices.
+pub(crate) fn register_chardev() -> Result {
+    // SAFETY: called once, when the driver starts.
+    to_result(unsafe { dvk_chardev_init() })
+}
+
+/// Registers for the frames of the DVK's ethertype and for devices that go away.
+pub(crate) fn register_net() -> Result {
+    // SAFETY: called once, when the driver starts.
+    to_result(unsafe { dvk_net_init(ETHERTYPE) })
+}
+
+/// Adds the device node `name` with `minor`.
+pub(crate) fn add_device(minor: u32, name: &CStr) -> Result {
+    // SAFETY: the name is a C string; the region of minors is registered.
+    to_result(unsafe { dvk_chardev_add(minor, name.as_char_ptr()) })
+}
+
+/// Removes the device node with `minor`.
+pub(crate) fn remove_device(minor: u32) {
+    // SAFETY: removing a device that does not exist does nothing.
+    unsafe { dvk_chardev_remove(minor) }
+}

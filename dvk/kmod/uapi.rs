@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Argument blocks of ioctls, from and to user space.
+
+use super::abi::errno::Errno;
+use super::abi::ioctl;
+use kernel::prelude::*;
+use kernel::transmute::{AsBytes, FromBytes};
+use kernel::uaccess::{UserPtr, UserSlice};
+
+/// An argument block of the ABI.
+pub(crate) trait Block: FromBytes + AsBytes {}
+
+macro_rules! blocks {
+    ($($block:ident),*) => {$(
+        // SAFETY: the ABI's blocks are `repr(C)` of integers and arrays of integers.
+        unsafe impl FromBytes for ioctl::$block {}
+        // SAFETY: as above, and they have no padding: the sizes asserted below are the sums of
+        // their fields.
+        unsafe impl AsBytes for ioctl::$block {}
+        impl Block for ioctl::$block {}
+    )*};
+}
+
+blocks!(
+    Bind,
+    Exchange,
+    Notify,
+    Info,
+    DvsInit,
+    Node,
+    Container,
+    Lease,
+    LinkAttach,
+    LinkInfo,
+    RemoteEndpoint
+);
+
+const _: () = {
+    assert!(size_of::<ioctl::Bind>() == 16);
+    assert!(size_of::<ioctl::Exchange>() == 64 + 3 * 8 + 2 * 4 + 4 * 8);
+    assert!(size_of::<ioctl::Notify>() == 16);
+    assert!(size_of::<ioctl::Info>() == 40);
+    assert!(size_of::<ioctl::DvsInit>() == 16);
+    assert!(size_of::<ioctl::Node>() == 8);
+    assert!(size_of::<ioctl::Container>() == 40);
+    assert!(size_of::<ioctl::Lease>() == 24);
+    assert!(size_of::<ioctl::LinkAttach>() == 24);
+    assert!(size_of::<ioctl::LinkInfo>() == 72);
+    assert!(size_of::<ioctl::RemoteEndpoint>() == 16);
+};
+
+/// The address that an ioctl was given.
+#[derive(Clone, Copy)]
+pub(crate) struct Argument(pub(crate) usize);
+
+impl Argument {
+    /// Reads the block there.
+    pub(crate) fn read<T: Block>(self) -> Result<T, Errno> {
+        let slice = UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>());
+        slice.reader().read().map_err(|_| Errno::Fault)
+    }
+
+    /// Writes the block there.
+    pub(crate) fn write<T: Block>(self, block: &T) -> Result<(), Errno> {
+        let slice = UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>());
+        slice.writer().write(block).map_err(|_| Errno::Fault)
+    }
+}
+
+/// The kernel's error for one of ours.
+pub(crate) fn to_kernel(error: Errno) -> Error {
+    Error::from_errno(-(error.raw() as c_int))
+}
+
+/// Our error for one of the kernel's, where a call of the kernel failed.
+pub(crate) fn from_kernel(error: Error) -> Errno {
+    u8::try_from(error.to_errno().unsigned_abs())
+        .ok()
+        .and_then(Errno::from_raw)
+        .unwrap_or(Errno::Invalid)
+}
