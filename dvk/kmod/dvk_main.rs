@@ -14,9 +14,9 @@
 //! # Lock order
 //! Outer first: `Dvs::control` (a mutex, control calls only) → `PeerLink::state` →
 //! `Container::table` → `LocalPort::state`. Registries, `Dvs::identity` and `ContainerFile::bound`
-//! are leaves: nothing is locked under them. No two locks of one kind are ever held together. All but the first
-//! keep softirqs out, because frames and timers take them too; nobody sleeps or touches user
-//! memory under them.
+//! are leaves: nothing is locked under them. No two locks of one kind are ever held together. All
+//! but the first keep softirqs out, because frames and timers take them too; nobody sleeps or
+//! touches user memory under them.
 
 use kernel::prelude::*;
 
@@ -33,6 +33,8 @@ mod peer;
 mod rules;
 mod storage;
 mod sys;
+#[cfg(CONFIG_KUNIT = "y")]
+mod tests;
 mod uapi;
 
 module! {

@@ -29,7 +29,7 @@ pub(crate) struct Registry<T> {
 }
 
 impl<T> Registry<T> {
-    fn new() -> impl PinInit<Self> {
+    pub(crate) fn new() -> impl PinInit<Self> {
         pin_init!(Self { entries <- new_bh_lock!(KVec::new(), c"dvk_registry") })
     }
 
