@@ -1,2 +1,33 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Virtual clusters: an Ethernet switch with faults, QMP and the life of a virtual node.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod accel;
+mod boot_once;
+pub mod cluster;
+mod console;
+pub mod control;
+mod error;
+pub mod faults;
+pub mod forwarding;
+pub mod frame;
+pub mod launch;
+pub mod links;
+pub mod machine;
+mod node;
+mod options;
+pub mod pcap;
+pub mod qmp;
+pub mod readiness;
+pub mod run_directory;
+mod socket;
+pub mod switch;
+pub mod transcript;
+
+pub use boot_once::{boot_once, End, Outcome};
+pub use cluster::{Cluster, NodeHandle};
+pub use console::ConsoleReader;
+pub use control::{NodeStatus, Remote, Request, Status};
+pub use error::{Error, Result};
+pub use node::Power;
+pub use options::{Options, NODES_MAX};

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A virtual cluster owned by this process.
+//!
+//! One thread, the *owner*, starts and ends all QEMUs and carries out all requests, from this process and from others. It lives
+//! as long as the cluster, which matters: Linux kills a launcher's child when the *thread* that started it ends.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::console::ConsoleReader;
+use crate::control::{ask, serve, Answer, Call, NodeStatus, Request, Status};
+use crate::error::{Error, Result};
+use crate::links::Links;
+use crate::node::{describe, Node};
+use crate::options::{random_token, NodeFiles, Options};
+use crate::readiness::{wait_ready, Progress};
+use crate::run_directory::{claim, root, Claim, Description, NodeDescription};
+use crate::switch::{Switch, SwitchHandle};
+
+/// How often QEMUs that ended by themselves are noticed.
+const TICK: Duration = Duration::from_millis(100);
+/// Where host ports are looked for: below the range that Linux uses for outgoing connections.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A running cluster. It ends when this is dropped, or when somebody tells it to stop.
+#[derive(Debug)]
+pub struct Cluster {
+    description: Description,
+    run: PathBuf,
+    switch: SwitchHandle,
+    consoles: Vec<ConsoleReader>,
+    calls: Sender<Call>,
+    owner: Option<JoinHandle<()>>,
+}
+
+impl Cluster {
+    /// Starts all nodes; returns once every QEMU runs, which is long before the nodes are ready.
+    pub fn start(options: Options) -> Result<Cluster> {
+        options.check()?;
+        require_program(&options.qemu)?;
+        for image in [&options.kernel, &options.initramfs] {
+            fs::metadata(image).map_err(Error::file("reading", image))?;
+        }
+        let claim = claim(&root(), options.name.as_deref())?;
+        let run = claim.path.clone();
+        let (calls, receiver) = channel();
+        let (started, result) = channel();
+        let control = calls.clone();
+        let owner = std::thread::Builder::new()
+            .name("cluster".to_owned())
+            .spawn(move || match Owner::start(claim, &options) {
+                Ok(mut owner) => {
+                    let consoles =
+                        owner.nodes.iter().map(|node| node.console().reader().clone()).collect();
+                    let parts =
+                        (owner.description.clone(), owner.switch.handle().clone(), consoles);
+                    // Answering on the socket is what makes the cluster count as running.
+                    let serving = serve(&owner.claim.control(), control);
+                    let failed = serving.is_err();
+                    let _ = started.send(serving.map(|()| parts));
+                    if !failed {
+                        owner.run(&receiver);
+                    }
+                }
+                Err(error) => drop(started.send(Err(error))),
+            })
+            .map_err(Error::system("starting the cluster's thread"))?;
+        let ended = || Err(Error::Invalid("the cluster's thread ended unexpectedly".to_owned()));
+        match result.recv().unwrap_or_else(|_| ended()) {
+            Ok((description, switch, consoles)) => {
+                Ok(Cluster { description, run, switch, consoles, calls, owner: Some(owner) })
+            }
+            Err(error) => {
+                let _ = owner.join();
+                Err(error)
+            }
+        }
+    }
+
+    /// What doesn't change while the cluster runs.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The run directory.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.description.nodes.len()
+    }
+
+    /// Whether it has no nodes, which it always has.
+    pub fn is_empty(&self) -> bool {
+        self.description.nodes.is_empty()
+    }
+
+    /// To act on node `number`.
+    pub fn node(&self, number: usize) -> NodeHandle<'_> {
+        NodeHandle { cluster: self, number }
+    }
+
+    /// The URL of node `number`'s API.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn api(&self, number: usize) -> &str {
+        &self.description.nodes[number].api
+    }
+
+    /// What node `number` says.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn console(&self, number: usize) -> &ConsoleReader {
+        &self.consoles[number]
+    }
+
+    /// To change links and faults.
+    pub fn switch(&self) -> &SwitchHandle {
+        &self.switch
+    }
+
+    /// Carries out a request.
+    pub fn act(&self, request: Request) -> Result<()> {
+        match ask(&self.calls, request) {
+            Answer::Error(reason) => Err(Error::Refused(reason)),
+            _ => Ok(()),
+        }
+    }
+
+    /// How things are.
+    pub fn status(&self) -> Result<Status> {
+        match ask(&self.calls, Request::Status) {
+            Answer::Status(status) => Ok(*status),
+            other => Err(Error::Refused(format!("unexpected answer {other:?}"))),
+        }
+    }
+
+    /// Whether the cluster has been told to stop, by whomever.
+    pub fn has_ended(&self) -> bool {
+        self.owner.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Waits until every node sees every node as ready.
+    pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
+        self.wait_ready_with(timeout, |_| true)
+    }
+
+    /// The same, telling about progress; gives up when `progress` says false.
+    pub fn wait_ready_with(
+        &self,
+        timeout: Duration,
+        progress: impl FnMut(&[Progress]) -> bool,
+    ) -> Result<()> {
+        let apis: Vec<_> = self.description.nodes.iter().map(|node| node.api.clone()).collect();
+        wait_ready(&apis, timeout, progress)
+    }
+
+    /// Waits until the cluster has been told to stop.
+    pub fn wait_end(mut self) {
+        if let Some(owner) = self.owner.take() {
+            let _ = owner.join();
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            ask(&self.calls, Request::Stop);
+            let _ = owner.join();
+        }
+    }
+}
+
+/// Acts on one node.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeHandle<'a> {
+    cluster: &'a Cluster,
+    number: usize,
+}
+
+impl NodeHandle<'_> {
+    /// Cuts its power.
+    pub fn kill(&self) -> Result<()> {
+        self.cluster.act(Request::Kill { node: self.number })
+    }
+
+    /// Gives it power; returns once QEMU runs.
+    pub fn start(&self) -> Result<()> {
+        self.cluster.act(Request::Start { node: self.number })
+    }
+
+    /// Stops its processors.
+    pub fn pause(&self) -> Result<()> {
+        self.cluster.act(Request::Pause { node: self.number })
+    }
+
+    /// Lets them run on.
+    pub fn resume(&self) -> Result<()> {
+        self.cluster.act(Request::Resume { node: self.number })
+    }
+
+    /// Plugs in (`up`) or pulls the cable of its cluster interface.
+    pub fn set_carrier(&self, up: bool) -> Result<()> {
+        self.cluster.act(Request::Carrier { node: self.number, up })
+    }
+}
+
+/// Free TCP ports of the host's loopback interface. Somebody else may take one before it is used; QEMU then says so.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let attempt = "looking for free ports on 127.0.0.1";
+    let mut start = [0; 2];
+    getrandom::fill(&mut start).map_err(Error::system(attempt))?;
+    let span = PORTS.end - PORTS.start;
+    let start = u16::from_ne_bytes(start) % span;
+    let candidates = (0..span).map(|n| PORTS.start + (start + n) % span);
+    let free = candidates.filter(|&port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+    let ports: Vec<_> = free.take(count).collect();
+    if ports.len() < count {
+        let source = std::io::ErrorKind::AddrInUse.into();
+        return Err(Error::System { attempt, source });
+    }
+    Ok(ports)
+}
+
+/// Makes sure that a program can be found, so that its absence gets a message of its own.
+pub fn require_program(program: &str) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = if program.contains('/') {
+        Path::new(program).is_file()
+    } else {
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    };
+    if found {
+        Ok(())
+    } else {
+        Err(Error::QemuMissing(program.to_owned()))
+    }
+}
+
+/// The thread's side. Fields are dropped in this order: guests first, the run directory last.
+struct Owner {
+    nodes: Vec<Node>,
+    switch: Switch,
+    description: Description,
+    claim: Claim,
+}
+
+impl Owner {
+    fn start(claim: Claim, options: &Options) -> Result<Owner> {
+        let token = match &options.token {
+            Some(token) => token.clone(),
+            None => random_token()?,
+        };
+        let logs = options.logs.as_deref().unwrap_or(&claim.path);
+        for directory in [Some(logs), options.pcap.as_deref()].into_iter().flatten() {
+            fs::create_dir_all(directory).map_err(Error::file("creating", directory))?;
+        }
+        let ports = free_ports(options.nodes)?;
+        let links = Links::new(options.nodes, options.seed, options.faults);
+        let mut nodes = Vec::new();
+        let mut descriptions = Vec::new();
+        let mut networks = Vec::new();
+        for (number, port) in ports.into_iter().enumerate() {
+            let machine = options.machine(number, &claim.path, port);
+            let files = NodeFiles::new(&claim.path, number);
+            let log = logs.join(format!("node{number}.log"));
+            write_private(&files.config, &options.config(number, &token).to_toml())?;
+            networks.push(files.network.clone());
+            descriptions.push(NodeDescription {
+                mac: machine.cluster.as_ref().map(|nic| nic.mac.to_string()).unwrap_or_default(),
+                api: format!("http://127.0.0.1:{port}"),
+                log: log.clone(),
+                pid: None,
+            });
+            nodes.push(Node::new(number, machine, files, &options.launcher, &log)?);
+        }
+        let switch = Switch::start(&networks, links, options.pcap.as_deref())?;
+        let description = Description {
+            name: claim.name.clone(),
+            owner: std::process::id(),
+            seed: options.seed,
+            accelerator: options.accelerator,
+            nodes: descriptions,
+        };
+        let mut owner = Owner { nodes, switch, description, claim };
+        // All at once, then wait for each: QEMUs start side by side.
+        owner.nodes.iter_mut().try_for_each(Node::spawn)?;
+        for number in 0..owner.nodes.len() {
+            owner.nodes[number].await_start()?;
+            owner.switch.handle().redial(number);
+        }
+        owner.publish()?;
+        Ok(owner)
+    }
+
+    fn run(&mut self, calls: &Receiver<Call>) {
+        loop {
+            match calls.recv_timeout(TICK) {
+                Ok((Request::Stop, reply)) => {
+                    self.nodes.iter_mut().for_each(Node::kill);
+                    let _ = reply.send(Answer::Done);
+                    return;
+                }
+                Ok((request, reply)) => {
+                    let answer = self.carry_out(request);
+                    let _ = reply.send(answer.unwrap_or_else(|e| Answer::Error(e.to_string())));
+                }
+                Err(RecvTimeoutError::Timeout) => self.notice_ended(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn notice_ended(&mut self) {
+        let mut any = false;
+        for (number, node) in self.nodes.iter_mut().enumerate() {
+            if let Some(status) = node.reap() {
+                any = true;
+                // A guest that powers itself off ends QEMU in order.
+                if !status.success() {
+                    let how = describe(status);
+                    eprintln!("warning: the QEMU of node{number} ended by itself ({how})");
+                }
+            }
+        }
+        if any {
+            self.publish_or_warn();
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Answer> {
+        match request {
+            Request::Kill { node } => {
+                self.node(node)?.kill();
+                self.publish_or_warn();
+            }
+            Request::Start { node } => {
+                self.node(node)?.spawn()?;
+                let started = self.node(node)?.await_start();
+                self.publish_or_warn();
+                started?;
+                self.switch.handle().redial(node);
+            }
+            Request::Pause { node } => self.node(node)?.pause()?,
+            Request::Resume { node } => self.node(node)?.resume()?,
+            Request::Carrier { node, up } => self.node(node)?.set_carrier(up)?,
+            Request::Cut { links } => {
+                self.check(links.highest())?;
+                self.switch.handle().cut(links);
+            }
+            Request::Heal { links } => {
+                self.check(links.highest())?;
+                self.switch.handle().heal(links);
+            }
+            Request::Partition { groups } => {
+                self.check(groups.iter().flatten().max().copied())?;
+                self.switch.handle().partition(groups);
+            }
+            Request::SetFaults { links, faults } => {
+                self.check(links.highest())?;
+                self.switch.handle().set_faults(links, faults);
+            }
+            Request::Status => return Ok(Answer::Status(Box::new(self.status()))),
+            Request::Stop => {}
+        }
+        Ok(Answer::Done)
+    }
+
+    fn status(&mut self) -> Status {
+        self.notice_ended();
+        let nodes = self.nodes.iter();
+        let nodes = nodes.map(|n| NodeStatus { power: n.power(), carrier: n.carrier() }).collect();
+        let switch = self.switch.handle().report();
+        Status { cluster: self.description.clone(), nodes, switch }
+    }
+
+    fn check(&self, highest_named: Option<usize>) -> Result<()> {
+        let highest = self.nodes.len() - 1;
+        match highest_named {
+            Some(node) if node > highest => Err(Error::NoSuchNode { node, highest }),
+            _ => Ok(()),
+        }
+    }
+
+    fn node(&mut self, number: usize) -> Result<&mut Node> {
+        self.check(Some(number))?;
+        Ok(&mut self.nodes[number])
+    }
+
+    fn publish(&mut self) -> Result<()> {
+        for (description, node) in self.description.nodes.iter_mut().zip(&self.nodes) {
+            description.pid = node.pid();
+        }
+        self.claim.publish(&self.description)
+    }
+
+    /// What has been done stays done even if it can't be published.
+    fn publish_or_warn(&mut self) {
+        if let Err(error) = self.publish() {
+            eprintln!("warning: {error}");
+        }
+    }
+}
+
+/// Writes a file that holds a secret.
+pub(crate) fn write_private(path: &Path, text: &str) -> Result<()> {
+    let file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+        .map_err(Error::file("writing", path))
+}

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The QEMU command line of a virtual node.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use dvs_config::{Mac, Source};
+use serde::{Deserialize, Serialize};
+
+use crate::accel::Accelerator;
+
+/// The QEMU that is looked for on `PATH`.
+pub const QEMU: &str = "qemu-system-x86_64";
+/// The id of the device that `link N down` takes the carrier from.
+pub const CLUSTER_DEVICE: &str = "cluster0";
+/// TCP port of the node's API inside the guest.
+const API_PORT: u16 = 7700;
+
+/// Memory of a virtual machine in MiB, written `128M` or `1G`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// In MiB.
+    pub mib: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory { mib: 128 }
+    }
+}
+
+/// A text that is no size.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a memory size from 64M to 1024G, such as 128M or 1G")]
+pub struct NotASize(String);
+
+impl FromStr for Memory {
+    type Err = NotASize;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NotASize(text.to_owned());
+        let (number, unit) = match text.strip_suffix(['G', 'g']) {
+            Some(number) => (number, 1024),
+            None => (text.strip_suffix(['M', 'm']).ok_or_else(wrong)?, 1),
+        };
+        let number: u32 = number.parse().map_err(|_| wrong())?;
+        match number.checked_mul(unit) {
+            Some(mib @ 64..=1_048_576) => Ok(Memory { mib }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}M", self.mib)
+    }
+}
+
+/// The MAC address of the cluster interface of node `number`: ascending, as node ids are handed out in this order.
+pub fn cluster_mac(number: usize) -> Mac {
+    let [high, low] = (number as u16).to_be_bytes();
+    Mac([0x52, 0x54, 0x00, 0xd5, high, low])
+}
+
+/// The MAC address of the management interface of node `number`.
+pub fn management_mac(number: usize) -> Mac {
+    let [high, low] = (number as u16).to_be_bytes();
+    Mac([0x52, 0x54, 0x01, 0xd5, high, low])
+}
+
+/// The interface on the virtual switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterInterface {
+    /// Where QEMU listens for the switch.
+    pub socket: PathBuf,
+    /// MAC address.
+    pub mac: Mac,
+}
+
+/// The interface through which the host, and only the host, reaches the node's API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagementInterface {
+    /// TCP port on the host's 127.0.0.1.
+    pub port: u16,
+    /// MAC address.
+    pub mac: Mac,
+}
+
+/// One virtual machine, complete enough to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The QEMU program.
+    pub qemu: OsString,
+    /// Shown in the process list.
+    pub name: String,
+    /// What runs the guest's instructions.
+    pub accelerator: Accelerator,
+    /// RAM.
+    pub memory: Memory,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Kernel: a bzImage, or a vmlinux built with `CONFIG_PVH`.
+    pub kernel: PathBuf,
+    /// Initial RAM file system.
+    pub initramfs: PathBuf,
+    /// Kernel command line.
+    pub append: String,
+    /// Where QEMU listens for the owner of the console; it doesn't start the guest before somebody has connected.
+    pub console: PathBuf,
+    /// Where QEMU listens for QMP.
+    pub qmp: PathBuf,
+    /// The interface to the other nodes.
+    pub cluster: Option<ClusterInterface>,
+    /// The interface to the host.
+    pub management: Option<ManagementInterface>,
+    /// The machine configuration that the guest reads through fw_cfg.
+    pub config: Option<PathBuf>,
+    /// Whether a reboot of the guest reboots it; otherwise it ends QEMU.
+    pub reboot: bool,
+}
+
+impl Machine {
+    /// The command line, program first.
+    pub fn command(&self) -> Vec<OsString> {
+        let mut line = CommandLine(vec![self.qemu.clone()]);
+        line.add(["-name", &self.name, "-nodefaults", "-no-user-config", "-display", "none"]);
+        line.add(["-M", "q35"]);
+        line.add(match self.accelerator {
+            // ERMS off: TCG advertises fast `rep movsb` and then runs it slowly.
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off"],
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+        });
+        line.add(["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
+        if !self.reboot {
+            line.add(["-no-reboot"]);
+        }
+        line.add(["-kernel"]);
+        line.0.push(self.kernel.clone().into());
+        line.add(["-initrd"]);
+        line.0.push(self.initramfs.clone().into());
+        line.add(["-append", &self.append]);
+        line.add(["-chardev"]);
+        line.with_path("socket,id=console,server=on,wait=on,path=", &self.console);
+        line.add(["-serial", "chardev:console", "-chardev"]);
+        line.with_path("socket,id=qmp,server=on,wait=off,path=", &self.qmp);
+        line.add(["-mon", "chardev=qmp,mode=control"]);
+        line.add(["-device", "virtio-rng-pci"]);
+        if let Some(cluster) = &self.cluster {
+            line.add(["-netdev"]);
+            line.with_path(
+                "stream,id=cluster,server=on,addr.type=unix,addr.path=",
+                &cluster.socket,
+            );
+            let mac = &cluster.mac;
+            let device = format!("virtio-net-pci,id={CLUSTER_DEVICE},netdev=cluster,mac={mac}");
+            // No option ROM: the node boots from -kernel, and loading it costs time.
+            line.add(["-device", &format!("{device},romfile=")]);
+        }
+        if let Some(management) = &self.management {
+            let ManagementInterface { port, mac } = management;
+            line.add([
+                "-netdev",
+                &format!("user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{API_PORT}"),
+                "-device",
+                &format!("virtio-net-pci,id=management0,netdev=management,mac={mac},romfile="),
+            ]);
+        }
+        if let Some(config) = &self.config {
+            line.add(["-fw_cfg"]);
+            line.with_path(&format!("name={},file=", Source::FW_CFG_NAME), config);
+        }
+        line.0
+    }
+}
+
+struct CommandLine(Vec<OsString>);
+
+impl CommandLine {
+    fn add<const N: usize>(&mut self, arguments: [&str; N]) {
+        self.0.extend(arguments.map(OsString::from));
+    }
+
+    /// Adds an argument that ends in a path. QEMU's option syntax wants commas doubled.
+    fn with_path(&mut self, options: &str, path: &Path) {
+        let mut argument = options.as_bytes().to_vec();
+        for &byte in path.as_os_str().as_bytes() {
+            argument.push(byte);
+            if byte == b',' {
+                argument.push(byte);
+            }
+        }
+        self.0.push(OsString::from_vec(argument));
+    }
+}
+
+/// A command line that a POSIX shell reads back as the same arguments.
+pub fn shell_quoted<S: AsRef<OsStr>>(command: &[S]) -> String {
+    let quoted = command.iter().map(|argument| {
+        let text = argument.as_ref().to_string_lossy();
+        let harmless = |c: char| c.is_ascii_alphanumeric() || "@%+=:,./-_".contains(c);
+        if !text.is_empty() && text.chars().all(harmless) {
+            text.into_owned()
+        } else {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn machine() -> Machine {
+        Machine {
+            qemu: QEMU.into(),
+            name: "dvs-node2".to_owned(),
+            accelerator: Accelerator::Tcg,
+            memory: Memory::default(),
+            cpus: 1,
+            kernel: "/b/vmlinux".into(),
+            initramfs: "/b/initramfs".into(),
+            append: "console=ttyS0 quiet".to_owned(),
+            console: "/run/x/n2.console".into(),
+            qmp: "/run/x/n2.qmp".into(),
+            cluster: Some(ClusterInterface { socket: "/run/x/n2.net".into(), mac: cluster_mac(2) }),
+            management: Some(ManagementInterface { port: 20002, mac: management_mac(2) }),
+            config: Some("/run/a,b/n2.toml".into()),
+            reboot: true,
+        }
+    }
+
+    #[test]
+    fn the_command_line_of_a_node() {
+        let expected = "\
+            qemu-system-x86_64 -name dvs-node2 -nodefaults -no-user-config -display none \
+            -M q35 -accel tcg,thread=multi -cpu max,erms=off -m 128M -smp 1 \
+            -kernel /b/vmlinux -initrd /b/initramfs -append 'console=ttyS0 quiet' \
+            -chardev socket,id=console,server=on,wait=on,path=/run/x/n2.console \
+            -serial chardev:console \
+            -chardev socket,id=qmp,server=on,wait=off,path=/run/x/n2.qmp \
+            -mon chardev=qmp,mode=control -device virtio-rng-pci \
+            -netdev stream,id=cluster,server=on,addr.type=unix,addr.path=/run/x/n2.net \
+            -device virtio-net-pci,id=cluster0,netdev=cluster,mac=52:54:00:d5:00:02,romfile= \
+            -netdev user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:20002-:7700 \
+            -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
+            -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
+        assert_eq!(shell_quoted(&machine().command()), expected);
+    }
+
+    #[test]
+    fn a_lone_machine_has_no_network_and_ends_at_reboot() {
+        let lone = Machine {
+            cluster: None,
+            management: None,
+            reboot: false,
+            accelerator: Accelerator::Kvm,
+            ..machine()
+        };
+        let line = shell_quoted(&lone.command());
+        assert!(!line.contains("netdev"), "{line}");
+        assert!(line.contains(" -no-reboot "), "{line}");
+        assert!(line.contains(" -accel kvm -cpu host "), "{line}");
+    }
+
+    #[test]
+    fn mac_addresses_ascend_with_the_node_number() {
+        let macs: Vec<_> = (0..1000).map(cluster_mac).collect();
+        assert!(macs.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        assert_eq!(cluster_mac(259).to_string(), "52:54:00:d5:01:03");
+    }
+
+    #[test]
+    fn a_shell_reads_quoted_arguments_back() {
+        let arguments = ["a b", "", "it's", "$HOME", "0>3", "plain", "*"];
+        let script = format!("printf '%s\\n' {}", shell_quoted(&arguments));
+        let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let lines = arguments.map(|argument| format!("{argument}\n")).concat();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), lines);
+    }
+
+    #[test]
+    fn memory_sizes_are_read() {
+        assert_eq!("128M".parse(), Ok(Memory { mib: 128 }));
+        assert_eq!("2G".parse(), Ok(Memory { mib: 2048 }));
+        for text in ["", "128", "M", "1M", "-1G", "99999999G", "1T"] {
+            assert!(text.parse::<Memory>().is_err(), "{text}");
+        }
+    }
+}

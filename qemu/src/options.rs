@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a virtual cluster is made of, and the machines and machine configurations that follow from it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use dvs_config::{Config, InterfaceSelector, Management, Name, Run, Token};
+use serde::{Deserialize, Serialize};
+
+use crate::accel::Accelerator;
+use crate::error::{Error, Result};
+use crate::faults::Faults;
+use crate::machine::{
+    cluster_mac, management_mac, ClusterInterface, Machine, ManagementInterface, Memory, QEMU,
+};
+
+/// Most nodes of one virtual cluster.
+pub const NODES_MAX: usize = 256;
+/// What every guest gets on its kernel command line; a panic reboots it after a second.
+const APPEND: &str = "console=ttyS0 quiet panic=1";
+/// What slirp, QEMU's user-mode network, gives its one guest.
+const MANAGEMENT_ADDRESS: &str = "10.0.2.15/24";
+
+/// A virtual cluster to be started. Serialised when a detached process is to own it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Name of its run directory; chosen if `None`.
+    pub name: Option<String>,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Kernel: a bzImage, or a vmlinux built with `CONFIG_PVH`.
+    pub kernel: PathBuf,
+    /// Initial RAM file system.
+    pub initramfs: PathBuf,
+    /// The QEMU program.
+    pub qemu: String,
+    /// What runs the guests' instructions.
+    pub accelerator: Accelerator,
+    /// RAM of each node.
+    pub memory: Memory,
+    /// Virtual processors of each node.
+    pub cpus: u32,
+    /// Faults of all links.
+    pub faults: Faults,
+    /// Decides which frames the faults hit.
+    pub seed: u64,
+    /// Directory for captures, one per node.
+    pub pcap: Option<PathBuf>,
+    /// Directory for console logs; the run directory, which goes with the cluster, if `None`.
+    pub logs: Option<PathBuf>,
+    /// Join token; random if `None`.
+    pub token: Option<Token>,
+    /// How many nodes wait for each other; all if `None`.
+    pub bootstrap_expect: Option<u32>,
+    /// More kernel arguments for all nodes; `dvs.…` ones overrule the machine configuration.
+    pub append: Vec<String>,
+    /// More kernel arguments for single nodes.
+    pub append_to: BTreeMap<usize, Vec<String>>,
+    /// One command for every node to run instead of its services.
+    pub run: Option<Run>,
+    /// Command that is put in front of QEMU's to tie its life to ours, with `{parent}` standing for our
+    /// process id (see [`crate::launch`]). Empty: QEMU is started as it is, and outlives us if we are killed.
+    pub launcher: Vec<String>,
+}
+
+impl Options {
+    /// One node, no faults, translated instructions.
+    pub fn new(kernel: impl Into<PathBuf>, initramfs: impl Into<PathBuf>) -> Options {
+        Options {
+            name: None,
+            nodes: 1,
+            kernel: kernel.into(),
+            initramfs: initramfs.into(),
+            qemu: QEMU.to_owned(),
+            accelerator: Accelerator::Tcg,
+            memory: Memory::default(),
+            cpus: 1,
+            faults: Faults::default(),
+            seed: 0,
+            pcap: None,
+            logs: None,
+            token: None,
+            bootstrap_expect: None,
+            append: Vec::new(),
+            append_to: BTreeMap::new(),
+            run: None,
+            launcher: Vec::new(),
+        }
+    }
+
+    /// Refuses what can't be run.
+    pub fn check(&self) -> Result<()> {
+        if !(1..=NODES_MAX).contains(&self.nodes) {
+            let nodes = self.nodes;
+            return Err(Error::Invalid(format!(
+                "{nodes} nodes cannot be run on one host; choose 1 to {NODES_MAX}"
+            )));
+        }
+        if !(1..=255).contains(&self.cpus) {
+            let cpus = self.cpus;
+            return Err(Error::Invalid(format!("{cpus} processors per node; choose 1 to 255")));
+        }
+        if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
+            return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
+        }
+        if let Some(name) = &self.name {
+            check_name(name)?;
+        }
+        Ok(())
+    }
+
+    /// The machine configuration of node `number`.
+    pub(crate) fn config(&self, number: usize, token: &Token) -> Config {
+        let mut config = Config::default();
+        config.cluster.token = Some(token.clone());
+        config.cluster.bootstrap_expect = self.bootstrap_expect.unwrap_or(self.nodes as u32);
+        config.network.cluster = vec![InterfaceSelector::Mac(cluster_mac(number))];
+        config.network.management = MANAGEMENT_ADDRESS.parse().ok().map(|address| Management {
+            interface: InterfaceSelector::Mac(management_mac(number)),
+            address,
+            gateway: None,
+        });
+        config.run = self.run.clone();
+        config
+    }
+
+    /// Node `number` as a machine, with its sockets in the directory `run` and its API on host port `port`.
+    pub fn machine(&self, number: usize, run: &Path, port: u16) -> Machine {
+        let files = NodeFiles::new(run, number);
+        let mut append = vec![APPEND.to_owned()];
+        append.extend(self.append.iter().cloned());
+        append.extend(self.append_to.get(&number).into_iter().flatten().cloned());
+        Machine {
+            qemu: self.qemu.clone().into(),
+            name: format!("dvs-node{number}"),
+            accelerator: self.accelerator,
+            memory: self.memory,
+            cpus: self.cpus,
+            kernel: self.kernel.clone(),
+            initramfs: self.initramfs.clone(),
+            append: append.join(" "),
+            console: files.console,
+            qmp: files.qmp,
+            cluster: Some(ClusterInterface { socket: files.network, mac: cluster_mac(number) }),
+            management: Some(ManagementInterface { port, mac: management_mac(number) }),
+            config: Some(files.config),
+            reboot: true,
+        }
+    }
+}
+
+/// A name must do as the name of a directory with short sockets in it.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let valid: std::result::Result<Name, _> = name.parse();
+    valid.map(drop).map_err(|error| Error::Invalid(format!("cluster name: {error}")))
+}
+
+/// 128 random bits, as the token that lets the nodes of one run join.
+pub(crate) fn random_token() -> Result<Token> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(Error::system("drawing a random join token"))?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.parse().map_err(|error| Error::Invalid(format!("join token: {error}")))
+}
+
+/// Where the files of one node are in the run directory.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeFiles {
+    /// QEMU listens here for the owner of the console…
+    pub(crate) console: PathBuf,
+    /// …who listens here for viewers.
+    pub(crate) view: PathBuf,
+    pub(crate) qmp: PathBuf,
+    pub(crate) network: PathBuf,
+    pub(crate) config: PathBuf,
+    /// What QEMU says itself.
+    pub(crate) messages: PathBuf,
+}
+
+impl NodeFiles {
+    pub(crate) fn new(run: &Path, number: usize) -> Self {
+        let file = |kind: &str| run.join(format!("n{number}.{kind}"));
+        NodeFiles {
+            console: file("console"),
+            view: file("view"),
+            qmp: file("qmp"),
+            network: file("net"),
+            config: file("toml"),
+            messages: file("qemu"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::shell_quoted;
+    use dvs_config::Source;
+
+    fn options(nodes: usize) -> Options {
+        Options { nodes, ..Options::new("/b/vmlinux", "/b/initramfs") }
+    }
+
+    #[test]
+    fn the_machine_configuration_is_one_that_nodes_accept() {
+        let options = options(4);
+        let token = random_token().unwrap();
+        let config = options.config(2, &token);
+        let read = Config::from_sources(&[(Source::FwCfg, config.to_toml())]).unwrap();
+        assert_eq!(read, config);
+        assert_eq!(read.cluster.bootstrap_expect, 4);
+        let management = read.network.management.unwrap();
+        assert!(management.interface.matches("eth1", management_mac(2)));
+        assert!(!management.interface.matches("eth0", cluster_mac(2)));
+        assert!(read.network.cluster[0].matches("eth0", cluster_mac(2)));
+    }
+
+    #[test]
+    fn tokens_differ() {
+        assert_ne!(random_token().unwrap().secret(), random_token().unwrap().secret());
+    }
+
+    #[test]
+    fn kernel_arguments_reach_the_right_nodes() {
+        let mut options = options(2);
+        options.append.push("loglevel=7".to_owned());
+        options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
+        let append = |node| options.machine(node, Path::new("/r"), 1).append;
+        assert_eq!(append(0), "console=ttyS0 quiet panic=1 loglevel=7");
+        assert_eq!(append(1), "console=ttyS0 quiet panic=1 loglevel=7 dvs.cluster.name=other");
+    }
+
+    #[test]
+    fn nodes_differ_only_where_they_must() {
+        let options = options(2);
+        let line = |node: usize, port| {
+            let line = shell_quoted(&options.machine(node, Path::new("/r"), port).command());
+            line.replace(&format!("/n{node}."), "/nX.")
+                .replace(&cluster_mac(node).to_string(), "C")
+                .replace(&management_mac(node).to_string(), "M")
+                .replace(&format!("node{node}"), "nodeX")
+                .replace(&format!(":{port}-"), ":P-")
+        };
+        assert_eq!(line(0, 20000), line(1, 20001));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(options(0).check().is_err());
+        assert!(options(NODES_MAX + 1).check().is_err());
+        assert!(Options { cpus: 0, ..options(1) }.check().is_err());
+        for name in ["", "../x", "a/b", "A"] {
+            let options = Options { name: Some(name.to_owned()), ..options(1) };
+            assert!(options.check().is_err(), "{name}");
+        }
+        let mut beyond = options(2);
+        beyond.append_to.insert(2, vec![]);
+        assert!(beyond.check().is_err());
+        assert!(options(4).check().is_ok());
+    }
+
+    #[test]
+    fn options_survive_being_handed_on() {
+        let mut options = options(3);
+        options.token = Some(random_token().unwrap());
+        options.append_to.insert(1, vec!["x".to_owned()]);
+        options.faults.delay = std::time::Duration::from_micros(1500);
+        let text = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<Options>(&text).unwrap(), options);
+    }
+}
