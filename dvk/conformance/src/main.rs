@@ -1,4 +1,77 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Conformance program for the DVK, run in a guest.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod blocked;
+mod cases;
+mod check;
+mod dvs;
+mod puppet;
+mod runner;
+mod tap;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+use std::process::ExitCode;
+
+/// Proves that the running kernel keeps the rules of the DVK reference.
+#[derive(Parser)]
+struct Arguments {
+    /// Name the cases and run none.
+    #[arg(long)]
+    list: bool,
+    /// Run only the cases whose name matches.
+    #[arg(long, value_name = "GLOB")]
+    only: Option<glob::Pattern>,
+    /// Multiply the time limit of every case, for slow machines.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    slow: u32,
+    /// Be a part of a test instead of the whole.
+    #[arg(long, hide = true)]
+    role: Option<Role>,
+    /// Which case to run in the role of one.
+    #[arg(hide = true)]
+    case: Option<String>,
+}
+
+/// What this program is when it has started itself.
+#[derive(Clone, Copy, ValueEnum)]
+enum Role {
+    /// One case.
+    Case,
+    /// A party that does what the lines on its standard input say.
+    Puppet,
+    /// A party whose standard input is its endpoint.
+    Heir,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let passed = match arguments.role {
+        Some(Role::Case) => run_case(arguments.case.as_deref()).map(|()| true),
+        Some(Role::Puppet) => puppet::play().map(|()| true),
+        Some(Role::Heir) => puppet::inherit().map(|()| true),
+        None if arguments.list => {
+            for case in cases::all() {
+                println!("{}", case.id);
+            }
+            Ok(true)
+        }
+        None => runner::run(arguments.only.as_ref(), arguments.slow),
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_case(id: Option<&str>) -> anyhow::Result<()> {
+    let id = id.context("which case? name one of --list")?;
+    let case = cases::all().find(|case| case.id == id);
+    let case = case.with_context(|| format!("no case is named {id}; --list names them"))?;
+    (case.run)()
+}

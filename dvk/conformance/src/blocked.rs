@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Threads that are in a blocking call, and processes likewise.
+
+use anyhow::{anyhow, bail, ensure, Context, Result};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a thread may take to fall asleep in its call, or to come out of it when it should.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a call is watched before it is said to wait.
+const WATCH: Duration = Duration::from_millis(60);
+
+/// A thread that makes one call.
+pub(crate) struct Blocked<T> {
+    thread: JoinHandle<T>,
+}
+
+/// Makes `call` in a thread, and returns when the thread sleeps in it (or is over with it).
+pub(crate) fn blocked<T: Send + 'static>(
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Result<Blocked<T>> {
+    let (sender, receiver) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        // A receiver that is gone means that the case has failed already.
+        let _ = sender.send(rustix::thread::gettid());
+        call()
+    });
+    let tid = receiver.recv().context("the thread did not start")?.as_raw_nonzero();
+    let blocked = Blocked { thread };
+    let stat = format!("/proc/self/task/{tid}/stat");
+    until("a thread to wait in its call", || Ok(blocked.is_over() || sleeps(&stat)?))?;
+    Ok(blocked)
+}
+
+impl<T> Blocked<T> {
+    /// Whether the call is over.
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Checks that the call goes on waiting.
+    pub(crate) fn waits(&self, what: &str) -> Result<()> {
+        std::thread::sleep(WATCH);
+        ensure!(!self.is_over(), "{what}: the call is over, but should wait");
+        Ok(())
+    }
+
+    /// What the call returned; it must be over soon.
+    pub(crate) fn join(self, what: &str) -> Result<T> {
+        until(what, || Ok(self.is_over()))?;
+        self.thread.join().map_err(|_| anyhow!("{what}: the thread panicked"))
+    }
+}
+
+/// Waits until the process with this id sleeps in a call.
+pub(crate) fn until_process_sleeps(pid: u32) -> Result<()> {
+    let stat = format!("/proc/{pid}/stat");
+    until("a process to wait in its call", || sleeps(&stat))
+}
+
+/// Waits until `condition` holds.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !condition()? {
+        if begin.elapsed() > PATIENCE {
+            bail!("waited {} s for {what}", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether the thread with this `stat` file sleeps; one that is gone does not.
+fn sleeps(path: &str) -> Result<bool> {
+    match std::fs::read_to_string(path) {
+        Ok(stat) => Ok(state(&stat) == Some('S')),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        // ESRCH: it went away between open and read.
+        Err(error) if error.raw_os_error() == Some(3) => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("read {path}")),
+    }
+}
+
+/// The state letter of a `stat` line; the name before it may hold anything, even `)`.
+fn state(stat: &str) -> Option<char> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.trim_start().chars().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_follows_the_last_parenthesis() {
+        assert_eq!(state("17 (a) R (b)) S 1 17"), Some('S'));
+        assert_eq!(state("17 (init) R 0 1"), Some('R'));
+        assert_eq!(state(""), None);
+    }
+
+    #[test]
+    fn a_thread_in_a_call_is_seen_to_wait() {
+        let (sender, receiver) = mpsc::channel::<u32>();
+        let blocked = blocked(move || receiver.recv()).unwrap();
+        blocked.waits("recv").unwrap();
+        sender.send(3).unwrap();
+        assert_eq!(blocked.join("recv").unwrap(), Ok(3));
+    }
+
+    #[test]
+    fn a_call_that_does_not_wait_is_caught() {
+        let blocked = blocked(|| 3).unwrap();
+        assert!(blocked.waits("nothing").is_err());
+        assert_eq!(blocked.join("nothing").unwrap(), 3);
+    }
+}

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Binding: how a file becomes an endpoint, and how it ends being one.
+
+use super::Case;
+use crate::check::{equal, fails, refused};
+use crate::dvs::{self, Scratch, FIRST_GENERATION, FIRST_SLOT, HOME, NODE, SLOTS};
+use crate::puppet::{self, Puppet};
+use anyhow::{ensure, Result};
+use dvk::{raw, Device, Endpoint, Errno, Message, Port, Slot, Timeout};
+use dvk_abi::ioctl::{self, Bind, Exchange};
+
+pub(super) const CASES: &[Case] = &[
+    Case::new("bind-any-takes-a-free-leased-slot", any),
+    Case::new("bind-server-takes-the-slot-named", server),
+    Case::new("bind-taken-slot-is-ebusy", taken),
+    Case::new("bind-without-lease-is-enospc", without_lease),
+    Case::new("bind-all-slots-taken-is-enospc", all_taken),
+    Case::new("bind-beyond-the-cap-is-enospc", beyond_cap),
+    Case::new("bind-server-flag-is-for-slots-below-64", server_flag),
+    Case::new("bind-unknown-flag-is-einval", unknown_flag),
+    Case::new("bind-of-a-bound-file-is-ebusy", twice),
+    Case::new("generation-grows-at-each-bind", generation),
+    Case::new("unbind-ends-the-binding", unbind),
+    Case::new("unbind-unbound-is-enotconn", unbind_unbound),
+    Case::new("unbound-file-exchanges-nothing", unbound_exchange),
+    Case::new("close-unbinds", close),
+    Case::new("exit-unbinds", exit),
+    Case::new("kill-unbinds", kill),
+    Case::new("exec-unbinds", exec),
+    Case::new("shared-file-shares-the-endpoint", shared),
+    Case::new("info-describes-the-endpoint", info),
+];
+
+fn any() -> Result<()> {
+    let ports = [dvs::bind()?, dvs::bind()?];
+    for port in &ports {
+        let endpoint = port.endpoint();
+        ensure!(endpoint.is_name(), "{endpoint} names nobody");
+        let lease = FIRST_SLOT..FIRST_SLOT + SLOTS;
+        ensure!(lease.contains(&endpoint.slot()), "{endpoint} is outside the lease {lease:?}");
+        ensure!(
+            endpoint.generation() >= FIRST_GENERATION,
+            "{endpoint} is before the lease's first"
+        );
+    }
+    ensure!(ports[0].endpoint().slot() != ports[1].endpoint().slot(), "a slot was bound twice");
+    Ok(())
+}
+
+fn server() -> Result<()> {
+    let port = Port::bind(HOME, Slot::Server(5))?;
+    equal("slot", port.endpoint().slot(), 5)?;
+    ensure!(port.endpoint().generation() >= FIRST_GENERATION, "generation before the lease's");
+    Ok(())
+}
+
+fn taken() -> Result<()> {
+    let port = Port::bind(HOME, Slot::Server(6))?;
+    fails("bind of a taken slot", Port::bind(HOME, Slot::Server(6)), Errno::Busy)?;
+    drop(port);
+    Port::bind(HOME, Slot::Server(6))?;
+    Ok(())
+}
+
+fn without_lease() -> Result<()> {
+    let scratch = Scratch::new(0)?;
+    fails("bind any", scratch.bind(), Errno::Limit)?;
+    fails("bind server", Port::bind(scratch.id, Slot::Server(1)), Errno::Limit)
+}
+
+fn all_taken() -> Result<()> {
+    let scratch = Scratch::new(0)?;
+    scratch.lease(64, 32)?;
+    let mut ports = (0..32).map(|_| scratch.bind()).collect::<Result<Vec<_>, _>>()?;
+    fails("bind 33 of 32", scratch.bind(), Errno::Limit)?;
+    let freed = ports.remove(7).endpoint();
+    equal("slot of the next bind", scratch.bind()?.endpoint().slot(), freed.slot())
+}
+
+fn beyond_cap() -> Result<()> {
+    let scratch = Scratch::new(2)?;
+    scratch.lease(64, 32)?;
+    let first = scratch.bind()?;
+    let _second = Port::bind(scratch.id, Slot::Server(1))?;
+    fails("bind 3 of 2", scratch.bind(), Errno::Limit)?;
+    drop(first);
+    scratch.bind()?;
+    Ok(())
+}
+
+fn raw_bind(slot: u32, flags: u32) -> Result<(), rustix::io::Errno> {
+    let device = Device::open(HOME).map_err(|_| rustix::io::Errno::IO)?;
+    let mut block = Bind { slot, flags, endpoint: 0 };
+    raw::call::<{ ioctl::BIND }, _>(&device, &mut block)
+}
+
+fn server_flag() -> Result<()> {
+    refused("server slot without the flag", raw_bind(9, 0), Errno::Invalid)?;
+    let free = FIRST_SLOT + SLOTS - 1;
+    refused("slot from 64 up, server", raw_bind(free, ioctl::BIND_SERVER), Errno::Invalid)?;
+    refused("slot from 64 up", raw_bind(free, 0), Errno::Invalid)?;
+    refused("any slot, server", raw_bind(ioctl::SLOT_ANY, ioctl::BIND_SERVER), Errno::Invalid)
+}
+
+fn unknown_flag() -> Result<()> {
+    for bit in 1..32 {
+        let what = format!("flag {:#x}", 1u32 << bit);
+        refused(&what, raw_bind(ioctl::SLOT_ANY, 1 << bit), Errno::Invalid)?;
+        refused(&what, raw_bind(9, ioctl::BIND_SERVER | 1 << bit), Errno::Invalid)?;
+    }
+    Ok(())
+}
+
+fn twice() -> Result<()> {
+    let port = dvs::bind()?;
+    let mut block = Bind { slot: ioctl::SLOT_ANY, flags: 0, endpoint: 0 };
+    refused("bind", raw::call::<{ ioctl::BIND }, _>(&port, &mut block), Errno::Busy)?;
+    equal("endpoint", Endpoint::from_raw(port.info()?.endpoint), port.endpoint())
+}
+
+fn generation() -> Result<()> {
+    let mut last = 0;
+    for _ in 0..5 {
+        let generation = Port::bind(HOME, Slot::Server(7))?.endpoint().generation();
+        ensure!(generation > last, "generation {generation} after {last}");
+        last = generation;
+    }
+    Ok(())
+}
+
+/// The endpoint names nobody any more, and its slot can be bound again.
+fn is_dead(endpoint: Endpoint) -> Result<()> {
+    let other = dvs::bind()?;
+    fails("notify", other.notify(endpoint, 1), Errno::Stale)
+}
+
+fn unbind() -> Result<()> {
+    let port = dvs::bind()?;
+    let endpoint = port.endpoint();
+    let device = port.unbind()?;
+    is_dead(endpoint)?;
+    let again = device.bind(Slot::Server(8))?;
+    equal("slot", again.endpoint().slot(), 8)
+}
+
+fn unbind_unbound() -> Result<()> {
+    let device = Device::open(HOME)?;
+    let unbind = || raw::call_bare::<{ ioctl::UNBIND }>(&device);
+    refused("unbind of a new file", unbind(), Errno::NotConnected)?;
+    let device = dvs::bind()?.unbind()?;
+    let again = raw::call_bare::<{ ioctl::UNBIND }>(&device);
+    refused("second unbind", again, Errno::NotConnected)
+}
+
+fn unbound_exchange() -> Result<()> {
+    let peer = dvs::bind()?;
+    let unbound = [Device::open(HOME)?, dvs::bind()?.unbind()?];
+    for device in &unbound {
+        let block = || Exchange {
+            peer: peer.endpoint().raw(),
+            from: Endpoint::ANY.raw(),
+            ..Exchange::default()
+        };
+        let results = [
+            ("send", raw::call::<{ ioctl::SEND }, _>(device, &mut block())),
+            ("receive", raw::call::<{ ioctl::RECEIVE }, _>(device, &mut block())),
+            ("sendrec", raw::call::<{ ioctl::SENDREC }, _>(device, &mut block())),
+            ("reply", raw::call::<{ ioctl::REPLY }, _>(device, &mut block())),
+            ("reply_receive", raw::call::<{ ioctl::REPLY_RECEIVE }, _>(device, &mut block())),
+            ("receive_request", raw::call::<{ ioctl::RECEIVE_REQUEST }, _>(device, &mut block())),
+        ];
+        for (what, result) in results {
+            refused(what, result, Errno::NotConnected)?;
+        }
+        let mut block = ioctl::Notify { peer: peer.endpoint().raw(), bits: 1 };
+        let notify = raw::call::<{ ioctl::NOTIFY }, _>(device, &mut block);
+        refused("notify", notify, Errno::NotConnected)?;
+    }
+    fails("receive", peer.receive(Endpoint::ANY, Timeout::NoWait), Errno::WouldBlock)
+}
+
+fn close() -> Result<()> {
+    let port = Port::bind(HOME, Slot::Server(10))?;
+    let endpoint = port.endpoint();
+    drop(port);
+    is_dead(endpoint)?;
+    Port::bind(HOME, Slot::Server(10))?;
+    Ok(())
+}
+
+fn exit() -> Result<()> {
+    let (puppet, endpoint) = Puppet::bound(HOME)?;
+    puppet.dismiss()?;
+    is_dead(endpoint)
+}
+
+fn kill() -> Result<()> {
+    let (puppet, endpoint) = Puppet::bound(HOME)?;
+    puppet.kill()?;
+    is_dead(endpoint)
+}
+
+fn exec() -> Result<()> {
+    let (mut puppet, endpoint) = Puppet::bound(HOME)?;
+    puppet.exec()?;
+    is_dead(endpoint)
+}
+
+fn shared() -> Result<()> {
+    let port = dvs::bind()?;
+    let endpoint = port.endpoint();
+    let mut heir = puppet::share(&port)?;
+    // From here on only the other process holds the endpoint.
+    drop(port);
+    let client = dvs::bind()?;
+    let reply = client.sendrec(endpoint, &Message::new(41), Timeout::from_millis(8_000))?;
+    equal("kind of the reply", reply.kind, 42)?;
+    equal("source of the reply", reply.source(), endpoint)?;
+    ensure!(heir.wait()?.success(), "the process that shares the endpoint failed");
+    is_dead(endpoint)
+}
+
+fn info() -> Result<()> {
+    let unbound = Device::open(HOME)?.info()?;
+    equal("endpoint of an unbound file", unbound.endpoint, Endpoint::NONE.raw())?;
+    equal("container", unbound.container, HOME)?;
+    equal("node", unbound.node, NODE)?;
+    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+    peer.notify(port.endpoint(), 1)?;
+    port.receive(Endpoint::ANY, Timeout::NoWait)?;
+    let (info, other) = (port.info()?, peer.info()?);
+    equal("endpoint", info.endpoint, port.endpoint().raw())?;
+    equal("messages received", (info.received, other.received), (1, 0))?;
+    equal("messages sent", (info.sent, other.sent), (0, 1))?;
+    equal("queues", (info.senders, info.clients), (0, 0))
+}
