@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! The link to a peer node: an ordered, exactly-once stream of records over frames that a
-//! transport may lose, repeat, reorder or damage.
+//! transport may lose, repeat, reorder or cut short.
 //!
 //! A [`Link`] does no I/O and has no clock. Its owner passes in the time (nanoseconds of a
 //! monotonic clock), the frames that arrive and the records to be sent, and takes out frames,

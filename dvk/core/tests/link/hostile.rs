@@ -60,6 +60,28 @@ fn chunks_that_do_not_fit_together_are_refused_without_harm() {
     assert_eq!(link.state(), State::Up);
 }
 
+/// A forged early frame is acknowledged selectively, and dropped when its turn comes. The sender,
+/// who was told that it had arrived, still sends the true one again.
+#[test]
+fn a_frame_acknowledged_and_then_dropped_is_sent_again() {
+    let mut world = up();
+    let header = header(&mut world);
+    let orphan = payload(&[(false, true, 3)]);
+    let early = Header { sequence: header.sequence + 1, ..header };
+    let now = world.now;
+    let link = &mut world.hosts[1].link;
+    let frame = Frame { header: early, payload: &orphan };
+    link.on_frame(now, &frame).expect("its turn is later");
+    link.on_frame(now, &frame).expect("a repetition is valid");
+    assert_eq!(link.info().duplicates, 1);
+    // The header came of a frame that is lost; this one is taken for a repetition.
+    world.hosts[0].submit(8).expect("the link is up");
+    world.pump(0);
+    world.run(now + S);
+    world.assert_all_delivered();
+    assert_eq!(world.hosts[1].link.info().duplicates, 2);
+}
+
 #[test]
 fn a_record_that_never_ends_is_refused() {
     let mut world = up();

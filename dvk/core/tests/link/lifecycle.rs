@@ -155,6 +155,24 @@ fn repeated_news_of_the_same_run_changes_nothing() {
     assert_eq!(world.hosts[0].link.state(), State::Up);
 }
 
+#[test]
+fn a_greeting_of_an_earlier_stream_is_stale() {
+    let mut links = pair([Versions::SUPPORTED; 2]);
+    let mut out = [0; 2048];
+    let bytes = links[0].poll_transmit(S, &mut out).expect("a hello");
+    let old = Frame::decode(&out[..bytes]).expect("a frame");
+    links[0].peer_down();
+    links[0].peer_up(S, incarnation(1));
+    exchange(&mut links);
+    assert_eq!(links[1].on_frame(S, &old).err(), Some(Reject::Stale));
+    assert_eq!(links.each_ref().map(Link::state), [State::Up, State::Up]);
+    // A later one, of a stream that is not greeted with any more either, ends this one.
+    let mut later = old;
+    later.header.source.stream += 2;
+    links[1].on_frame(S, &later).expect("it is later");
+    assert_eq!(links[1].state(), State::Broken);
+}
+
 fn pair(versions: [Versions; 2]) -> [Link<Vecs>; 2] {
     [0usize, 1].map(|index| {
         let config =
