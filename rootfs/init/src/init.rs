@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loop of PID 1: it waits for ends, output, signals and deadlines, and acts on them.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dvs_config::{Config, Power, Run};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::fs::inotify;
+use rustix::process::Signal;
+use rustix::system::RebootCommand;
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+use crate::boot::{Booted, LOG_FOLDER, RUN_FOLDER};
+use crate::console::Console;
+use crate::fault::Fault;
+use crate::processes::{
+    reap, signal_all, signal_group, start_command, Ended, Reaped, Service, SERVICES,
+};
+use crate::shutdown::{Alive, Goal, Shutdown, Step};
+use crate::status::Status;
+use crate::supervisor::Supervisor;
+use crate::watchdog::Watchdog;
+use crate::{mounts, power_button};
+
+/// How often a configuration error is said again, for who connects to the console later.
+const REMINDER: Duration = Duration::from_secs(30);
+/// How long the console may take with the last lines.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// The signals of a PID 1 (as in busybox and sysvinit) and what they ask for. Control-alt-delete is
+/// SIGINT, a failing power supply SIGPWR.
+const REQUESTS: [(i32, Goal); 5] = [
+    (SIGTERM, Goal::Reboot),
+    (SIGINT, Goal::Reboot),
+    (SIGUSR1, Goal::Halt),
+    (SIGUSR2, Goal::PowerOff),
+    (Signal::POWER.as_raw(), Goal::PowerOff),
+];
+
+/// Signals as bytes of a stream: each arrives as its own number.
+#[derive(Debug)]
+struct Signals(Vec<(i32, UnixStream)>);
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        let signals = REQUESTS.iter().map(|(signal, _)| *signal).chain([SIGCHLD]);
+        let streams = signals.map(|signal| {
+            let (read, write) = UnixStream::pair()?;
+            read.set_nonblocking(true)?;
+            signal_hook::low_level::pipe::register(signal, write)?;
+            Ok((signal, read))
+        });
+        streams.collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The signals that came since the last call, each once.
+    fn take(&mut self) -> Vec<i32> {
+        let mut bytes = [0; 64];
+        let mut came = Vec::new();
+        for (signal, stream) in &mut self.0 {
+            let mut any = false;
+            while stream.read(&mut bytes).is_ok_and(|length| length > 0) {
+                any = true;
+            }
+            if any {
+                came.push(*signal);
+            }
+        }
+        came
+    }
+}
+
+/// PID 1 after boot.
+#[derive(Debug)]
+struct Init {
+    started: Instant,
+    console: Console,
+    services: Vec<Service>,
+    supervisor: Supervisor,
+    /// The `[run]` command and its process.
+    command: Option<(Run, Option<i32>)>,
+    /// A configuration error, and when to say it again.
+    complaint: Option<(String, Duration)>,
+    shutdown: Option<Shutdown>,
+    has_children: bool,
+    banner: String,
+    watchdog: Option<Watchdog>,
+}
+
+/// Runs the machine until it stops.
+///
+/// # Errors
+///
+/// Without signals, pipes or `poll` there is nothing to supervise with: the caller panics.
+pub(crate) fn run(booted: Booted) -> Result<std::convert::Infallible, Fault> {
+    let mut signals = Signals::catch().map_err(Fault::when("catch signals"))?;
+    // Now that SIGINT is caught, control-alt-delete is to send it.
+    let cad = rustix::system::reboot(RebootCommand::CadOff);
+    let Booted { mut console, config } = booted;
+    if let Err(error) = cad {
+        console.say(&format!("dvs: warning: cannot take over control-alt-delete: {error}"));
+    }
+    let status_watch = watch_folder()
+        .map_err(|fault| console.say(&format!("dvs: warning: {fault}; no banner of dvsd's state")))
+        .ok();
+    let mut buttons = power_button::open_all();
+    let mut init = Init::new(console, config)?;
+    loop {
+        let deadline = init.turn();
+        let wait = deadline.saturating_sub(init.now());
+        let status_changed = wait_for(&init, &signals, status_watch.as_ref(), &buttons, wait)
+            .map_err(Fault::when("wait for events"))?;
+        if status_changed {
+            if let Some(watch) = &status_watch {
+                drain(watch);
+            }
+            init.show_status();
+        }
+        for button in &mut buttons {
+            if power_button::was_pressed(button) {
+                init.request(Goal::PowerOff);
+            }
+        }
+        for signal in signals.take() {
+            if let Some((_, goal)) = REQUESTS.iter().find(|(request, _)| *request == signal) {
+                init.request(*goal);
+            }
+        }
+    }
+}
+
+/// Watches the folder of the status file, for a file moved into it.
+fn watch_folder() -> Result<OwnedFd, Fault> {
+    let attempt = || Fault::when(format!("watch {RUN_FOLDER}"));
+    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
+    let watch = inotify::init(flags).map_err(attempt())?;
+    inotify::add_watch(&watch, RUN_FOLDER, inotify::WatchFlags::MOVED_TO).map_err(attempt())?;
+    Ok(watch)
+}
+
+/// Discards events: the file is read anew whatever happened to it.
+fn drain(watch: &OwnedFd) {
+    let mut buffer = [MaybeUninit::uninit(); 1024];
+    let mut events = inotify::Reader::new(watch, &mut buffer);
+    while events.next().is_ok() {}
+}
+
+/// Waits until one of the sources has something, or for so long; whether the status file changed.
+fn wait_for(
+    init: &Init,
+    signals: &Signals,
+    status: Option<&OwnedFd>,
+    buttons: &[File],
+    wait: Duration,
+) -> io::Result<bool> {
+    let readable = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+    let mut fds: Vec<PollFd<'_>> = Vec::new();
+    fds.extend(status.map(|fd| readable(fd.as_fd())));
+    fds.extend(signals.0.iter().map(|(_, stream)| readable(stream.as_fd())));
+    fds.extend(buttons.iter().map(|button| readable(button.as_fd())));
+    fds.extend(init.services.iter().map(|service| readable(service.output.as_fd())));
+    fds.extend(
+        init.console.wants_to_write().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
+    );
+    let timeout =
+        Timespec { tv_sec: wait.as_secs().cast_signed(), tv_nsec: wait.subsec_nanos().into() };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {
+            Ok(status.is_some() && !fds[0].revents().is_empty())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Init {
+    fn new(console: Console, config: Result<Config, String>) -> Result<Self, Fault> {
+        let mut services = Vec::new();
+        let mut command = None;
+        let mut complaint = None;
+        match config {
+            Err(error) => complaint = Some((error, Duration::ZERO)),
+            Ok(Config { run: Some(run), .. }) => command = Some((run, None)),
+            Ok(_) => {
+                for entry in SERVICES {
+                    let attempt = Fault::when(format!("make a pipe for {}", entry.name));
+                    services.push(Service::new(entry, Path::new(LOG_FOLDER)).map_err(attempt)?);
+                }
+            }
+        }
+        let mut init = Self {
+            started: Instant::now(),
+            console,
+            supervisor: Supervisor::new(services.len()),
+            services,
+            command,
+            complaint,
+            shutdown: None,
+            has_children: false,
+            banner: String::new(),
+            watchdog: Watchdog::arm(),
+        };
+        init.start_command();
+        Ok(init)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Does everything that is due; returns when something is due again.
+    fn turn(&mut self) -> Duration {
+        let now = self.now();
+        let mut deadline = now + Duration::from_secs(60);
+        self.console.flush();
+        for service in &mut self.services {
+            if service.pump(|line| self.console.say(line)) {
+                deadline = now;
+            }
+        }
+        self.reap_all();
+        while let Some(service) = self.supervisor.take_due(now) {
+            self.start(service);
+        }
+        if let Some((complaint, next)) = &mut self.complaint {
+            if *next <= now {
+                self.console.say(&format!(
+                    "dvs: configuration error: {complaint}\ndvs: no service is started; correct \
+                     the configuration and start the machine again"
+                ));
+                *next = now + REMINDER;
+            }
+            deadline = deadline.min(*next);
+        }
+        self.advance_shutdown();
+        if let Some(watchdog) = &mut self.watchdog {
+            deadline = deadline.min(watchdog.feed(now));
+        }
+        deadline = deadline.min(self.supervisor.deadline().unwrap_or(deadline));
+        self.shutdown.as_ref().map_or(deadline, |shutdown| deadline.min(shutdown.deadline()))
+    }
+
+    fn start(&mut self, index: usize) {
+        let now = self.now();
+        let service = &mut self.services[index];
+        let name = service.entry.name;
+        match service.start() {
+            Ok(pid) => {
+                service.note(&format!("{name} started as process {pid}"));
+                self.supervisor.started(index, pid, now);
+                self.has_children = true;
+            }
+            Err(error) => {
+                let again = again(self.supervisor.start_failed(index, now));
+                let line = format!("cannot start {}: {error}{again}", service.entry.program);
+                service.note(&line);
+                self.console.say(&format!("dvs: warning: {line}"));
+            }
+        }
+    }
+
+    fn reap_all(&mut self) {
+        loop {
+            match reap() {
+                Reaped::Ended(pid, ended) => self.ended(pid, ended),
+                Reaped::NoneEnded => break self.has_children = true,
+                Reaped::NoChildren => break self.has_children = false,
+            }
+        }
+    }
+
+    fn ended(&mut self, pid: i32, ended: Ended) {
+        if matches!(self.command, Some((_, Some(command))) if command == pid) {
+            return self.command_ended(ended.code(), "");
+        }
+        let now = self.now();
+        let Some(end) = self.supervisor.ended(pid, now) else { return };
+        let service = &mut self.services[end.service];
+        service.finish(|line| self.console.say(line));
+        let seconds = end.ran.as_secs_f32();
+        let line =
+            format!("{} {ended} after {seconds:.1} s{}", service.entry.name, again(end.again_in));
+        service.note(&line);
+        if end.again_in.is_some() {
+            self.console.say(&format!("dvs: warning: {line}"));
+        }
+    }
+
+    /// Starts the `[run]` command, if there is one.
+    fn start_command(&mut self) {
+        let Some((run, pid)) = &mut self.command else { return };
+        self.console.drain(LAST_WORDS);
+        let started =
+            Console::for_command().and_then(|console| start_command(&run.command, &console));
+        match started {
+            Ok(started) => {
+                *pid = Some(started);
+                self.has_children = true;
+            }
+            Err(error) => {
+                let why = format!(" (cannot start {}: {error})", run.command[0]);
+                // What a shell says of a command that it cannot find.
+                self.command_ended(127, &why);
+            }
+        }
+    }
+
+    fn command_ended(&mut self, status: i32, why: &str) {
+        self.console.say(&format!("dvs: run: exit status {status}{why}"));
+        if let Some((run, _)) = self.command.take() {
+            self.request(match run.power {
+                Power::Off => Goal::PowerOff,
+                Power::Reboot => Goal::Reboot,
+            });
+        }
+    }
+
+    /// Says a new state of `dvsd` on the console.
+    fn show_status(&mut self) {
+        let path = Path::new(RUN_FOLDER).join("status.json");
+        let banner = match fs::read(&path).map(|json| serde_json::from_slice::<Status>(&json)) {
+            Ok(Ok(status)) => status.banner(),
+            Ok(Err(error)) => {
+                format!("dvs: warning: {} is no status: {error}", path.display())
+            }
+            // Something else moved into the folder.
+            Err(_) => return,
+        };
+        if banner != self.banner {
+            self.console.say(&banner);
+            self.banner = banner;
+        }
+    }
+
+    /// Begins to take the machine down, unless that is under way.
+    fn request(&mut self, goal: Goal) {
+        if self.shutdown.is_none() {
+            self.console.say(match goal {
+                Goal::Reboot => "dvs: rebooting",
+                Goal::Halt => "dvs: halting",
+                Goal::PowerOff => "dvs: powering off",
+            });
+            self.complaint = None;
+            self.supervisor.stop();
+            self.shutdown = Some(Shutdown::new(goal));
+        }
+    }
+
+    fn advance_shutdown(&mut self) {
+        loop {
+            let now = self.now();
+            let services = self.supervisor.pids().next().is_some();
+            let alive = Alive { services, any: self.has_children };
+            let step = self.shutdown.as_mut().and_then(|shutdown| shutdown.next(now, alive));
+            match step {
+                None => return,
+                Some(Step::TerminateServices) => self.signal_services(Signal::TERM),
+                Some(Step::KillServices) => {
+                    self.console.say("dvs: warning: a service takes too long to end: killing it");
+                    self.signal_services(Signal::KILL);
+                }
+                Some(Step::TerminateRest) => signal_all(Signal::TERM),
+                Some(Step::KillRest) => signal_all(Signal::KILL),
+                Some(Step::Finish(goal)) => self.finish(goal),
+            }
+            self.reap_all();
+        }
+    }
+
+    fn signal_services(&self, signal: Signal) {
+        for pid in self.supervisor.pids() {
+            signal_group(pid, signal);
+        }
+    }
+
+    /// Writes and unmounts file systems, and ends the kernel.
+    fn finish(&mut self, goal: Goal) {
+        for service in &mut self.services {
+            service.finish(|line| self.console.say(line));
+        }
+        rustix::fs::sync();
+        for fault in mounts::unmount_all() {
+            self.console.say(&format!("dvs: warning: {fault}"));
+        }
+        self.console.drain(LAST_WORDS);
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.disarm();
+        }
+        let command = match goal {
+            Goal::Reboot => RebootCommand::Restart,
+            Goal::Halt => RebootCommand::Halt,
+            Goal::PowerOff => RebootCommand::PowerOff,
+        };
+        let end = rustix::system::reboot(command);
+        panic!("the kernel refuses to end: {end:?}");
+    }
+}
+
+/// How a restart is announced.
+fn again(delay: Option<Duration>) -> String {
+    delay.map_or(String::new(), |delay| format!("; starting it again in {} s", delay.as_secs_f32()))
+}
