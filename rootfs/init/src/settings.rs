@@ -31,7 +31,8 @@ const ENTROPY_PATIENCE: Duration = Duration::from_secs(5);
 /// Writes a sysctl given by its path below `/proc/sys`.
 pub(crate) fn write_sysctl(path: &str, value: &str) -> Result<(), Fault> {
     let file = format!("/proc/sys/{path}");
-    fs::write(&file, value).map_err(Fault::when(format!("write `{value}` to {file}")))
+    // The line end makes a write of an empty value, too, a write.
+    fs::write(&file, format!("{value}\n")).map_err(Fault::when(format!("write `{value}` to {file}")))
 }
 
 /// Applies every setting that needs no configuration; returns what failed.
