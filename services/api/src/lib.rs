@@ -1,2 +1,279 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Types of the node's HTTP API, shared by dvsd and dvsctl.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The port of the API where the machine configuration names no other.
+pub const PORT: u16 = 7700;
+/// Most round trips one ping may ask for.
+pub const PING_COUNT_MAX: u64 = 10_000_000;
+/// Most lines of a log one request may ask for.
+pub const LOG_LINES_MAX: usize = 10_000;
+
+/// `GET /v1/version`: which program answers, and for which node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Version of `dvsd`.
+    pub version: String,
+    /// This node's id; `None` while it is in no cluster.
+    pub node: Option<u32>,
+    /// This node's name; `None` while it has none.
+    pub name: Option<String>,
+    /// Name of the cluster the node belongs to or looks for.
+    pub cluster: String,
+}
+
+/// What state this node is in, as `/run/dvs/status.json` and `GET /v1/status` say it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This node's id; `None` while it is in no cluster.
+    pub node: Option<u32>,
+    /// This node's name; `None` while it has none.
+    pub name: Option<String>,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// How far the node has come.
+    pub state: StatusState,
+    /// Why it is in that state, for people; may be empty.
+    pub detail: String,
+    /// Members of the cluster, this node and those that are down included.
+    pub members: u32,
+    /// Members that are ready.
+    pub ready: u32,
+    /// This node's own addresses; link-local ones as `fe80::1%eth0`.
+    pub addresses: Vec<String>,
+    /// Version of `dvsd`.
+    pub version: String,
+}
+
+/// See [`Status::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StatusState {
+    /// `dvsd` has just been started.
+    Starting,
+    /// It looks for others.
+    Discovering,
+    /// It is a member; its kernel tables or links are not complete yet.
+    Joining,
+    /// It is a member like any other.
+    Ready,
+    /// Something it cannot do without is missing.
+    Failed,
+}
+
+/// How another node is seen by the one that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// A member like any other.
+    Ready,
+    /// A member whose kernel tables or links are not complete yet.
+    Joining,
+    /// Nothing has been heard of it for about two seconds.
+    Down,
+}
+
+impl fmt::Display for NodeState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ready => "ready",
+            Self::Joining => "joining",
+            Self::Down => "down",
+        })
+    }
+}
+
+/// An element of `GET /v1/nodes`, and the answer of `GET /v1/nodes/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Its state as the answering node sees it.
+    pub state: NodeState,
+    /// Version of its `dvsd`; `None` while nothing has been heard of this run of it.
+    pub version: Option<String>,
+    /// Its addresses; the scope of a link-local one is an interface of the answering node.
+    pub addresses: Vec<String>,
+    /// Which run of the node this is; grows with every restart.
+    pub incarnation: u32,
+    /// The machine's identity: the lowest MAC address of its cluster interfaces.
+    pub mac: String,
+    /// Id of the cluster, 16 hexadecimal digits.
+    pub cluster: String,
+    /// Whether this is the node that answers.
+    pub local: bool,
+    /// Seconds since its `dvsd` started; `None` while nothing has been heard of this run of it.
+    pub uptime_s: Option<u64>,
+    /// Milliseconds since it was last heard; 0 for the node that answers.
+    pub last_seen_ms: Option<u64>,
+    /// The answering node's link to it; `None` for itself, and where there is no link.
+    pub link: Option<Link>,
+}
+
+/// An element of `GET /v1/links`: a kernel link as the answering node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The node at the other end.
+    pub node: u32,
+    /// How far the two kernels have come.
+    pub state: LinkState,
+    /// Local interface it runs over.
+    pub interface: Option<String>,
+    /// MAC address at the other end.
+    pub address: Option<String>,
+    /// Smoothed round-trip time in microseconds; 0 while unknown.
+    pub rtt_us: u32,
+    /// Frames sent, retransmissions included.
+    pub frames_sent: u64,
+    /// Frames accepted.
+    pub frames_received: u64,
+    /// Bytes sent, headers included.
+    pub bytes_sent: u64,
+    /// Bytes of accepted frames.
+    pub bytes_received: u64,
+    /// Frames sent again because no acknowledgement came.
+    pub retransmissions: u64,
+    /// Frames that came a second time.
+    pub duplicates: u64,
+    /// Frames dropped: malformed, of another cluster or of an earlier incarnation.
+    pub rejected: u64,
+}
+
+/// See [`Link::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// No transport, or the node is down.
+    Down,
+    /// The two ends have not greeted each other yet.
+    Connecting,
+    /// Messages flow.
+    Up,
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Down => "down",
+            Self::Connecting => "connecting",
+            Self::Up => "up",
+        })
+    }
+}
+
+/// Body of `POST /v1/ipc/ping`: M3-IPC round trips from the answering node to `to`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PingRequest {
+    /// The node whose echo server is asked; may be the answering node itself.
+    pub to: u32,
+    /// How many round trips, 1 to [`PING_COUNT_MAX`].
+    #[serde(default = "ping_count")]
+    pub count: u64,
+    /// Milliseconds after which a round trip counts as lost, 1 to 60,000.
+    #[serde(default = "ping_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Milliseconds to wait between two round trips, at most 60,000.
+    #[serde(default)]
+    pub interval_ms: u64,
+}
+
+fn ping_count() -> u64 {
+    10
+}
+
+fn ping_timeout_ms() -> u64 {
+    5_000
+}
+
+/// Answer of `POST /v1/ipc/ping`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PingResult {
+    /// The node that sent.
+    pub from: u32,
+    /// The node that echoed.
+    pub to: u32,
+    /// Requests sent.
+    pub sent: u64,
+    /// Replies that came in time.
+    pub received: u64,
+    /// Requests that the echo server got more than once.
+    pub duplicated: u64,
+    /// Requests without a reply in time.
+    pub lost: u64,
+    /// Messages, either way, that arrived after a later one.
+    pub reordered: u64,
+    /// Round-trip times of the replies that came.
+    pub rtt_us: RttUs,
+}
+
+/// Round-trip times in microseconds; all 0 if no reply came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RttUs {
+    /// The shortest.
+    pub min: f64,
+    /// Half of all were at most this long.
+    pub p50: f64,
+    /// 99 of 100 were at most this long.
+    pub p99: f64,
+    /// The longest.
+    pub max: f64,
+    /// The arithmetic mean.
+    pub mean: f64,
+}
+
+/// Answer of `GET /v1/logs/{service}?lines=N`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The service.
+    pub service: String,
+    /// The node that answers, if it has an id.
+    pub node: Option<u32>,
+    /// The last lines, oldest first.
+    pub lines: Vec<String>,
+}
+
+/// Body of every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// What went wrong and what to do, for people.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ping_request_needs_only_its_target_and_refuses_what_it_does_not_know() {
+        let request: PingRequest = serde_json::from_str(r#"{"to":3}"#).unwrap();
+        assert_eq!(request, PingRequest { to: 3, count: 10, timeout_ms: 5_000, interval_ms: 0 });
+        let error = serde_json::from_str::<PingRequest>(r#"{"to":3,"cuont":5}"#).unwrap_err();
+        assert!(error.to_string().contains("unknown field `cuont`"), "{error}");
+    }
+
+    #[test]
+    fn the_status_file_has_the_form_that_init_reads() {
+        let status = Status {
+            node: Some(0),
+            name: Some("node0".into()),
+            cluster: "dvs".into(),
+            state: StatusState::Ready,
+            detail: String::new(),
+            members: 4,
+            ready: 4,
+            addresses: vec!["fe80::1%eth0".into()],
+            version: "0.1.0".into(),
+        };
+        assert_eq!(
+            serde_json::to_string(&status).unwrap(),
+            r#"{"node":0,"name":"node0","cluster":"dvs","state":"ready","detail":"","members":4,"ready":4,"addresses":["fe80::1%eth0"],"version":"0.1.0"}"#
+        );
+    }
+}
