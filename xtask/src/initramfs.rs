@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The initial root of a node: programs and files of `rootfs/manifest.toml` as a compressed cpio archive, the same bytes for
+//! the same content.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::digest::Digest;
+use crate::manifest::{Layer, Manifest};
+use crate::step::Session;
+use crate::userspace::{self, Programs};
+
+/// Compression level of zstd: nearly as small as the highest, in a fraction of its time.
+const LEVEL: i32 = 15;
+
+/// How many archives the cache keeps.
+const KEPT: usize = 16;
+
+/// What a node's user space is made of, built.
+#[derive(Clone, Debug)]
+pub(crate) struct Root {
+    /// The archive that every node boots.
+    pub(crate) node: PathBuf,
+    /// The same followed by the overlay for tests, if that was asked for.
+    pub(crate) test: Option<PathBuf>,
+    /// The programs, which run on the host as well.
+    pub(crate) programs: Programs,
+}
+
+/// Compiles the programs and packs them.
+///
+/// # Errors
+/// When a program does not compile, a file is missing, or the cache cannot be written.
+pub(crate) fn build(session: &Session, test: bool) -> Result<Root> {
+    let root = &session.workspace.root;
+    let manifest = Manifest::read(root)?;
+    let programs = userspace::build(session, &manifest.packages(test))?;
+    let pack = |layers: &[&Layer]| {
+        let archives: Result<Vec<_>> = layers
+            .iter()
+            .map(|layer| {
+                Ok(layer.archive(root, &programs).context("packing the root image")?.bytes())
+            })
+            .collect();
+        kept(session, &archives?)
+    };
+    let node = pack(&[&manifest.node])?;
+    let test = test.then(|| pack(&[&manifest.node, &manifest.test])).transpose()?;
+    Ok(Root { node, test, programs })
+}
+
+/// Finds the compressed form of `archives`, laid one over the other, in the cache, or makes it.
+fn kept(session: &Session, archives: &[Vec<u8>]) -> Result<PathBuf> {
+    const FILE: &str = "initramfs.cpio.zst";
+    let mut digest = Digest::new("initramfs", 1);
+    for archive in archives {
+        digest.bytes("archive", archive);
+    }
+    let key = digest.finish();
+    if let Some(entry) = session.store.find("initramfs", &key) {
+        return Ok(entry.join(FILE));
+    }
+    let _lock = session.store.lock("initramfs", || {
+        session.cached("root image", "waiting for another dvs build");
+    })?;
+    let step = session.begin("root image", "packing")?;
+    let entry = session.store.create("initramfs", &key, |directory| {
+        let path = directory.join(FILE);
+        fs::write(&path, compressed(archives)?)
+            .with_context(|| format!("writing {}", path.display()))
+    })?;
+    session.store.prune("initramfs", KEPT)?;
+    let path = entry.join(FILE);
+    let size = fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
+    step.finish(&format!("root image packed: {:.1} MB", size as f64 / 1e6));
+    Ok(path)
+}
+
+/// Each archive in a frame of its own; the kernel unpacks one after the other.
+fn compressed(archives: &[Vec<u8>]) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for archive in archives {
+        bytes.extend(zstd::bulk::compress(archive, LEVEL).context("compressing the root image")?);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpio;
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes_twice() {
+        let archive = || {
+            let mut archive = cpio::Archive::default();
+            let content: Vec<u8> =
+                (0..300_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+            archive.add("/init", 0o755, cpio::Node::File(content)).unwrap();
+            archive.add("/dev/console", 0o600, cpio::Node::Device { major: 5, minor: 1 }).unwrap();
+            archive.bytes()
+        };
+        let once = compressed(&[archive(), archive()]).unwrap();
+        assert_eq!(once, compressed(&[archive(), archive()]).unwrap());
+        assert_eq!(zstd::stream::decode_all(&once[..]).unwrap(), [archive(), archive()].concat());
+    }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `rootfs/manifest.toml`: what goes into the root of a node, and what is laid over it for tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::cpio::{Archive, Node};
+use crate::userspace::Programs;
+
+/// The whole manifest.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// What every node has.
+    pub(crate) node: Layer,
+    /// What nodes under test have besides.
+    pub(crate) test: Layer,
+}
+
+/// Entries of one archive.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Layer {
+    directories: Vec<Directory>,
+    devices: Vec<Device>,
+    programs: Vec<Program>,
+    files: Vec<StaticFile>,
+    links: Vec<Link>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Directory {
+    path: String,
+    #[serde(default = "executable")]
+    mode: u32,
+}
+
+/// A character device.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Device {
+    path: String,
+    mode: u32,
+    major: u32,
+    minor: u32,
+}
+
+/// A binary of this workspace.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Program {
+    path: String,
+    package: String,
+    binary: String,
+    #[serde(default = "executable")]
+    mode: u32,
+}
+
+/// A file of this checkout.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StaticFile {
+    path: String,
+    /// Relative to the checkout.
+    source: String,
+    #[serde(default = "readable")]
+    mode: u32,
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Link {
+    path: String,
+    target: String,
+}
+
+fn executable() -> u32 {
+    0o755
+}
+
+fn readable() -> u32 {
+    0o644
+}
+
+impl Manifest {
+    /// Reads the manifest of the checkout `root`.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub(crate) fn read(root: &Path) -> Result<Self> {
+        let path = root.join("rootfs/manifest.toml");
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// The packages whose binaries the node, and with `test` also its overlay, holds.
+    pub(crate) fn packages(&self, test: bool) -> BTreeSet<String> {
+        let overlay = test.then_some(&self.test);
+        std::iter::once(&self.node)
+            .chain(overlay)
+            .flat_map(|layer| &layer.programs)
+            .map(|program| program.package.clone())
+            .collect()
+    }
+}
+
+impl Layer {
+    /// Puts the layer's content into an archive.
+    ///
+    /// # Errors
+    /// When a file is missing or two entries collide.
+    pub(crate) fn archive(&self, root: &Path, programs: &Programs) -> Result<Archive> {
+        let mut archive = Archive::default();
+        let read = |path: &Path| {
+            fs::read(path).map(Node::File).with_context(|| format!("reading {}", path.display()))
+        };
+        for Directory { path, mode } in &self.directories {
+            archive.add(path, *mode, Node::Directory)?;
+        }
+        for &Device { ref path, mode, major, minor } in &self.devices {
+            archive.add(path, mode, Node::Device { major, minor })?;
+        }
+        for Program { path, binary, mode, .. } in &self.programs {
+            archive.add(path, *mode, read(&programs.path(binary))?)?;
+        }
+        for StaticFile { path, source, mode } in &self.files {
+            archive.add(path, *mode, read(&root.join(source))?)?;
+        }
+        for Link { path, target } in &self.links {
+            archive.add(path, 0o777, Node::Link(target.clone()))?;
+        }
+        Ok(archive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_errors_that_point_at_their_line() {
+        let error =
+            toml::from_str::<Manifest>("[node]\n[test]\nfile = []\n").unwrap_err().to_string();
+        assert!(error.contains("line 3") && error.contains("unknown field `file`"), "{error}");
+    }
+
+    #[test]
+    fn the_manifest_of_this_tree_names_packages_of_this_workspace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let manifest = Manifest::read(&root).unwrap();
+        let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
+        for package in manifest.packages(true) {
+            assert!(
+                lock.contains(&format!("name = \"{package}\"")),
+                "{package} is no package here"
+            );
+        }
+        let node = manifest.packages(false);
+        assert!(node.contains("dvs-init") && !node.contains("dvk-conformance"));
+    }
+
+    #[test]
+    fn a_layer_becomes_an_archive() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("motd"), "hello").unwrap();
+        let text = "[node]\ndirectories = [{ path = \"/run\" }]\n\
+                    devices = [{ path = \"/dev/console\", mode = 0o600, major = 5, minor = 1 }]\n\
+                    files = [{ path = \"/etc/motd\", source = \"motd\" }]\n\
+                    links = [{ path = \"/bin\", target = \"usr/bin\" }]\n[test]\n";
+        let manifest: Manifest = toml::from_str(text).unwrap();
+        let programs = Programs::in_directory(directory.path());
+        let archive = manifest.node.archive(directory.path(), &programs).unwrap();
+        let mut expected = Archive::default();
+        expected.add("/run", 0o755, Node::Directory).unwrap();
+        expected.add("/dev/console", 0o600, Node::Device { major: 5, minor: 1 }).unwrap();
+        expected.add("/etc/motd", 0o644, Node::File(b"hello".to_vec())).unwrap();
+        expected.add("/bin", 0o777, Node::Link("usr/bin".into())).unwrap();
+        assert_eq!(archive.bytes(), expected.bytes());
+    }
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Tests that run in a virtual machine: the driver's unit tests in the kernel, then the conformance program in user space.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dvs_config::{Power, Run};
+use dvs_qemu::machine::Memory;
+use dvs_qemu::{boot_once, End, Options};
+
+use crate::artefacts;
+use crate::doctor::{self, Need};
+use crate::kernel::{Image, Variant};
+use crate::source::{Origin, Pins};
+use crate::step::{Session, Step};
+use crate::test::summary::Outcome;
+use crate::test::tap::Reader;
+
+/// What the tests need, several times over; the debug kernel's shadow memory included.
+const MEMORY: Memory = Memory { mib: 512 };
+
+/// How long a boot with unit tests may take, and how long all conformance cases together.
+const BOOT: Duration = Duration::from_secs(120);
+const CONFORMANCE: Duration = Duration::from_secs(600);
+
+/// The kernel says this when its own tests are over and it starts PID 1.
+const BOOTED: &str = "Run /init as init process";
+
+/// Runs them on the kernel `variant`, which must be one with KUnit. `only` selects conformance cases.
+///
+/// # Errors
+/// When something does not build or QEMU cannot be run. Failing tests are outcomes, not errors.
+pub(crate) fn run(
+    session: &Session,
+    origin: &Origin,
+    variant: Variant,
+    only: Option<&str>,
+) -> Result<Vec<Outcome>> {
+    doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
+    let built = artefacts::build(session, origin, variant, Image::Vmlinux, true)?;
+    let initramfs = built.root.test.context("packing the overlay for tests")?;
+    let mut options = Options::new(built.kernel.image, initramfs);
+    options.memory = MEMORY;
+    options.cpus = 2;
+
+    let mut step = session.begin("test kernel", "running the driver's unit tests")?;
+    let mut outcomes = Vec::new();
+    let mut units = options.clone();
+    units.append = vec!["ignore_loglevel".into(), "kunit.filter_glob=*dvk*".into()];
+    let mut reader = Reader::new("kunit");
+    let log = logs(session, "kunit")?;
+    units.logs = Some(log.clone());
+    let outcome = boot_once(&units, BOOT, |line| {
+        reader.line(line);
+        !line.contains(BOOTED)
+    })?;
+    outcomes.extend(reader.finish());
+    let booted = match outcome.end {
+        End::GivenUp => Ok(()),
+        end => Err(format!("the kernel did not start PID 1: {end:?}; console: {}", log.display())),
+    };
+    outcomes.push(Outcome::of("kunit", "boot", booted));
+    outcomes.push(clean(&mut step, "kunit", &outcome.console));
+
+    step.now("running the conformance program");
+    let slow = if variant == Variant::Debug { 8 } else { 2 };
+    let mut command = vec!["/usr/libexec/dvs/dvk-conformance".to_owned(), format!("--slow={slow}")];
+    command.extend(only.map(|only| format!("--only={only}")));
+    options.run = Some(Run { command, power: Power::Off });
+    // So that the conformance program finds no tests of the kernel's own before its report.
+    options.append = vec!["kunit.enable=0".into()];
+    let mut reader = Reader::new("conformance");
+    let log = logs(session, "conformance")?;
+    options.logs = Some(log.clone());
+    let outcome = boot_once(&options, CONFORMANCE, |line| {
+        reader.line(line);
+        true
+    })?;
+    outcomes.extend(reader.finish());
+    let ended = match (outcome.end, outcome.exit_status) {
+        (End::PoweredOff, Some(_)) => Ok(()),
+        (end, status) => Err(format!(
+            "the machine should have powered off after the program; it ended with {end:?}, the program with {status:?}; console: {}",
+            log.display()
+        )),
+    };
+    outcomes.push(Outcome::of("conformance", "orderly end", ended));
+    outcomes.push(clean(&mut step, "conformance", &outcome.console));
+    step.finish(&format!("{} tests were run in virtual machines", outcomes.len()));
+    Ok(outcomes)
+}
+
+/// Where the console of one of the machines goes.
+fn logs(session: &Session, name: &str) -> Result<PathBuf> {
+    let path = session.store.directory("logs")?.join(name);
+    fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+    Ok(path)
+}
+
+/// The kernel must not have complained.
+fn clean(step: &mut Step, suite: &str, console: &str) -> Outcome {
+    let complaints = complaints(console);
+    if !complaints.is_empty() {
+        step.remark(&format!("the kernel complained: {}", complaints[0]));
+    }
+    let result = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
+    Outcome::of(suite, "the kernel does not complain", result)
+}
+
+/// The lines with which the kernel reports that it is at fault.
+fn complaints(console: &str) -> Vec<&str> {
+    const SIGNS: &[&str] = &[
+        "BUG:",
+        "WARNING:",
+        "Oops",
+        "Kernel panic",
+        "KASAN:",
+        "UBSAN:",
+        "rust_kernel: panicked",
+        "INFO: task",
+        "INFO: possible",
+        "soft lockup",
+        "suspicious RCU usage",
+        "DEBUG_LOCKS_WARN_ON",
+    ];
+    console.lines().filter(|line| SIGNS.iter().any(|sign| line.contains(sign))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_are_recognised() {
+        let console = "[    0.1] Linux version 7.2\n[    1.0] BUG: sleeping function called from invalid context\n\
+                       [    1.1] WARNING: possible recursive locking detected\nok 1 - a warning is not this\n";
+        assert_eq!(complaints(console).len(), 2);
+        assert!(complaints("[    0.1] Run /init as init process\n").is_empty());
+    }
+}

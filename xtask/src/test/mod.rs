@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `cargo xtask test`: runs tests of every kind and adds up their results.
+
+mod host;
+mod kernel;
+mod summary;
+mod tap;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::kernel::Variant;
+use crate::source::Origin;
+use crate::step::{self, Session};
+use summary::{Outcome, Summary};
+
+/// Arguments of `cargo xtask test`.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Test {
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// One kind of tests; without it, all of them.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Part {
+    /// On the host: everything that `cargo test` finds
+    Host,
+    /// In a virtual machine: the driver's unit tests and the conformance program
+    Kernel {
+        /// On which kernel
+        #[arg(long, value_enum, default_value_t = Variant::Test)]
+        kernel: Variant,
+        /// Only the conformance cases whose name matches
+        #[arg(long, value_name = "GLOB")]
+        only: Option<String>,
+    },
+}
+
+impl Test {
+    /// Runs the tests and prints the counts, on the last line of standard output.
+    pub(crate) fn run(&self, session: &Session, origin: &Origin) -> ExitCode {
+        let mut summary = Summary::default();
+        let mut add = |suite: &str, result: Result<Vec<Outcome>>| {
+            // A suite that could not be run is a failure, and no reason to leave out the others.
+            summary.extend(result.unwrap_or_else(|error| {
+                vec![Outcome::of(suite, "run the suite", Err(step::report(&error)))]
+            }));
+        };
+        match &self.part {
+            Some(Part::Host) => add("host", host::run(session)),
+            Some(Part::Kernel { kernel, only }) => {
+                add("kernel", kernel::run(session, origin, *kernel, only.as_deref()));
+            }
+            None => {
+                add("host", host::run(session));
+                add("kernel", kernel::run(session, origin, Variant::Test, None));
+            }
+        }
+        print!("{}", summary.report());
+        if summary.is_success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The programs of the image: static, small, and also what runs on the host (`dvsctl`).
+
+use std::collections::BTreeSet;
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::doctor::{self, Need};
+use crate::source::Pins;
+use crate::step::Session;
+
+/// The platform of the nodes. Named even where it is the host's own, so that flags for it do not reach build scripts.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// A compiled set of programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    directory: PathBuf,
+}
+
+impl Programs {
+    /// The programs in a directory.
+    pub(crate) fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// Where a program is.
+    pub(crate) fn path(&self, binary: &str) -> PathBuf {
+        self.directory.join(binary)
+    }
+}
+
+/// Compiles `packages` for the image.
+///
+/// # Errors
+/// When the compiler or linker is missing or fails.
+pub(crate) fn build(session: &Session, packages: &BTreeSet<String>) -> Result<Programs> {
+    doctor::require(session, &[Need::Userspace], &Pins::read(session)?.tools)?;
+    let mut step = session.begin("programs", "compiling the programs of the image")?;
+    let target = session.workspace.target.join("image");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(&session.workspace.root)
+        .env("CARGO_TARGET_DIR", &target)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        // No path of this machine in what is shipped, or two checkouts would give different bytes.
+        .env(
+            "RUSTFLAGS",
+            format!(
+                "-C target-feature=+crt-static --remap-path-prefix={}=/dvs --remap-path-prefix={}=/cargo",
+                session.workspace.root.display(),
+                cargo_home().display()
+            ),
+        )
+        .args(["build", "--locked", "--profile", "image", "--target", TARGET]);
+    for package in packages {
+        cargo.arg("--package").arg(package);
+    }
+    let mut crates = 0;
+    step.watch(&mut cargo, |line| {
+        let compiled = line.trim_start().starts_with("Compiling");
+        crates += u32::from(compiled);
+        compiled.then(|| format!("{crates} crates"))
+    })?;
+    step.finish(&format!("programs of the image: {crates} crates compiled"));
+    Ok(Programs::in_directory(target.join(TARGET).join("image")))
+}
+
+fn cargo_home() -> PathBuf {
+    env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    )
+}
