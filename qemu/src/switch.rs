@@ -467,3 +467,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What this checkout gives to a virtual cluster: images to boot, tools for the host, and places for logs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::artefacts;
+use crate::kernel::{Image, Variant};
+use crate::source::Origin;
+use crate::step::Session;
+use crate::userspace;
+
+const KERNEL: &str = "vmlinux";
+const INITRAMFS: &str = "initramfs";
+const TOOL: &str = "dvsctl";
+
+/// What a node boots.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Images {
+    /// bzImage or vmlinux.
+    pub(super) kernel: PathBuf,
+    /// The root image.
+    pub(super) initramfs: PathBuf,
+}
+
+/// This checkout, with what the rest of xtask needs to build it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checkout<'a> {
+    pub(super) session: &'a Session,
+    pub(super) origin: &'a Origin,
+}
+
+impl Checkout<'_> {
+    /// Builds the images and `dvsctl`; the images, and the directory that `dvsctl` is in.
+    pub(super) fn build(&self) -> Result<(Images, PathBuf)> {
+        let built =
+            artefacts::build(self.session, self.origin, Variant::Node, Image::Vmlinux, false)?;
+        let tools = directory_of(&built.root.programs.path(TOOL));
+        let images = Images { kernel: built.kernel.image, initramfs: built.root.node };
+        self.remember(&images)?;
+        Ok((images, tools))
+    }
+
+    /// Builds only `dvsctl`, for images that come from elsewhere; the directory that it is in.
+    pub(super) fn tools(&self) -> Result<PathBuf> {
+        let packages = BTreeSet::from([TOOL.to_owned()]);
+        Ok(directory_of(&userspace::build(self.session, &packages)?.path(TOOL)))
+    }
+
+    /// The images that were built last; if there are none, where a link to them will be.
+    pub(super) fn last_built(&self) -> Images {
+        let image = |name| {
+            let link = self.directory().join(name);
+            fs::canonicalize(&link).unwrap_or(link)
+        };
+        Images { kernel: image(KERNEL), initramfs: image(INITRAMFS) }
+    }
+
+    /// Links to the images from the build directory, since they are in the cache under names that nobody can guess.
+    fn remember(&self, images: &Images) -> Result<()> {
+        let directory = self.directory();
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+        for (name, image) in [(KERNEL, &images.kernel), (INITRAMFS, &images.initramfs)] {
+            let link = directory.join(name);
+            let new = directory.join(format!("{name}.{}", std::process::id()));
+            std::os::unix::fs::symlink(image, &new)
+                .and_then(|()| fs::rename(&new, &link))
+                .with_context(|| format!("linking {} to {}", link.display(), image.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Where answers that outlive a checkout are remembered.
+    pub(super) fn cache(&self) -> &Path {
+        &self.session.workspace.cache
+    }
+
+    /// Where console logs go, a directory for each cluster.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.session.workspace.target.join("qemu")
+    }
+}
+
+fn directory_of(program: &Path) -> PathBuf {
+    program.parent().unwrap_or(Path::new("/")).to_owned()
+}
