@@ -1,4 +1,108 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The node daemon.
+//! The node daemon: reads what PID 1 left for it and runs until it is told to stop.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use dvs_api::{Status, StatusState};
+use dvsd::daemon::{Daemon, Surroundings};
+use dvsd::kernel::{Dvk, Kernel};
+use dvsd::settings::Settings;
+use dvsd::status::StatusFile;
+use dvsd::{api, multicast};
+use tokio::signal::unix::{signal, SignalKind};
+
+const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let directory = match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
+        (None, ..) => PathBuf::from("/run/dvs"),
+        (Some("--run-directory"), Some(directory), None) => PathBuf::from(directory),
+        (Some("--version"), None, _) => {
+            println!("dvsd {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(&directory));
+            // A ping may still block its thread; it must not keep the process.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(format!("start the runtime: {error}")),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("error: {error}");
+            let status = Status {
+                node: None,
+                name: None,
+                cluster: String::new(),
+                state: StatusState::Failed,
+                detail: error,
+                members: 0,
+                ready: 0,
+                addresses: Vec::new(),
+                version: env!("CARGO_PKG_VERSION").into(),
+            };
+            if let Err(error) = StatusFile::new(&directory).write(&status) {
+                println!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(directory: &std::path::Path) -> Result<(), String> {
+    let settings = Settings::read(directory)?;
+    let interfaces = match settings.token {
+        Some(_) => settings.interfaces.as_slice(),
+        // Nothing could be authenticated.
+        None => &[],
+    };
+    let network = multicast::start(interfaces)?;
+    let surroundings = Surroundings {
+        open_kernel: Box::new(|| Dvk::open().map(|dvk| Arc::new(dvk) as Arc<dyn Kernel>)),
+        link_local: Box::new(multicast::link_local),
+        status: StatusFile::new(directory),
+    };
+    let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
+    let listen = settings.api;
+    let (daemon, snapshot) = Daemon::new(settings, random()?, surroundings);
+    let router = api::router(snapshot, directory.join("logs"));
+    tokio::spawn(async move {
+        let mut told = false;
+        loop {
+            match tokio::net::TcpListener::bind(listen).await {
+                Ok(listener) => {
+                    println!("the API listens on {listen}");
+                    if let Err(error) = axum::serve(listener, router.clone()).await {
+                        println!("error: the API on {listen} ended: {error}");
+                    }
+                }
+                Err(error) if !told => {
+                    println!("warning: listen on {listen} for the API: {error}; trying on");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    });
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
+    tokio::select! {
+        result = daemon.run(network) => result,
+        _ = terminate.recv() => Ok(()),
+        _ = tokio::signal::ctrl_c() => Ok(()),
+    }
+}

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The node's HTTP API. Answers come from the daemon's latest [`Snapshot`]; only a ping does work.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use dvk_abi::Endpoint;
+use dvs_api::{
+    Link, Log, Node, NodeState, PingRequest, PingResult, Status, Version, LOG_LINES_MAX,
+    PING_COUNT_MAX,
+};
+use serde::Deserialize;
+use tokio::sync::{watch, Semaphore};
+
+use crate::daemon::Snapshot;
+use crate::logs::{self, LogError};
+use crate::ping;
+
+/// Bytes of a request's body.
+const BODY_MAX: usize = 16 << 10;
+/// Requests that are answered at once.
+const REQUESTS_MAX: usize = 64;
+/// Pings that run at once.
+const PINGS_MAX: usize = 4;
+/// How long a ping waits for a node that is about to be ready.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+struct Api {
+    snapshot: watch::Receiver<Arc<Snapshot>>,
+    logs: PathBuf,
+    requests: Semaphore,
+    pings: Semaphore,
+}
+
+/// The routes of the API. `logs` is the directory of the services' logs.
+pub fn router(snapshot: watch::Receiver<Arc<Snapshot>>, logs: PathBuf) -> Router {
+    let api = Arc::new(Api {
+        snapshot,
+        logs,
+        requests: Semaphore::new(REQUESTS_MAX),
+        pings: Semaphore::new(PINGS_MAX),
+    });
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/nodes", get(nodes))
+        .route("/v1/nodes/{id}", get(node))
+        .route("/v1/links", get(links))
+        .route("/v1/ipc/ping", post(ipc_ping))
+        .route("/v1/logs/{service}", get(log))
+        .fallback(|request: Request| async move {
+            let path = request.uri().path().to_owned();
+            Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))
+        })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let text = format!("`{}` does not take {}", request.uri().path(), request.method());
+            Failure(StatusCode::METHOD_NOT_ALLOWED, text)
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
+        .with_state(api)
+}
+
+async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match api.requests.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => {
+            let text = format!("{REQUESTS_MAX} requests are being answered already; try again");
+            Failure(StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(dvs_api::Error { error: self.1 })).into_response()
+    }
+}
+
+fn bad(text: impl Into<String>) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, text.into())
+}
+
+fn unavailable(text: impl Into<String>) -> Failure {
+    Failure(StatusCode::SERVICE_UNAVAILABLE, text.into())
+}
+
+impl Api {
+    fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The snapshot of a node that is a member of a cluster.
+    fn member(&self) -> Result<Arc<Snapshot>, Failure> {
+        let snapshot = self.now();
+        if snapshot.status.node.is_some() {
+            return Ok(snapshot);
+        }
+        let detail = &snapshot.status.detail;
+        let detail = if detail.is_empty() { "starting" } else { detail };
+        let cluster = &snapshot.status.cluster;
+        Err(unavailable(format!("this node is not part of cluster {cluster} yet: {detail}")))
+    }
+}
+
+impl Snapshot {
+    fn node(&self, id: u32) -> Result<&Node, Failure> {
+        self.nodes.iter().find(|node| node.id == id).ok_or_else(|| {
+            let ids: Vec<_> = self.nodes.iter().map(|node| node.id.to_string()).collect();
+            let text = format!("there is no node {id}; there are: {}", ids.join(", "));
+            Failure(StatusCode::NOT_FOUND, text)
+        })
+    }
+}
+
+async fn version(State(api): State<Arc<Api>>) -> Json<Version> {
+    let Status { version, node, name, cluster, .. } = api.now().status.clone();
+    Json(Version { version, node, name, cluster })
+}
+
+async fn status(State(api): State<Arc<Api>>) -> Json<Status> {
+    Json(api.now().status.clone())
+}
+
+async fn nodes(State(api): State<Arc<Api>>) -> Result<Json<Vec<Node>>, Failure> {
+    Ok(Json(api.member()?.nodes.clone()))
+}
+
+async fn node(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Node>, Failure> {
+    let id = id.parse().map_err(|_| bad(format!("`{id}` is no node id")))?;
+    Ok(Json(api.member()?.node(id)?.clone()))
+}
+
+async fn links(State(api): State<Arc<Api>>) -> Result<Json<Vec<Link>>, Failure> {
+    Ok(Json(api.member()?.nodes.iter().filter_map(|node| node.link.clone()).collect()))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    #[serde(default = "log_lines")]
+    lines: usize,
+}
+
+fn log_lines() -> usize {
+    100
+}
+
+async fn log(
+    State(api): State<Arc<Api>>,
+    Path(service): Path<String>,
+    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Log>, Failure> {
+    let Query(LogQuery { lines }) = query.map_err(|error| bad(error.body_text()))?;
+    if !(1..=LOG_LINES_MAX).contains(&lines) {
+        return Err(bad(format!("lines = {lines}: 1 to {LOG_LINES_MAX} can be had")));
+    }
+    let (directory, name) = (api.logs.clone(), service.clone());
+    let tail = tokio::task::spawn_blocking(move || logs::tail(&directory, &name, lines)).await;
+    match tail {
+        Ok(Ok(lines)) => Ok(Json(Log { service, node: api.now().status.node, lines })),
+        Ok(Err(LogError::Unknown(text))) => Err(Failure(StatusCode::NOT_FOUND, text)),
+        Ok(Err(LogError::Unreadable(text))) => {
+            Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, text))
+        }
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+/// Stops the blocking thread once nobody waits for its result any more.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+async fn ipc_ping(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<PingResult>, Failure> {
+    let request: PingRequest =
+        serde_json::from_slice(&body).map_err(|error| bad(format!("ping request: {error}")))?;
+    check("count", request.count, 1, PING_COUNT_MAX)?;
+    check("timeout_ms", request.timeout_ms, 1, 60_000)?;
+    check("interval_ms", request.interval_ms, 0, 60_000)?;
+    api.member()?.node(request.to)?;
+    let _permit = api.pings.try_acquire().map_err(|_| {
+        let text = format!("{PINGS_MAX} pings run on this node already; wait for one to end");
+        Failure(StatusCode::TOO_MANY_REQUESTS, text)
+    })?;
+    let (snapshot, echo) = reachable(&api, request.to).await?;
+    let from = snapshot.status.node.unwrap_or_default();
+    let kernel = snapshot.kernel.clone().ok_or_else(|| unavailable("this node has no DVK"))?;
+    let run = getrandom::u64().map_err(|error| unavailable(format!("entropy: {error}")))?;
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let _guard = CancelOnDrop(Arc::clone(&cancelled));
+    let task = tokio::task::spawn_blocking(move || {
+        ping::run(&*kernel, &request, from, echo, run, &cancelled)
+    });
+    match task.await {
+        Ok(Ok(result)) => Ok(Json(result)),
+        Ok(Err(text)) => Err(unavailable(text)),
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+fn check(field: &str, value: u64, min: u64, max: u64) -> Result<(), Failure> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(bad(format!("ping request: {field} = {value}: expected {min} to {max}")))
+}
+
+/// Waits until messages can be exchanged with a node; gives back its echo server's endpoint.
+async fn reachable(api: &Api, to: u32) -> Result<(Arc<Snapshot>, Endpoint), Failure> {
+    let mut changes = api.snapshot.clone();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let snapshot = Arc::clone(&changes.borrow_and_update());
+        let node = snapshot.node(to)?;
+        if node.state == NodeState::Down {
+            let silent = node.last_seen_ms.map_or("nothing was heard of it yet".into(), |ms| {
+                format!("nothing was heard of it for {:.1} s", ms as f64 / 1000.0)
+            });
+            return Err(unavailable(format!("node {to} is down: {silent}")));
+        }
+        if let Some(echo) = snapshot.echoes.get(&to) {
+            return Ok((Arc::clone(&snapshot), Endpoint::from_raw(*echo)));
+        }
+        if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let detail = &snapshot.status.detail;
+            return Err(unavailable(format!(
+                "node {to} cannot be reached yet ({}): {}",
+                node.state,
+                if detail.is_empty() { "its echo server is not known" } else { detail }
+            )));
+        }
+    }
+}

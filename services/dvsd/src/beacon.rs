@@ -1,0 +1,476 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Beacons: what nodes tell each other over multicast, and their form on the wire.
+//!
+//! A node says one kind of message again and again: who it is, how far it has come, which members
+//! its cluster has, and whom it hears. Nothing is acknowledged and any beacon may be lost, since
+//! the next one says everything again.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | magic `dvsB` |
+//! | 1 | version, [`VERSION`] |
+//! | 1 + n | cluster name |
+//! | 6 | identity of the sender |
+//! | 8 | instance of the sender |
+//! | 8 | counter |
+//! | 6 | MAC address of the sending interface |
+//! | 1 | phase |
+//! | 2 | `bootstrap_expect` |
+//! | 8 | cluster id |
+//! | 8 | echo endpoint |
+//! | 4 | uptime in seconds |
+//! | 1 + n | management address: 0, 4 or 16 bytes |
+//! | 1 + n | node name |
+//! | 1 + n | program version |
+//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1 |
+//! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
+//!
+//! Numbers are little-endian. The part up to the sender's identity is the same in every version,
+//! so that a node can at least say whom it does not understand. The tag is checked before anything
+//! behind it is believed.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dvs_config::Mac;
+use hmac::{Hmac, KeyInit, Mac as _};
+use sha2::Sha256;
+
+/// Version of the format.
+pub const VERSION: u8 = 1;
+/// Most members of a cluster whose roster travels whole in every beacon.
+pub const MEMBERS_MAX: usize = 52;
+/// Most [`PeerEntry`]s in a beacon: the members and a few that want to become one.
+pub const PEERS_MAX: usize = 56;
+/// A beacon is never longer, so that it fits one Ethernet frame of the usual MTU.
+pub const BYTES_MAX: usize = 1500 - 40 - 8;
+
+const MAGIC: &[u8; 4] = b"dvsB";
+const TAG_BYTES: usize = 32;
+const PEER_BYTES: usize = 21;
+/// Longest name of a cluster or a node.
+const NAME_MAX: usize = 63;
+/// Longest program version that is told; a longer one is cut.
+const RELEASE_MAX: usize = 24;
+
+/// Authenticates beacons: whoever has the same join token has the same key.
+#[derive(Clone)]
+pub struct Key(Hmac<Sha256>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+impl Key {
+    /// The key of a join token.
+    pub fn new(token: &str) -> Self {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(b"dvs beacon key").expect("HMAC takes any key length");
+        mac.update(token.as_bytes());
+        let key = mac.finalize().into_bytes();
+        Self(Hmac::new_from_slice(&key).expect("HMAC takes any key length"))
+    }
+
+    fn tag(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
+        self.0.clone().chain_update(bytes).finalize().into_bytes().into()
+    }
+}
+
+/// How far the sender of a beacon has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// In no cluster; `cluster` is the one it wants to join, or 0.
+    Candidate,
+    /// Proposes to form `cluster` of the peers that have ids.
+    Proposer,
+    /// Agrees to the proposal `cluster`, and to no other.
+    Accepter,
+    /// Member of `cluster`; its kernel tables are not complete yet.
+    Member,
+    /// Member of `cluster`, able to exchange messages with every live member.
+    Ready,
+}
+
+impl Phase {
+    const ALL: [Self; 5] =
+        [Self::Candidate, Self::Proposer, Self::Accepter, Self::Member, Self::Ready];
+
+    /// Whether the sender belongs to a formed cluster.
+    pub fn is_member(self) -> bool {
+        matches!(self, Self::Member | Self::Ready)
+    }
+}
+
+/// One machine as the sender of a beacon knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerEntry {
+    /// The machine's identity.
+    pub mac: Mac,
+    /// Which run of its `dvsd`.
+    pub instance: u64,
+    /// Its place in the roster or proposal; `None` for one that is only heard.
+    pub seat: Option<Seat>,
+    /// Beacons of this instance arrive at the sender.
+    pub heard: bool,
+    /// They are known to be no replay of old ones.
+    pub confirmed: bool,
+    /// The sender holds this member to be down.
+    pub down: bool,
+}
+
+/// A place in a roster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat {
+    /// Node id.
+    pub id: u16,
+    /// Incarnation, from 1 up.
+    pub incarnation: u32,
+}
+
+/// What a node tells all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beacon {
+    /// Name of the cluster the sender belongs to or looks for.
+    pub cluster_name: String,
+    /// The sender's identity: the lowest MAC address of its cluster interfaces.
+    pub mac: Mac,
+    /// A random number of this run of the sender's `dvsd`.
+    pub instance: u64,
+    /// Grows with every beacon of the instance.
+    pub counter: u64,
+    /// MAC address of the interface the beacon was sent from.
+    pub link_mac: Mac,
+    /// How far the sender has come.
+    pub phase: Phase,
+    /// The sender's `bootstrap_expect`.
+    pub expect: u16,
+    /// A cluster's id; its meaning depends on `phase`.
+    pub cluster: u64,
+    /// Endpoint of the sender's echo server in container 0; 0 while there is none.
+    pub echo: u64,
+    /// Seconds since the sender's `dvsd` started.
+    pub uptime_s: u32,
+    /// Address of the sender's management interface.
+    pub management: Option<IpAddr>,
+    /// The configured name of the sender; empty if it has none.
+    pub name: String,
+    /// Version of the sender's `dvsd`.
+    pub release: String,
+    /// Members and whoever is heard.
+    pub peers: Vec<PeerEntry>,
+}
+
+/// Why a datagram is no beacon for this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Rejection {
+    /// Not one of ours, or cut off.
+    #[error("it is no well-formed beacon")]
+    Malformed,
+    /// Another version of the format.
+    #[error("it uses version {0} of the beacon format, this node {VERSION}")]
+    Version(u8),
+    /// A cluster of another name.
+    #[error("it belongs to another cluster")]
+    OtherCluster,
+    /// The same cluster name, but the tag does not match.
+    #[error("it uses another join token")]
+    Token,
+}
+
+/// A rejection, and who sent the datagram as far as it says so itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The identity it claims; nothing proves it.
+    pub mac: Option<Mac>,
+    /// Why.
+    pub why: Rejection,
+}
+
+impl Beacon {
+    /// The beacon with its tag.
+    ///
+    /// # Panics
+    /// If there are more than [`PEERS_MAX`] peers: whoever makes a beacon keeps that limit.
+    pub fn seal(&self, key: &Key) -> Vec<u8> {
+        assert!(self.peers.len() <= PEERS_MAX, "{} peers in a beacon", self.peers.len());
+        let mut out = Vec::with_capacity(256 + PEER_BYTES * self.peers.len());
+        out.extend_from_slice(MAGIC);
+        out.push(VERSION);
+        put_text(&mut out, &self.cluster_name, NAME_MAX);
+        out.extend_from_slice(&self.mac.0);
+        out.extend_from_slice(&self.instance.to_le_bytes());
+        out.extend_from_slice(&self.counter.to_le_bytes());
+        out.extend_from_slice(&self.link_mac.0);
+        out.push(self.phase as u8);
+        out.extend_from_slice(&self.expect.to_le_bytes());
+        out.extend_from_slice(&self.cluster.to_le_bytes());
+        out.extend_from_slice(&self.echo.to_le_bytes());
+        out.extend_from_slice(&self.uptime_s.to_le_bytes());
+        match self.management {
+            None => out.push(0),
+            Some(IpAddr::V4(address)) => {
+                out.push(4);
+                out.extend_from_slice(&address.octets());
+            }
+            Some(IpAddr::V6(address)) => {
+                out.push(16);
+                out.extend_from_slice(&address.octets());
+            }
+        }
+        put_text(&mut out, &self.name, NAME_MAX);
+        put_text(&mut out, &self.release, RELEASE_MAX);
+        out.push(self.peers.len() as u8);
+        for peer in &self.peers {
+            let seat = peer.seat.unwrap_or(Seat { id: 0, incarnation: 0 });
+            out.extend_from_slice(&peer.mac.0);
+            out.extend_from_slice(&peer.instance.to_le_bytes());
+            out.extend_from_slice(&seat.id.to_le_bytes());
+            out.extend_from_slice(&seat.incarnation.to_le_bytes());
+            out.push(
+                u8::from(peer.heard) | u8::from(peer.confirmed) << 1 | u8::from(peer.down) << 2,
+            );
+        }
+        out.extend_from_slice(&key.tag(&out));
+        out
+    }
+
+    /// Reads and authenticates a datagram that came to a node of the cluster `cluster_name`.
+    ///
+    /// # Errors
+    /// Says why the datagram is none of this node's, and who claims to have sent it.
+    pub fn open(bytes: &[u8], cluster_name: &str, key: &Key) -> Result<Self, Rejected> {
+        let malformed = |mac| Rejected { mac, why: Rejection::Malformed };
+        let mut head = Reader(bytes);
+        if head.take(MAGIC.len()) != Some(MAGIC) {
+            return Err(malformed(None));
+        }
+        let version = head.byte().ok_or(malformed(None))?;
+        let name = head.text(NAME_MAX).ok_or(malformed(None))?;
+        let mac = head.mac().ok_or(malformed(None))?;
+        let rejected = |why| Err(Rejected { mac: Some(mac), why });
+        if name != cluster_name {
+            return rejected(Rejection::OtherCluster);
+        }
+        if version != VERSION {
+            return rejected(Rejection::Version(version));
+        }
+        let Some(signed) = bytes.len().checked_sub(TAG_BYTES) else {
+            return Err(malformed(Some(mac)));
+        };
+        let (signed, tag) = bytes.split_at(signed);
+        if key.0.clone().chain_update(signed).verify_slice(tag).is_err() {
+            return rejected(Rejection::Token);
+        }
+        let read = bytes.len() - head.0.len();
+        let mut body = Reader(signed.get(read..).ok_or(malformed(Some(mac)))?);
+        Self::body(name, mac, &mut body).ok_or(malformed(Some(mac)))
+    }
+
+    fn body(cluster_name: String, mac: Mac, body: &mut Reader<'_>) -> Option<Self> {
+        let beacon = Self {
+            cluster_name,
+            mac,
+            instance: body.u64()?,
+            counter: body.u64()?,
+            link_mac: body.mac()?,
+            phase: *Phase::ALL.get(usize::from(body.byte()?))?,
+            expect: body.u16()?,
+            cluster: body.u64()?,
+            echo: body.u64()?,
+            uptime_s: body.u32()?,
+            management: match body.byte()? {
+                0 => None,
+                4 => Some(Ipv4Addr::from(body.array::<4>()?).into()),
+                16 => Some(Ipv6Addr::from(body.array::<16>()?).into()),
+                _ => return None,
+            },
+            name: body.text(NAME_MAX)?,
+            release: body.text(RELEASE_MAX)?,
+            peers: {
+                let count = usize::from(body.byte()?);
+                if count > PEERS_MAX {
+                    return None;
+                }
+                (0..count).map(|_| body.peer()).collect::<Option<_>>()?
+            },
+        };
+        body.0.is_empty().then_some(beacon)
+    }
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str, max: usize) {
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    out.push(end as u8);
+    out.extend_from_slice(&text.as_bytes()[..end]);
+}
+
+/// Takes fields off the front; `None` where the bytes end too soon.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn mac(&mut self) -> Option<Mac> {
+        self.array().map(Mac)
+    }
+
+    /// A text is shown to people and written to logs: control characters would let a stranger
+    /// write there what he likes.
+    fn text(&mut self, max: usize) -> Option<String> {
+        let length = usize::from(self.byte()?);
+        if length > max {
+            return None;
+        }
+        let text = std::str::from_utf8(self.take(length)?).ok()?;
+        (!text.chars().any(char::is_control)).then(|| text.to_owned())
+    }
+
+    fn peer(&mut self) -> Option<PeerEntry> {
+        let (mac, instance) = (self.mac()?, self.u64()?);
+        let seat = Seat { id: self.u16()?, incarnation: self.u32()? };
+        let flags = self.byte()?;
+        if flags & !0b111 != 0 {
+            return None;
+        }
+        Some(PeerEntry {
+            mac,
+            instance,
+            // Incarnations start at 1, so 0 says that there is no seat.
+            seat: (seat.incarnation != 0).then_some(seat),
+            heard: flags & 1 != 0,
+            confirmed: flags & 2 != 0,
+            down: flags & 4 != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beacon(peers: usize) -> Beacon {
+        Beacon {
+            cluster_name: "dvs".into(),
+            mac: Mac([2, 0, 0, 0, 0, 1]),
+            instance: 0x1122_3344_5566_7788,
+            counter: 9,
+            link_mac: Mac([2, 0, 0, 0, 1, 1]),
+            phase: Phase::Ready,
+            expect: 4,
+            cluster: 77,
+            echo: 5 << 32 | 64,
+            uptime_s: 12,
+            management: Some("10.0.2.15".parse().unwrap()),
+            name: String::new(),
+            release: "0.1.0".into(),
+            peers: (0..peers)
+                .map(|n| PeerEntry {
+                    mac: Mac([2, 0, 0, 0, 0, n as u8]),
+                    instance: n as u64,
+                    seat: (n % 3 != 0).then_some(Seat { id: n as u16, incarnation: 1 + n as u32 }),
+                    heard: n % 2 == 0,
+                    confirmed: n % 5 == 0,
+                    down: n % 7 == 0,
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_opens_unchanged() {
+        let key = Key::new("sixteen letters or more");
+        for peers in [0, 1, 7, PEERS_MAX] {
+            for management in [None, Some("fd00::1".parse().unwrap())] {
+                let beacon = Beacon { management, ..beacon(peers) };
+                assert_eq!(Beacon::open(&beacon.seal(&key), "dvs", &key), Ok(beacon));
+            }
+        }
+    }
+
+    #[test]
+    fn the_fullest_beacon_fits_one_frame() {
+        let fullest = Beacon {
+            cluster_name: "c".repeat(NAME_MAX),
+            name: "n".repeat(NAME_MAX),
+            release: "9".repeat(100),
+            management: Some("fd00::1".parse().unwrap()),
+            ..beacon(PEERS_MAX)
+        };
+        let bytes = fullest.seal(&Key::new("t")).len();
+        assert!(bytes <= BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn strangers_are_told_apart() {
+        let (key, other) = (Key::new("one token of many"), Key::new("another token"));
+        let sealed = beacon(3).seal(&key);
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        let why = |bytes: &[u8], name, key| Beacon::open(bytes, name, key).unwrap_err();
+        assert_eq!(why(&sealed, "dvs", &other), Rejected { mac, why: Rejection::Token });
+        assert_eq!(why(&sealed, "dvs2", &key), Rejected { mac, why: Rejection::OtherCluster });
+        let mut newer = sealed.clone();
+        newer[4] = 2;
+        assert_eq!(why(&newer, "dvs", &key), Rejected { mac, why: Rejection::Version(2) });
+        assert_eq!(why(b"hello", "dvs", &key), Rejected { mac: None, why: Rejection::Malformed });
+    }
+
+    #[test]
+    fn no_byte_can_be_changed_and_no_end_cut_off() {
+        let key = Key::new("sixteen letters or more");
+        let sealed = beacon(2).seal(&key);
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 0x10;
+            assert!(Beacon::open(&changed, "dvs", &key).is_err(), "byte {at}");
+            assert!(Beacon::open(&sealed[..at], "dvs", &key).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_signed_beacon_with_senseless_fields_is_malformed() {
+        let key = Key::new("sixteen letters or more");
+        let resign = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = beacon(1).seal(&key);
+            bytes.truncate(bytes.len() - TAG_BYTES);
+            change(&mut bytes);
+            bytes.extend_from_slice(&key.tag(&bytes));
+            Beacon::open(&bytes, "dvs", &key).map_err(|rejected| rejected.why)
+        };
+        assert!(resign(&|_| ()).is_ok());
+        let malformed = Err(Rejection::Malformed);
+        let phase = 4 + 1 + 4 + 6 + 8 + 8 + 6;
+        assert_eq!(resign(&|bytes| bytes[phase] = 5), malformed);
+        assert_eq!(resign(&|bytes| bytes.push(0)), malformed);
+        assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0xff), malformed);
+        assert_eq!(resign(&|bytes| bytes.truncate(bytes.len() - 1)), malformed);
+        let newline = beacon(1);
+        let newline = Beacon { name: "a\nerror: b".into(), ..newline }.seal(&key);
+        assert_eq!(Beacon::open(&newline, "dvs", &key).unwrap_err().why, Rejection::Malformed);
+    }
+}

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The loop in the middle: feeds the membership with datagrams and time, carries its view into the
+//! kernel's tables, and publishes what has become of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dvk_abi::ioctl::LINK_UP;
+use dvs_api::{Node, NodeState, Status, StatusState};
+use tokio::sync::watch;
+
+use crate::beacon::{Beacon, Key, Seat};
+use crate::echo::Echo;
+use crate::kernel::Kernel;
+use crate::membership::{
+    Announcement, Event, Identity, Liveness, Membership, Path, Standing, View,
+};
+use crate::multicast::{Datagram, Network};
+use crate::reconcile::{Desired, Tables};
+use crate::rejects::{Rejects, Throttle};
+use crate::report::{self, LinkReport};
+use crate::settings::Settings;
+use crate::status::StatusFile;
+
+const RELEASE: &str = env!("CARGO_PKG_VERSION");
+/// How often time passes for the membership.
+const TICK: Duration = Duration::from_millis(20);
+/// Milliseconds between two looks at kernel and links when nothing else happens.
+const LOOK_MS: u64 = 100;
+/// Milliseconds before something that failed is tried again.
+const RETRY_MS: u64 = 1_000;
+
+/// Opens the kernel's DVK; an error is for people.
+pub type OpenKernel = Box<dyn FnMut() -> Result<Arc<dyn Kernel>, String> + Send>;
+/// Gives the link-local address of an interface, once it has one.
+pub type LinkLocal = Box<dyn FnMut(u32) -> Option<Ipv6Addr> + Send>;
+
+/// The machine around the daemon.
+pub struct Surroundings {
+    /// Called until it succeeds.
+    pub open_kernel: OpenKernel,
+    /// Called until it gives an address.
+    pub link_local: LinkLocal,
+    /// Where the status goes.
+    pub status: StatusFile,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// What the daemon knows at one moment, as the API tells it.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// This node.
+    pub status: Status,
+    /// All nodes, this one included.
+    pub nodes: Vec<Node>,
+    /// The echo servers to which messages can be sent, by node id.
+    pub echoes: BTreeMap<u32, u64>,
+    /// The DVK to send them with.
+    pub kernel: Option<Arc<dyn Kernel>>,
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("status", &self.status).finish_non_exhaustive()
+    }
+}
+
+/// The daemon of one node.
+#[derive(Debug)]
+pub struct Daemon {
+    settings: Settings,
+    key: Key,
+    membership: Membership,
+    rejects: Rejects,
+    told: Throttle<String>,
+    surroundings: Surroundings,
+    kernel: KernelState,
+    link_locals: BTreeMap<u32, Ipv6Addr>,
+    /// The seat in which this node has been ready.
+    was_ready: Option<Seat>,
+    look_ms: u64,
+    start: Instant,
+    publish: watch::Sender<Arc<Snapshot>>,
+}
+
+/// The kernel's side, as far as it has come.
+struct KernelState {
+    open: Option<Arc<dyn Kernel>>,
+    tables: Tables,
+    echo: Option<Echo>,
+    links: BTreeMap<u16, LinkReport>,
+    /// What failed last, for people; empty if nothing did.
+    trouble: String,
+    retry_ms: u64,
+    /// Nothing was left to program at the last look.
+    complete: bool,
+}
+
+impl fmt::Debug for KernelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelState").field("tables", &self.tables).finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// A daemon that has not run yet, and where it will publish what it knows. `instance` is a
+    /// random number.
+    pub fn new(
+        settings: Settings,
+        instance: u64,
+        surroundings: Surroundings,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let identity = Identity {
+            cluster_name: settings.cluster.clone(),
+            mac: settings.identity(instance),
+            instance,
+            expect: settings.expect,
+            name: settings.name.clone(),
+            release: RELEASE.into(),
+            management: settings.management,
+        };
+        let status = Status {
+            node: None,
+            name: None,
+            cluster: settings.cluster.clone(),
+            state: StatusState::Starting,
+            detail: String::new(),
+            members: 0,
+            ready: 0,
+            addresses: Vec::new(),
+            version: RELEASE.into(),
+        };
+        let snapshot =
+            Snapshot { status, nodes: Vec::new(), echoes: BTreeMap::new(), kernel: None };
+        let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        let daemon = Self {
+            key: Key::new(settings.token.as_deref().unwrap_or_default()),
+            membership: Membership::new(identity, 0),
+            rejects: Rejects::default(),
+            told: Throttle::default(),
+            surroundings,
+            kernel: KernelState {
+                open: None,
+                tables: Tables::default(),
+                echo: None,
+                links: BTreeMap::new(),
+                trouble: String::new(),
+                retry_ms: 0,
+                complete: false,
+            },
+            link_locals: BTreeMap::new(),
+            was_ready: None,
+            look_ms: 0,
+            start: Instant::now(),
+            settings,
+            publish,
+        };
+        (daemon, snapshots)
+    }
+
+    /// Runs until the network is gone.
+    ///
+    /// # Errors
+    /// For people: what the daemon cannot go on without.
+    pub async fn run(mut self, mut network: Network) -> Result<(), String> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Without interfaces there is nobody to hear, and that is no reason to end.
+        let mut connected = true;
+        loop {
+            tokio::select! {
+                datagram = network.inbound.recv(), if connected => match datagram {
+                    Some(datagram) => self.receive(&datagram),
+                    None => connected = false,
+                },
+                _ = tick.tick() => {}
+            }
+            let entropy = getrandom::u64().map_err(|error| format!("entropy: {error}"))?;
+            for (interface, bytes) in self.step(entropy) {
+                // A full queue is a lost beacon.
+                let _ = network.outbound.try_send((interface, bytes));
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+
+    fn receive(&mut self, datagram: &Datagram) {
+        let now_ms = self.now_ms();
+        let Datagram { interface, source, bytes } = datagram;
+        match Beacon::open(bytes, &self.settings.cluster, &self.key) {
+            Ok(beacon) => {
+                let path = Path { interface: *interface, mac: beacon.link_mac, address: *source };
+                self.membership.receive(now_ms, path, beacon);
+            }
+            Err(rejected) => {
+                let name = report::interface_name(&self.settings, *interface);
+                if let Some(line) = self.rejects.record(now_ms, *source, name, rejected) {
+                    println!("warning: {line}");
+                }
+            }
+        }
+    }
+
+    /// Lets time pass; gives back the beacons to send.
+    fn step(&mut self, entropy: u64) -> Vec<(u32, Vec<u8>)> {
+        let now_ms = self.now_ms();
+        let mut beacons = Vec::new();
+        if self.membership.tick(now_ms, entropy) && self.settings.token.is_some() {
+            for interface in &self.settings.interfaces {
+                let beacon = self.membership.beacon(now_ms, interface.mac);
+                beacons.push((interface.index, beacon.seal(&self.key)));
+            }
+        }
+        let events = self.membership.take_events();
+        if !events.is_empty() || now_ms >= self.look_ms {
+            self.look_ms = now_ms + LOOK_MS;
+            events.iter().for_each(|event| self.tell(now_ms, event));
+            self.look(now_ms);
+        }
+        beacons
+    }
+
+    fn tell(&mut self, now_ms: u64, event: &Event) {
+        if !event.is_warning() {
+            println!("{event}");
+            return;
+        }
+        let text = event.to_string();
+        // A node may go down twice in a minute, which is worth two lines; what comes with every
+        // beacon is not.
+        let repeats = matches!(event, Event::TwoClusters { .. } | Event::SameIdentity { .. });
+        if !repeats || self.told.admits(now_ms, text.clone()) {
+            println!("warning: {text}");
+        }
+    }
+
+    /// Brings kernel, announcement and status up to date with the membership.
+    fn look(&mut self, now_ms: u64) {
+        for interface in &self.settings.interfaces {
+            if !self.link_locals.contains_key(&interface.index) {
+                if let Some(address) = (self.surroundings.link_local)(interface.index) {
+                    self.link_locals.insert(interface.index, address);
+                }
+            }
+        }
+        let mut view = self.membership.view(now_ms);
+        self.open_kernel(now_ms);
+        self.reconcile(now_ms, &view);
+        self.look_at_links(&view);
+        let seat = match view.standing {
+            Standing::Member { seat, .. } => Some(seat),
+            Standing::Discovering { .. } => None,
+        };
+        let missing = self.missing(&view);
+        // A node that has been ready stays so while others come and go.
+        let ready = seat.is_some() && (missing.is_none() || self.was_ready == seat);
+        if ready && self.was_ready != seat {
+            println!("node {} is ready", seat.map_or(0, |seat| seat.id));
+            self.was_ready = seat;
+        }
+        let echo = self.kernel.echo.as_ref().and_then(Echo::endpoint).unwrap_or(0);
+        let announcement = Announcement { ready, echo };
+        self.membership.announce(now_ms, announcement);
+        for member in view.members.iter_mut().filter(|member| member.local) {
+            member.ready = ready;
+        }
+        self.publish(now_ms, &view, missing.unwrap_or_default(), echo);
+    }
+
+    fn open_kernel(&mut self, now_ms: u64) {
+        let kernel = &mut self.kernel;
+        if kernel.open.is_some() || now_ms < kernel.retry_ms {
+            return;
+        }
+        match (self.surroundings.open_kernel)() {
+            Ok(open) => {
+                kernel.open = Some(open);
+                kernel.trouble.clear();
+            }
+            Err(error) => {
+                if kernel.trouble != error {
+                    println!("error: {error}");
+                }
+                kernel.trouble = error;
+                kernel.retry_ms = now_ms + RETRY_MS;
+            }
+        }
+    }
+
+    fn reconcile(&mut self, now_ms: u64, view: &View) {
+        let KernelState { open, tables, echo, trouble, retry_ms, complete, .. } = &mut self.kernel;
+        let Some(kernel) = open else { return };
+        let desired = Desired::of(view);
+        let plan = tables.plan(desired.as_ref());
+        *complete = plan.calls.is_empty() && plan.impossible.is_empty();
+        if now_ms < *retry_ms {
+            return;
+        }
+        let mut failed = plan.impossible.into_iter().next();
+        for call in &plan.calls {
+            match kernel.control(call) {
+                Ok(()) => tables.done(call),
+                Err(error) => {
+                    // What follows may need this one; all that is left is planned again.
+                    failed = Some(format!("{call}: {error}"));
+                    *retry_ms = now_ms + RETRY_MS;
+                    break;
+                }
+            }
+        }
+        if echo.as_ref().is_some_and(|echo| echo.endpoint().is_none()) || !tables.is_usable() {
+            *echo = None;
+        }
+        if echo.is_none() && tables.is_usable() && failed.is_none() {
+            match Echo::start(&**kernel) {
+                Ok(started) => *echo = Some(started),
+                Err(error) => {
+                    failed = Some(format!("start the echo server: {error}"));
+                    *retry_ms = now_ms + RETRY_MS;
+                }
+            }
+        }
+        let failed = failed.unwrap_or_default();
+        if *trouble != failed {
+            if !failed.is_empty() {
+                println!("error: {failed}");
+            }
+            *trouble = failed;
+        }
+    }
+
+    fn look_at_links(&mut self, view: &View) {
+        let Some(kernel) = &self.kernel.open else { return };
+        self.kernel.links.clear();
+        for (node, route) in self.kernel.tables.links() {
+            let alive = view
+                .members
+                .iter()
+                .any(|member| member.seat.id == node && member.liveness == Liveness::Alive);
+            // One that fails is shown as no link, and holds the node's readiness back.
+            if let (true, Ok(info)) = (alive, kernel.link(node)) {
+                self.kernel.links.insert(node, LinkReport { info, route });
+            }
+        }
+    }
+
+    /// What this node still lacks to exchange messages with every live member.
+    fn missing(&self, view: &View) -> Option<String> {
+        let kernel = &self.kernel;
+        if !kernel.trouble.is_empty() {
+            return Some(kernel.trouble.clone());
+        }
+        for member in view.members.iter().filter(|member| !member.local) {
+            let (id, name) = (member.seat.id, &member.name);
+            match member.liveness {
+                Liveness::Down => continue,
+                Liveness::Expected => return Some(format!("waiting to hear {name}")),
+                Liveness::Alive => {}
+            }
+            let state = kernel.links.get(&id).map(|link| link.info.state);
+            if state != Some(LINK_UP) {
+                return Some(format!("waiting for the link to {name}"));
+            }
+            if kernel.tables.echo_of(id).is_none() {
+                return Some(format!("waiting for the echo server of {name}"));
+            }
+        }
+        let echo = kernel.echo.as_ref().and_then(Echo::endpoint);
+        let complete = kernel.complete && kernel.tables.is_usable() && echo.is_some();
+        (!complete).then(|| "programming the kernel".to_owned())
+    }
+
+    /// Says so if everybody who is heard has another join token than this node.
+    fn suspicion(&mut self, now_ms: u64, view: &View) -> Option<String> {
+        if !matches!(view.standing, Standing::Discovering { heard: false, .. }) {
+            return None;
+        }
+        let text = match self.rejects.suspects(now_ms) {
+            0 => return None,
+            1 => "1 node is heard, but its messages don't match this node's join token".into(),
+            n => format!(
+                "{n} nodes are heard, but their messages don't match this node's join token"
+            ),
+        };
+        if self.told.admits(now_ms, "suspicion".into()) {
+            println!("error: {text}; set cluster.token to theirs, or cluster.name to another");
+        }
+        Some(text)
+    }
+
+    fn publish(&mut self, now_ms: u64, view: &View, missing: String, echo: u64) {
+        let suspicion = self.suspicion(now_ms, view);
+        let kernel = &self.kernel;
+        let addresses = report::own_addresses(&self.settings, &self.link_locals);
+        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, &kernel.links);
+        let (state, detail) = match &view.standing {
+            _ if kernel.open.is_none() && !kernel.trouble.is_empty() => {
+                (StatusState::Failed, kernel.trouble.clone())
+            }
+            Standing::Discovering { detail, .. } => {
+                (StatusState::Discovering, suspicion.unwrap_or_else(|| detail.clone()))
+            }
+            Standing::Member { seat, .. } if self.was_ready == Some(*seat) => {
+                (StatusState::Ready, missing)
+            }
+            Standing::Member { .. } => (StatusState::Joining, missing),
+        };
+        let own = nodes.iter().find(|node| node.local);
+        let status = Status {
+            node: own.map(|node| node.id),
+            name: match own {
+                Some(node) => Some(node.name.clone()),
+                None => Some(self.settings.name.clone()).filter(|name| !name.is_empty()),
+            },
+            cluster: self.settings.cluster.clone(),
+            state,
+            detail,
+            members: nodes.len() as u32,
+            ready: nodes.iter().filter(|node| node.state == NodeState::Ready).count() as u32,
+            addresses,
+            version: RELEASE.into(),
+        };
+        if let Err(error) = self.surroundings.status.write(&status) {
+            if self.told.admits(now_ms, error.clone()) {
+                println!("error: {error}");
+            }
+        }
+        let up = kernel.links.iter().filter(|(_, link)| link.info.state == LINK_UP);
+        let remote =
+            up.filter_map(|(node, _)| Some((u32::from(*node), kernel.tables.echo_of(*node)?)));
+        let own = own.map(|node| (node.id, echo)).filter(|(_, echo)| *echo != 0);
+        let echoes = remote.chain(own).collect();
+        let snapshot = Snapshot { status, nodes, echoes, kernel: kernel.open.clone() };
+        self.publish.send_replace(Arc::new(snapshot));
+    }
+}

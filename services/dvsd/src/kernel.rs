@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel's DVK as `dvsd` uses it, and the real one behind it.
+
+use std::time::Duration;
+
+use dvk::{Control, DvsInit, Errno, Lease, LinkInfo, Port, Slot, Timeout, Transport};
+use dvk_abi::limits::LEASE_SLOTS;
+use dvk_abi::{Endpoint, Message};
+
+use crate::reconcile::{Call, SYSTEM_CONTAINER, SYSTEM_NAME};
+
+/// What `dvsd` needs of a DVK; tests put their own in its place.
+pub trait Kernel: Send + Sync {
+    /// Makes a control call. One whose effect is there already succeeds.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn control(&self, call: &Call) -> Result<(), String>;
+
+    /// State and counters of the link to a node.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn link(&self, node: u16) -> Result<LinkInfo, String>;
+
+    /// Binds a new endpoint in the system container, in any free slot of this node's.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn bind(&self) -> Result<Box<dyn Messenger>, String>;
+}
+
+/// An endpoint in the system container.
+pub trait Messenger: Send {
+    /// Its name.
+    fn endpoint(&self) -> Endpoint;
+
+    /// Sends a request and waits for the reply.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] if none came in time.
+    fn request(
+        &mut self,
+        to: Endpoint,
+        message: &Message,
+        timeout: Duration,
+    ) -> Result<Message, Failure>;
+
+    /// Waits for a request; its sender is the message's source.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] if none came in time.
+    fn receive(&mut self, timeout: Duration) -> Result<Message, Failure>;
+
+    /// Answers a request, if its sender still waits for that. Whatever else is wrong, the next
+    /// receive tells.
+    fn reply(&mut self, to: Endpoint, message: &Message);
+}
+
+/// Why an exchange failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Its time was over.
+    TimedOut,
+    /// Anything else, for people.
+    Other(String),
+}
+
+impl From<dvk::Error> for Failure {
+    fn from(error: dvk::Error) -> Self {
+        match error.errno() {
+            Some(Errno::TimedOut | Errno::WouldBlock) => Self::TimedOut,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// The kernel's own DVK.
+#[derive(Debug)]
+pub struct Dvk(Control);
+
+impl Dvk {
+    /// Opens `/dev/dvk`.
+    ///
+    /// # Errors
+    /// For people: why there is no DVK to use.
+    pub fn open() -> Result<Self, String> {
+        Control::open().map(Self).map_err(|error| match error.raw_os_error() {
+            2 | 6 | 19 => "/dev/dvk: the kernel has no DVK; boot the kernel of a DVS image".into(),
+            _ => error.to_string(),
+        })
+    }
+}
+
+impl Kernel for Dvk {
+    fn control(&self, call: &Call) -> Result<(), String> {
+        let Self(control) = self;
+        let (result, there) = match *call {
+            Call::End => (control.dvs_end(), Some(Errno::NoDevice)),
+            Call::Init { cluster, seat } => {
+                let node = u32::from(seat.id);
+                let init = DvsInit { cluster, node, incarnation: seat.incarnation };
+                (control.dvs_init(&init), None)
+            }
+            Call::CreateContainer => {
+                let created = control.dc_create(SYSTEM_CONTAINER, SYSTEM_NAME, 0);
+                (created, Some(Errno::Exists))
+            }
+            Call::AddNode { seat, first_slot, first_generation } => {
+                let lease = Lease {
+                    container: SYSTEM_CONTAINER,
+                    node: u32::from(seat.id),
+                    first_slot,
+                    slots: LEASE_SLOTS,
+                    first_generation,
+                    ..Lease::default()
+                };
+                (control.dc_add_node(&lease), None)
+            }
+            Call::RemoveNode { node } => {
+                (control.dc_remove_node(SYSTEM_CONTAINER, u32::from(node)), None)
+            }
+            Call::NodeUp { seat } => (control.node_up(u32::from(seat.id), seat.incarnation), None),
+            Call::NodeDown { node } => (control.node_down(u32::from(node)), Some(Errno::NoDevice)),
+            Call::LinkAttach { node, route } => {
+                let transport =
+                    Transport::Ethernet { interface: route.interface, address: route.mac.0 };
+                (control.link_attach(u32::from(node), transport), None)
+            }
+            Call::LinkDetach { node } => {
+                (control.link_detach(u32::from(node)), Some(Errno::NotConnected))
+            }
+            Call::SetRemote { node, endpoint } => {
+                let endpoint = Endpoint::from_raw(endpoint);
+                let node = u32::from(node);
+                (control.endpoint_set_remote(SYSTEM_CONTAINER, endpoint, node), None)
+            }
+        };
+        match result {
+            Err(error) if error.errno() != there || there.is_none() => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    fn link(&self, node: u16) -> Result<LinkInfo, String> {
+        self.0.link_info(u32::from(node)).map_err(|error| error.to_string())
+    }
+
+    fn bind(&self) -> Result<Box<dyn Messenger>, String> {
+        match Port::bind(SYSTEM_CONTAINER, Slot::Any) {
+            Ok(port) => Ok(Box::new(Bound(port))),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+struct Bound(Port);
+
+impl Messenger for Bound {
+    fn endpoint(&self) -> Endpoint {
+        self.0.endpoint()
+    }
+
+    fn request(
+        &mut self,
+        to: Endpoint,
+        message: &Message,
+        timeout: Duration,
+    ) -> Result<Message, Failure> {
+        Ok(self.0.sendrec(to, message, Timeout::After(timeout))?)
+    }
+
+    fn receive(&mut self, timeout: Duration) -> Result<Message, Failure> {
+        let received = self.0.receive_request(Endpoint::ANY, Timeout::After(timeout))?;
+        Ok(received.message)
+    }
+
+    fn reply(&mut self, to: Endpoint, message: &Message) {
+        // The client may have timed out or died: that is its own affair.
+        let _ = self.0.reply(to, message);
+    }
+}

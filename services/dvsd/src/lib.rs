@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod beacon;
+pub mod daemon;
+pub mod echo;
+pub mod kernel;
+pub mod ledger;
+pub mod logs;
+pub mod membership;
+pub mod multicast;
+pub mod ping;
+pub mod reconcile;
+pub mod rejects;
+pub mod report;
+pub mod settings;
+pub mod status;

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the rest of `dvsd` sees of the membership.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use dvs_config::Mac;
+
+use super::formation::Obstacle;
+use super::peers::Path;
+use super::{Membership, Role, CANDIDATE_MS, DOWN_MS};
+use crate::beacon::{Phase, Seat, MEMBERS_MAX};
+
+/// The membership at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Where this node stands.
+    pub standing: Standing,
+    /// All members in the order of ids, this node included; empty for one that is none.
+    pub members: Vec<MemberView>,
+}
+
+/// See [`View::standing`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// In no cluster.
+    Discovering {
+        /// What it waits for, for people.
+        detail: String,
+        /// Whether other machines with the same join token are heard.
+        heard: bool,
+    },
+    /// Member of a cluster.
+    Member {
+        /// Id of the cluster.
+        cluster: u64,
+        /// This node's id and incarnation.
+        seat: Seat,
+    },
+}
+
+/// A member as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its id and incarnation.
+    pub seat: Seat,
+    /// Its identity.
+    pub mac: Mac,
+    /// Whether it is this node.
+    pub local: bool,
+    /// Whether it is heard.
+    pub liveness: Liveness,
+    /// Whether it says that it can exchange messages with everybody.
+    pub ready: bool,
+    /// What it said last in this incarnation; `None` if it was not heard yet, and for this node.
+    pub said: Option<Said>,
+    /// Its name; `node` and its id if it has no other.
+    pub name: String,
+}
+
+/// What is known of another member only from its beacons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// Version of its `dvsd`.
+    pub release: String,
+    /// Endpoint of its echo server; 0 while it has none.
+    pub echo: u64,
+    /// Address of its management interface.
+    pub management: Option<IpAddr>,
+    /// Seconds since its `dvsd` started, at the time of its last beacon.
+    pub uptime_s: u32,
+    /// When that beacon came, in milliseconds.
+    pub at_ms: u64,
+    /// How to reach it.
+    pub path: Option<Path>,
+}
+
+/// Whether a member is heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// It is new in the roster, or about to take its place, and was not heard as a member yet.
+    Expected,
+    /// It is heard.
+    Alive,
+    /// It is not heard any more.
+    Down,
+}
+
+/// Something that people may want to read in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This node formed a cluster.
+    Formed {
+        /// Id of the cluster.
+        cluster: u64,
+        /// Number of members.
+        members: usize,
+    },
+    /// This node became a member of a cluster.
+    Joined {
+        /// Id of the cluster.
+        cluster: u64,
+    },
+    /// A machine has a place in the roster for the first time.
+    NodeJoined {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// A machine has a new incarnation.
+    NodeRestarted {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// A member is not heard any more.
+    NodeDown {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// A member that was down is heard again.
+    NodeBack {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// This node lost its place to another machine and asks for a new one.
+    Evicted {
+        /// The identity that lost its place.
+        mac: Mac,
+    },
+    /// This node gave up the cluster it had just become a member of for a larger one.
+    Abandoned {
+        /// Id of the cluster given up.
+        ours: u64,
+        /// Id of the other one.
+        theirs: u64,
+    },
+    /// Two clusters of the same name and token run on one segment.
+    TwoClusters {
+        /// A member of the other one.
+        mac: Mac,
+        /// This node's cluster.
+        ours: u64,
+        /// The other cluster.
+        theirs: u64,
+    },
+    /// Another machine has this one's identity.
+    SameIdentity {
+        /// The identity.
+        mac: Mac,
+        /// Where the other machine is heard.
+        address: Ipv6Addr,
+    },
+}
+
+impl Event {
+    /// Whether somebody should do something about it.
+    pub fn is_warning(&self) -> bool {
+        matches!(
+            self,
+            Self::NodeDown { .. }
+                | Self::Evicted { .. }
+                | Self::Abandoned { .. }
+                | Self::TwoClusters { .. }
+                | Self::SameIdentity { .. }
+        )
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Formed { cluster, members } => {
+                write!(f, "formed cluster {cluster:016x} of {members} nodes")
+            }
+            Self::Joined { cluster } => write!(f, "joined cluster {cluster:016x}"),
+            Self::NodeJoined { seat, mac } => write!(f, "node {} ({mac}) joined", seat.id),
+            Self::NodeRestarted { seat, mac } => {
+                let Seat { id, incarnation } = seat;
+                write!(f, "node {id} ({mac}) restarted, incarnation {incarnation}")
+            }
+            Self::NodeDown { seat, mac } => write!(
+                f,
+                "node {} ({mac}) is down: nothing heard of it for {} s",
+                seat.id,
+                DOWN_MS / 1000
+            ),
+            Self::NodeBack { seat, mac } => write!(f, "node {} ({mac}) is back", seat.id),
+            Self::Evicted { mac } => write!(
+                f,
+                "this node ({mac}) lost its place in the cluster to another machine and asks for a \
+                 new one; if that repeats, look for two machines with the same MAC address"
+            ),
+            Self::Abandoned { ours, theirs } => write!(
+                f,
+                "cluster {theirs:016x} has formed apart and is larger: leaving {ours:016x} for it"
+            ),
+            Self::TwoClusters { mac, ours, theirs } => write!(
+                f,
+                "node {mac} belongs to another cluster of the same name and join token ({theirs:016x}, \
+                 this node's is {ours:016x}); restart the nodes of one of them to merge the two"
+            ),
+            Self::SameIdentity { mac, address } => write!(
+                f,
+                "another machine ({address}) has this machine's MAC address {mac}; give one of them \
+                 another"
+            ),
+        }
+    }
+}
+
+impl Membership {
+    /// The membership as of now.
+    pub fn view(&self, now_ms: u64) -> View {
+        let member = match &self.role {
+            Role::Candidate(formation) => {
+                let heard = self.peers.confirmed().any(|heard| heard.is_live(now_ms, CANDIDATE_MS));
+                let detail = self.explain(&formation.obstacle);
+                return View {
+                    standing: Standing::Discovering { detail, heard },
+                    members: Vec::new(),
+                };
+            }
+            Role::Member(member) => member,
+        };
+        let mut seat = Seat { id: 0, incarnation: 0 };
+        let members = member
+            .roster
+            .entries()
+            .map(|entry| {
+                let local = entry.mac == self.identity.mac;
+                if local {
+                    seat = entry.seat;
+                }
+                let heard = self.peers.of_instance(entry.mac, entry.instance);
+                let name = match heard {
+                    _ if local => self.identity.name.clone(),
+                    Some(heard) => heard.beacon.name.clone(),
+                    None => String::new(),
+                };
+                MemberView {
+                    seat: entry.seat,
+                    mac: entry.mac,
+                    local,
+                    liveness: self.liveness(member, now_ms, entry),
+                    ready: match heard {
+                        _ if local => self.announcement.ready,
+                        Some(heard) => heard.beacon.phase == Phase::Ready,
+                        None => false,
+                    },
+                    said: heard.map(|heard| Said {
+                        release: heard.beacon.release.clone(),
+                        echo: heard.beacon.echo,
+                        management: heard.beacon.management,
+                        uptime_s: heard.beacon.uptime_s,
+                        at_ms: heard.at_ms,
+                        path: heard.path(DOWN_MS),
+                    }),
+                    name: match name.is_empty() {
+                        true => format!("node{}", entry.seat.id),
+                        false => name,
+                    },
+                }
+            })
+            .collect();
+        View { standing: Standing::Member { cluster: member.cluster, seat }, members }
+    }
+
+    fn explain(&self, obstacle: &Obstacle) -> String {
+        let expect = self.identity.expect;
+        match obstacle {
+            Obstacle::TooFew(heard) => format!("{heard} of {expect} nodes found"),
+            Obstacle::Expect { mac, theirs } => format!(
+                "node {mac} has cluster.bootstrap_expect = {theirs}, this node {expect}; give all \
+                 nodes the same number"
+            ),
+            Obstacle::Deaf { mac, to } => {
+                format!("node {mac} does not hear node {to}; check the network between them")
+            }
+            Obstacle::Agreed { mac } => format!("node {mac} forms a cluster with others"),
+            Obstacle::Settling(found) => {
+                format!("{found} nodes found ({expect} expected), forming a cluster")
+            }
+            Obstacle::Asking => "asking the cluster for a place".into(),
+            Obstacle::Full => {
+                format!("the cluster has {MEMBERS_MAX} members, the most it can have")
+            }
+            Obstacle::NoMajority { down, members } => format!(
+                "{down} of the {members} members of the cluster are down; it admits a new node once \
+                 more than half of them are up"
+            ),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Beacons on the network: UDP to an IPv6 link-local multicast group on each cluster interface.
+
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use crate::settings::Interface;
+
+/// The group. Transient (RFC 4291, 2.7), link-local, and otherwise arbitrary: the bytes spell
+/// `dvs`.
+pub const GROUP: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x6476, 0x7301);
+/// The UDP port.
+pub const PORT: u16 = 7701;
+/// Longest datagram that is looked at.
+const DATAGRAM_MAX: usize = 2048;
+/// Datagrams that may wait for the daemon, or for a socket.
+const QUEUE: usize = 256;
+
+/// A datagram that arrived.
+#[derive(Clone, Debug)]
+pub struct Datagram {
+    /// Index of the interface it came in by.
+    pub interface: u32,
+    /// The sender's link-local address.
+    pub source: Ipv6Addr,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+/// The daemon's end of the network: real sockets, or what a test connects.
+#[derive(Debug)]
+pub struct Network {
+    /// What arrives.
+    pub inbound: mpsc::Receiver<Datagram>,
+    /// What is to be sent, and by which interface. Where it cannot be, it is dropped.
+    pub outbound: mpsc::Sender<(u32, Vec<u8>)>,
+}
+
+/// Opens a socket on each interface and moves datagrams between them and the daemon.
+///
+/// # Errors
+/// For people: which interface cannot be used, and why.
+pub fn start(interfaces: &[Interface]) -> Result<Network, String> {
+    let (arrived, inbound) = mpsc::channel(QUEUE);
+    let (outbound, mut departing) = mpsc::channel::<(u32, Vec<u8>)>(QUEUE);
+    let mut sockets = Vec::new();
+    for interface in interfaces {
+        let socket = open(interface).map_err(|error| {
+            format!("receive multicast on {} (port {PORT}): {error}", interface.name)
+        })?;
+        sockets.push((interface.index, std::sync::Arc::new(socket)));
+    }
+    for (index, socket) in sockets.clone() {
+        let arrived = arrived.clone();
+        tokio::spawn(async move {
+            let mut bytes = vec![0; DATAGRAM_MAX];
+            loop {
+                // An error is about one datagram, or the interface is down for now.
+                let Ok((length, SocketAddr::V6(from))) = socket.recv_from(&mut bytes).await else {
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                };
+                let bytes = bytes[..length].to_vec();
+                let datagram = Datagram { interface: index, source: *from.ip(), bytes };
+                if arrived.send(datagram).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    tokio::spawn(async move {
+        while let Some((interface, bytes)) = departing.recv().await {
+            for (index, socket) in &sockets {
+                if *index == interface {
+                    let to = SocketAddrV6::new(GROUP, PORT, 0, *index);
+                    // While the interface has no carrier or its address is still being checked
+                    // for duplicates, sending fails; the next beacon will do.
+                    let _ = socket.send_to(&bytes, to).await;
+                }
+            }
+        }
+    });
+    Ok(Network { inbound, outbound })
+}
+
+fn open(interface: &Interface) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_only_v6(true)?;
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    socket.set_multicast_if_v6(interface.index)?;
+    socket.set_multicast_hops_v6(1)?;
+    socket.set_multicast_loop_v6(false)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddrV6::new(GROUP, PORT, 0, interface.index).into())?;
+    socket.join_multicast_v6(&GROUP, interface.index)?;
+    UdpSocket::from_std(socket.into())
+}
+
+/// The address that beacons from an interface carry as their source, once it has one.
+pub fn link_local(interface: u32) -> Option<Ipv6Addr> {
+    // Connecting a datagram socket sends nothing and chooses the source address.
+    let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(SocketAddrV6::new(GROUP, PORT, 0, interface)).ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V6(address) => Some(*address.ip()).filter(|ip| ip.is_unicast_link_local()),
+        SocketAddr::V4(_) => None,
+    }
+}

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keeps the kernel's tables in step with the membership.
+//!
+//! [`Desired`] is what the tables should be, derived from a [`View`]; [`Tables`] is what has been
+//! programmed. [`Tables::plan`] lists the calls that lead from one to the other, in the order in
+//! which the kernel takes them; it is a pure function, so that a call which failed is simply
+//! planned again, and a plan that was carried out leads to an empty one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use dvk_abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
+use dvs_config::Mac;
+
+use crate::beacon::Seat;
+use crate::membership::{Liveness, Standing, View};
+
+/// The container in which the services of the nodes talk to each other.
+pub const SYSTEM_CONTAINER: u32 = 0;
+/// Its name.
+pub const SYSTEM_NAME: &str = "system";
+
+/// A control call of the DVK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Leave whatever DVS the kernel is in.
+    End,
+    /// Become a node.
+    Init {
+        /// Id of the cluster.
+        cluster: u64,
+        /// This node.
+        seat: Seat,
+    },
+    /// Make the system container.
+    CreateContainer,
+    /// Let a node bind its slots of the system container.
+    AddNode {
+        /// The node.
+        seat: Seat,
+        /// Its first slot.
+        first_slot: u32,
+        /// Generation of the first bind of each.
+        first_generation: u32,
+    },
+    /// Take a node's slots back and forget its endpoints.
+    RemoveNode {
+        /// The node.
+        node: u16,
+    },
+    /// A peer runs.
+    NodeUp {
+        /// The peer.
+        seat: Seat,
+    },
+    /// A peer is gone.
+    NodeDown {
+        /// The peer.
+        node: u16,
+    },
+    /// Reach a peer by raw Ethernet.
+    LinkAttach {
+        /// The peer.
+        node: u16,
+        /// Where its frames go.
+        route: Route,
+    },
+    /// Stop reaching a peer.
+    LinkDetach {
+        /// The peer.
+        node: u16,
+    },
+    /// A peer's echo server.
+    SetRemote {
+        /// The peer.
+        node: u16,
+        /// Its endpoint in the system container.
+        endpoint: u64,
+    },
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::End => write!(f, "leave the previous DVS"),
+            Self::Init { cluster, seat } => write!(
+                f,
+                "become node {} of cluster {cluster:016x}, incarnation {}",
+                seat.id, seat.incarnation
+            ),
+            Self::CreateContainer => write!(f, "create the container \"{SYSTEM_NAME}\""),
+            Self::AddNode { seat, .. } => write!(f, "lease slots to node {}", seat.id),
+            Self::RemoveNode { node } => write!(f, "take back the slots of node {node}"),
+            Self::NodeUp { seat } => write!(f, "set node {} up", seat.id),
+            Self::NodeDown { node } => write!(f, "set node {node} down"),
+            Self::LinkAttach { node, route } => {
+                write!(f, "attach the link to node {node} at {}", route.mac)
+            }
+            Self::LinkDetach { node } => write!(f, "detach the link to node {node}"),
+            Self::SetRemote { node, .. } => write!(f, "make the echo server of node {node} known"),
+        }
+    }
+}
+
+/// How frames reach a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Index of the local interface.
+    pub interface: u32,
+    /// MAC address of the peer's interface.
+    pub mac: Mac,
+}
+
+/// What the tables should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    cluster: u64,
+    own: Seat,
+    /// Peers by node id.
+    peers: BTreeMap<u16, DesiredPeer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DesiredPeer {
+    seat: Seat,
+    /// Where it can be reached; `None` for one that is down or not heard yet.
+    route: Option<Route>,
+    /// Its echo server; 0 while it has none.
+    echo: u64,
+}
+
+impl Desired {
+    /// What follows from the membership; `None` for a node that is in no cluster.
+    pub fn of(view: &View) -> Option<Self> {
+        let Standing::Member { cluster, seat: own } = view.standing else { return None };
+        let peers = view.members.iter().filter(|member| !member.local).map(|member| {
+            let said = member.said.as_ref().filter(|_| member.liveness == Liveness::Alive);
+            let route = said.and_then(|said| said.path);
+            let peer = DesiredPeer {
+                seat: member.seat,
+                route: route.map(|path| Route { interface: path.interface, mac: path.mac }),
+                echo: said.map_or(0, |said| said.echo),
+            };
+            (member.seat.id, peer)
+        });
+        Some(Self { cluster, own, peers: peers.collect() })
+    }
+}
+
+/// What has been programmed since `dvsd` started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    /// Nothing that an earlier run of `dvsd` left is there any more.
+    clean: bool,
+    init: Option<(u64, Seat)>,
+    container: bool,
+    /// Whose slots are leased, and for which incarnation.
+    leases: BTreeMap<u16, u32>,
+    up: BTreeMap<u16, u32>,
+    links: BTreeMap<u16, Route>,
+    remotes: BTreeMap<u16, u64>,
+}
+
+/// What to call, and what cannot be done at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In this order.
+    pub calls: Vec<Call>,
+    /// For people: what the limits of the DVK do not allow.
+    pub impossible: Vec<String>,
+}
+
+/// The slots of a node in the system container: the first one, and the generation they start from.
+///
+/// # Errors
+/// Says which limit does not allow it.
+fn lease(seat: Seat) -> Result<(u32, u32), String> {
+    let Seat { id, incarnation } = seat;
+    let first_slot = SERVER_SLOTS + u32::from(id) * LEASE_SLOTS;
+    if first_slot + LEASE_SLOTS > SLOTS {
+        let most = (SLOTS - SERVER_SLOTS) / LEASE_SLOTS;
+        return Err(format!(
+            "node {id} has no slots in the container \"{SYSTEM_NAME}\": it has room for {most} nodes"
+        ));
+    }
+    // Every incarnation has 65,536 binds per slot before it would meet the next one's.
+    incarnation.checked_mul(1 << 16).map(|generation| (first_slot, generation)).ok_or(format!(
+        "node {id} has restarted {incarnation} times and no generations are left for its endpoints; \
+         restart all nodes to form a new cluster"
+    ))
+}
+
+impl Tables {
+    /// The calls that make the tables what is desired.
+    pub fn plan(&self, desired: Option<&Desired>) -> Plan {
+        let mut plan = Plan::default();
+        let mut tables = self.clone();
+        let mut call = |tables: &mut Self, call: Call| {
+            tables.done(&call);
+            plan.calls.push(call);
+        };
+        let wanted = desired.map(|desired| (desired.cluster, desired.own));
+        // A node can't change its id or incarnation; and what an earlier run of dvsd programmed is
+        // not known.
+        if !tables.clean || (tables.init.is_some() && tables.init != wanted) {
+            call(&mut tables, Call::End);
+        }
+        let Some(desired) = desired else { return plan };
+        if tables.init.is_none() {
+            call(&mut tables, Call::Init { cluster: desired.cluster, seat: desired.own });
+        }
+        if !tables.container {
+            call(&mut tables, Call::CreateContainer);
+        }
+        let gone = |node: &u16| !desired.peers.contains_key(node) && *node != desired.own.id;
+        for node in tables.up.keys().copied().filter(gone).collect::<Vec<_>>() {
+            if tables.links.contains_key(&node) {
+                call(&mut tables, Call::LinkDetach { node });
+            }
+            call(&mut tables, Call::NodeDown { node });
+        }
+        for node in tables.leases.keys().copied().filter(gone).collect::<Vec<_>>() {
+            call(&mut tables, Call::RemoveNode { node });
+        }
+        let mut impossible = Vec::new();
+        match lease(desired.own) {
+            Ok((first_slot, first_generation)) => {
+                if !tables.leases.contains_key(&desired.own.id) {
+                    let seat = desired.own;
+                    call(&mut tables, Call::AddNode { seat, first_slot, first_generation });
+                }
+            }
+            Err(reason) => impossible.push(reason),
+        }
+        for peer in desired.peers.values() {
+            let (seat, node) = (peer.seat, peer.seat.id);
+            let up = tables.up.get(&node).copied();
+            let attached = tables.links.get(&node).copied();
+            if attached.is_some() && (peer.route != attached || up != Some(seat.incarnation)) {
+                call(&mut tables, Call::LinkDetach { node });
+            }
+            if up.is_some() && (peer.route.is_none() || up != Some(seat.incarnation)) {
+                call(&mut tables, Call::NodeDown { node });
+            }
+            let leased = tables.leases.get(&node).copied();
+            if leased.is_some_and(|incarnation| incarnation != seat.incarnation) {
+                call(&mut tables, Call::RemoveNode { node });
+            }
+            let Some(route) = peer.route else { continue };
+            match lease(seat) {
+                Ok((first_slot, first_generation)) => {
+                    if !tables.leases.contains_key(&node) {
+                        call(&mut tables, Call::AddNode { seat, first_slot, first_generation });
+                    }
+                }
+                Err(reason) => impossible.push(reason),
+            }
+            if !tables.up.contains_key(&node) {
+                call(&mut tables, Call::NodeUp { seat });
+            }
+            if !tables.links.contains_key(&node) {
+                call(&mut tables, Call::LinkAttach { node, route });
+            }
+            if peer.echo != 0 && tables.remotes.get(&node) != Some(&peer.echo) {
+                call(&mut tables, Call::SetRemote { node, endpoint: peer.echo });
+            }
+        }
+        plan.impossible = impossible;
+        plan
+    }
+
+    /// Records a call that the kernel took.
+    pub fn done(&mut self, call: &Call) {
+        match *call {
+            Call::End => *self = Self { clean: true, ..Self::default() },
+            Call::Init { cluster, seat } => self.init = Some((cluster, seat)),
+            Call::CreateContainer => self.container = true,
+            Call::AddNode { seat, .. } => {
+                self.leases.insert(seat.id, seat.incarnation);
+            }
+            Call::RemoveNode { node } => {
+                self.leases.remove(&node);
+                self.remotes.remove(&node);
+            }
+            Call::NodeUp { seat } => {
+                self.up.insert(seat.id, seat.incarnation);
+            }
+            Call::NodeDown { node } => {
+                self.up.remove(&node);
+            }
+            Call::LinkAttach { node, route } => {
+                self.links.insert(node, route);
+            }
+            Call::LinkDetach { node } => {
+                self.links.remove(&node);
+            }
+            Call::SetRemote { node, endpoint } => {
+                self.remotes.insert(node, endpoint);
+            }
+        }
+    }
+
+    /// Whether this node is initialised and its own slots are leased: endpoints can be bound.
+    pub fn is_usable(&self) -> bool {
+        self.init.is_some_and(|(_, own)| self.leases.contains_key(&own.id))
+    }
+
+    /// This node as it was programmed.
+    pub fn own(&self) -> Option<Seat> {
+        self.init.map(|(_, own)| own)
+    }
+
+    /// The peers that have a link, and where it leads.
+    pub fn links(&self) -> impl Iterator<Item = (u16, Route)> + '_ {
+        self.links.iter().map(|(node, route)| (*node, *route))
+    }
+
+    /// The echo server of a peer, once the kernel knows it.
+    pub fn echo_of(&self, node: u16) -> Option<u64> {
+        self.remotes.get(&node).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Seat = Seat { id: 1, incarnation: 1 };
+
+    fn route(n: u8) -> Route {
+        Route { interface: 2, mac: Mac([2, 0, 0, 0, 0, n]) }
+    }
+
+    fn desired(peers: &[(u16, u32, Option<Route>, u64)]) -> Desired {
+        let peer = |&(id, incarnation, route, echo)| {
+            (id, DesiredPeer { seat: Seat { id, incarnation }, route, echo })
+        };
+        Desired { cluster: 7, own: OWN, peers: peers.iter().map(peer).collect() }
+    }
+
+    fn carry_out(tables: &mut Tables, desired: Option<&Desired>) -> Vec<Call> {
+        let Plan { calls, impossible } = tables.plan(desired);
+        assert_eq!(impossible, Vec::<String>::new());
+        calls.iter().for_each(|call| tables.done(call));
+        assert_eq!(
+            tables.plan(desired),
+            Plan::default(),
+            "a plan carried out leaves nothing to do"
+        );
+        calls
+    }
+
+    fn add(id: u16, incarnation: u32) -> Call {
+        Call::AddNode {
+            seat: Seat { id, incarnation },
+            first_slot: 64 + 32 * u32::from(id),
+            first_generation: incarnation << 16,
+        }
+    }
+
+    #[test]
+    fn a_new_member_programs_itself_and_its_peers() {
+        let mut tables = Tables::default();
+        assert_eq!(carry_out(&mut tables, None), [Call::End]);
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let seat = Seat { id: 0, incarnation: 3 };
+        assert_eq!(
+            calls,
+            [
+                Call::Init { cluster: 7, seat: OWN },
+                Call::CreateContainer,
+                add(1, 1),
+                add(0, 3),
+                Call::NodeUp { seat },
+                Call::LinkAttach { node: 0, route: route(1) },
+                Call::SetRemote { node: 0, endpoint: 99 },
+            ]
+        );
+        assert!(tables.is_usable());
+        assert_eq!(tables.echo_of(0), Some(99));
+    }
+
+    #[test]
+    fn a_peer_that_goes_down_and_comes_back_keeps_its_slots() {
+        let mut tables = Tables::default();
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, None, 0)])));
+        assert_eq!(calls, [Call::LinkDetach { node: 0 }, Call::NodeDown { node: 0 }]);
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let seat = Seat { id: 0, incarnation: 3 };
+        assert_eq!(
+            calls,
+            [Call::NodeUp { seat }, Call::LinkAttach { node: 0, route: route(1) }],
+            "its endpoints are those it had"
+        );
+    }
+
+    #[test]
+    fn a_restarted_peer_starts_over() {
+        let mut tables = Tables::default();
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 4, Some(route(1)), 0)])));
+        assert_eq!(
+            calls,
+            [
+                Call::LinkDetach { node: 0 },
+                Call::NodeDown { node: 0 },
+                Call::RemoveNode { node: 0 },
+                add(0, 4),
+                Call::NodeUp { seat: Seat { id: 0, incarnation: 4 } },
+                Call::LinkAttach { node: 0, route: route(1) },
+            ]
+        );
+        assert_eq!(tables.echo_of(0), None);
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 4, Some(route(1)), 100)])));
+        assert_eq!(calls, [Call::SetRemote { node: 0, endpoint: 100 }]);
+    }
+
+    #[test]
+    fn a_peer_on_another_path_is_attached_there_without_going_down() {
+        let mut tables = Tables::default();
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(9)), 99)])));
+        let attach = Call::LinkAttach { node: 0, route: route(9) };
+        assert_eq!(calls, [Call::LinkDetach { node: 0 }, attach]);
+    }
+
+    #[test]
+    fn a_node_with_another_seat_leaves_first_and_a_peer_without_one_is_removed() {
+        let mut tables = Tables::default();
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let calls = carry_out(&mut tables, Some(&desired(&[])));
+        let (down, remove) = (Call::NodeDown { node: 0 }, Call::RemoveNode { node: 0 });
+        assert_eq!(calls, [Call::LinkDetach { node: 0 }, down, remove]);
+        let moved = Desired { own: Seat { id: 5, incarnation: 1 }, ..desired(&[]) };
+        assert_eq!(carry_out(&mut tables, Some(&moved))[0], Call::End);
+        assert_eq!(carry_out(&mut tables, None), [Call::End]);
+        assert!(!tables.is_usable());
+    }
+
+    #[test]
+    fn limits_are_named_and_the_rest_is_done() {
+        let mut tables = Tables::default();
+        let plan = tables.plan(Some(&desired(&[
+            (3_000, 1, Some(route(1)), 0),
+            (2, 1 << 16, Some(route(2)), 0),
+            (3, 1, Some(route(3)), 0),
+        ])));
+        assert!(plan.impossible[0].contains("node 2 has restarted 65536 times"));
+        assert!(plan.impossible[1].contains("room for 2046 nodes"), "{:?}", plan.impossible);
+        assert!(plan.calls.contains(&Call::LinkAttach { node: 3, route: route(3) }));
+        plan.calls.iter().for_each(|call| tables.done(call));
+        assert_eq!(tables.plan(Some(&desired(&[]))).calls.len(), 3 * 3 - 2);
+    }
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What becomes of datagrams that are no beacons for this node: counted, told once in a while, and
+//! the hint they give to a node that understands nobody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::net::Ipv6Addr;
+
+use crate::beacon::{Rejected, Rejection, VERSION};
+
+/// Milliseconds for which a line that was told is not told again.
+pub const QUIET_MS: u64 = 60_000;
+/// Milliseconds for which only failing beacons must arrive before the node blames itself.
+pub const SUSPECT_MS: u64 = 5_000;
+/// Milliseconds after which a source that is not heard any more is not counted.
+const HEARD_MS: u64 = 5_000;
+/// Sources and lines that are remembered at most.
+const SOURCES_MAX: usize = 256;
+
+/// Lets each line through once per [`QUIET_MS`].
+#[derive(Debug)]
+pub struct Throttle<K>(HashMap<K, u64>);
+
+impl<K> Default for Throttle<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Throttle<K> {
+    /// Whether the line named `key` may be told now.
+    pub fn admits(&mut self, now_ms: u64, key: K) -> bool {
+        let fresh = |told: u64| now_ms.saturating_sub(told) < QUIET_MS;
+        if self.0.get(&key).is_some_and(|told| fresh(*told)) {
+            return false;
+        }
+        if self.0.len() >= SOURCES_MAX {
+            self.0.retain(|_, told| fresh(*told));
+        }
+        // Under a flood of ever new sources, silence is the better choice.
+        if self.0.len() >= SOURCES_MAX {
+            return false;
+        }
+        self.0.insert(key, now_ms);
+        true
+    }
+}
+
+/// How many datagrams were rejected since the start, and for what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Authentication failed.
+    pub token: u64,
+    /// Of another cluster's name.
+    pub other_cluster: u64,
+    /// Of another version of the format.
+    pub version: u64,
+    /// Not well-formed.
+    pub malformed: u64,
+}
+
+/// Rejected datagrams by source.
+#[derive(Debug, Default)]
+pub struct Rejects {
+    counts: Counts,
+    /// Sources whose beacons failed authentication: first and last time of it.
+    failing: BTreeMap<Ipv6Addr, (u64, u64)>,
+    throttle: Throttle<(Ipv6Addr, Rejection)>,
+}
+
+impl Rejects {
+    /// Records a rejected datagram. Gives back the line to warn with, if it is time for one.
+    pub fn record(
+        &mut self,
+        now_ms: u64,
+        source: Ipv6Addr,
+        interface: &str,
+        rejected: Rejected,
+    ) -> Option<String> {
+        let Rejected { mac, why } = rejected;
+        match why {
+            Rejection::Token => self.counts.token += 1,
+            Rejection::OtherCluster => self.counts.other_cluster += 1,
+            Rejection::Version(_) => self.counts.version += 1,
+            Rejection::Malformed => self.counts.malformed += 1,
+        }
+        if why == Rejection::Token {
+            self.failing.retain(|_, (_, last)| now_ms.saturating_sub(*last) <= HEARD_MS);
+            if self.failing.len() < SOURCES_MAX {
+                self.failing.entry(source).or_insert((now_ms, now_ms)).1 = now_ms;
+            }
+        }
+        // Whoever sends one thing and then another is still one source of one line a minute each.
+        let key = match why {
+            Rejection::Version(_) => Rejection::Version(0),
+            other => other,
+        };
+        // Several clusters on one segment are a thing to have, not to warn of.
+        if why == Rejection::OtherCluster || !self.throttle.admits(now_ms, (source, key)) {
+            return None;
+        }
+        let who = match mac {
+            Some(mac) => format!("node {mac} ({source}%{interface})"),
+            None => format!("{source}%{interface}"),
+        };
+        Some(match why {
+            Rejection::Token => format!(
+                "{who} uses another join token; give it this cluster's token or another cluster name"
+            ),
+            Rejection::Version(theirs) => format!(
+                "{who} uses version {theirs} of the beacon format, this node version {VERSION}; \
+                 boot both from the same release"
+            ),
+            _ => format!("{who} sent a datagram that is no beacon; it was ignored"),
+        })
+    }
+
+    /// What was rejected since the start.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many machines are heard whose join token differs, once that has lasted long enough for a
+    /// node that understands nobody to suspect its own token; 0 before.
+    pub fn suspects(&self, now_ms: u64) -> usize {
+        let heard = |last: u64| now_ms.saturating_sub(last) <= HEARD_MS;
+        let failing = self.failing.values().filter(|(_, last)| heard(*last));
+        let lasting = failing.clone().any(|(first, _)| now_ms - first >= SUSPECT_MS);
+        if lasting {
+            failing.count()
+        } else {
+            0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dvs_config::Mac;
+
+    use super::*;
+
+    fn rejected(why: Rejection) -> Rejected {
+        Rejected { mac: Some(Mac([0x52, 0x54, 0, 0, 0, 1])), why }
+    }
+
+    fn source(n: u16) -> Ipv6Addr {
+        Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n)
+    }
+
+    #[test]
+    fn a_source_is_named_once_a_minute() {
+        let mut rejects = Rejects::default();
+        let mut record =
+            |now, n| rejects.record(now, source(n), "eth0", rejected(Rejection::Token));
+        let line = record(0, 1).unwrap();
+        assert!(line.starts_with("node 52:54:00:00:00:01 (fe80::1%eth0) uses another"), "{line}");
+        assert_eq!(record(59_000, 1), None);
+        assert!(record(59_000, 2).is_some());
+        assert!(record(60_000, 1).is_some());
+        assert_eq!(rejects.counts(), Counts { token: 4, ..Counts::default() });
+    }
+
+    #[test]
+    fn other_clusters_are_counted_in_silence() {
+        let mut rejects = Rejects::default();
+        let line = rejects.record(0, source(1), "eth0", rejected(Rejection::OtherCluster));
+        assert_eq!((line, rejects.counts().other_cluster), (None, 1));
+        assert_eq!(rejects.suspects(0), 0);
+    }
+
+    #[test]
+    fn a_node_suspects_itself_only_after_a_while() {
+        let mut rejects = Rejects::default();
+        for now in (0..5_000).step_by(500) {
+            assert_eq!(rejects.suspects(now), 0, "at {now}");
+            for n in 1..=3 {
+                rejects.record(now, source(n), "eth0", rejected(Rejection::Token));
+            }
+        }
+        assert_eq!(rejects.suspects(5_000), 3);
+        assert_eq!(rejects.suspects(9_501), 0);
+    }
+
+    #[test]
+    fn a_flood_of_sources_is_bounded() {
+        let mut rejects = Rejects::default();
+        let lines = (0..5_000)
+            .filter_map(|n| rejects.record(0, source(n), "eth0", rejected(Rejection::Token)))
+            .count();
+        assert_eq!(lines, SOURCES_MAX);
+    }
+}

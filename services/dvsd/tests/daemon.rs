@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole daemons on a pretended segment, asked over their HTTP API.
+
+mod fake;
+
+use dvs_api::{Node, NodeState, PingResult, Status, StatusState};
+use fake::{eventually, Boot, Segment};
+use ureq::Agent;
+
+fn agent() -> Agent {
+    Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
+}
+
+fn get(url: &str) -> (u16, String) {
+    let mut response = agent().get(url).call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+fn post(url: &str, body: &str) -> (u16, String) {
+    let mut response = agent().post(url).send(body).unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+fn status(url: &str) -> Status {
+    serde_json::from_str(&get(&format!("{url}/v1/status")).1).unwrap()
+}
+
+fn nodes(url: &str) -> Vec<Node> {
+    let (code, body) = get(&format!("{url}/v1/nodes"));
+    assert_eq!(code, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+fn states(url: &str) -> Vec<NodeState> {
+    nodes(url).iter().map(|node| node.state).collect()
+}
+
+fn all_ready(urls: &[String]) {
+    for url in urls {
+        let ready = urls.len() as u32;
+        eventually(|| status(url), |s| s.state == StatusState::Ready && s.ready == ready);
+    }
+}
+
+#[test]
+fn four_nodes_become_ready_and_ping_each_other_and_one_may_die_and_return() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(4);
+    all_ready(&urls);
+    let seen = nodes(&urls[2]);
+    for (id, node) in seen.iter().enumerate() {
+        assert_eq!((node.id, node.name.clone()), (id as u32, format!("node{id}")));
+        assert_eq!(node.mac, format!("52:54:00:00:00:{:02x}", id + 1));
+        assert_eq!(node.addresses, [format!("fe80::{}%eth0", id + 1)]);
+        assert_eq!((node.incarnation, node.local), (1, id == 2));
+        assert_eq!(node.link.is_some(), id != 2);
+    }
+    for (from, to) in [(0, 3), (3, 0), (1, 1)] {
+        let body = format!(r#"{{"to":{to},"count":500}}"#);
+        let (code, body) = post(&format!("{}/v1/ipc/ping", urls[from]), &body);
+        assert_eq!(code, 200, "{body}");
+        let result: PingResult = serde_json::from_str(&body).unwrap();
+        assert_eq!((result.from, result.to), (from as u32, to));
+        assert_eq!((result.sent, result.received, result.duplicated), (500, 500, 0));
+        assert!(result.rtt_us.min > 0.0 && result.rtt_us.min <= result.rtt_us.p99);
+    }
+
+    segment.kill(3);
+    let down = [NodeState::Ready, NodeState::Ready, NodeState::Down, NodeState::Ready];
+    eventually(|| states(&urls[0]), |states| *states == down);
+    let (code, body) = post(&format!("{}/v1/ipc/ping", urls[0]), r#"{"to":2}"#);
+    assert_eq!(code, 503);
+    assert!(body.contains("node 2 is down: nothing was heard of it for"), "{body}");
+    let (code, _) = post(&format!("{}/v1/ipc/ping", urls[0]), r#"{"to":1}"#);
+    assert_eq!(code, 200);
+
+    let token = "the token of this cluster";
+    let again = segment.boot(&Boot { number: 3, token, expect: 4, dvk: true });
+    all_ready(&[urls[0].clone(), urls[1].clone(), again.clone(), urls[3].clone()]);
+    assert_eq!(nodes(&urls[1])[2].incarnation, 2);
+    let (code, body) = post(&format!("{again}/v1/ipc/ping"), r#"{"to":0,"count":50}"#);
+    assert_eq!(code, 200, "{body}");
+    let (code, body) = post(&format!("{}/v1/ipc/ping", urls[3]), r#"{"to":2,"count":50}"#);
+    assert_eq!(code, 200, "{body}");
+    let file = std::fs::read(segment.run_directory(3).join("status.json")).unwrap();
+    let file: Status = serde_json::from_slice(&file).unwrap();
+    assert_eq!((file.node, file.state, file.members), (Some(2), StatusState::Ready, 4));
+}
+
+#[test]
+fn strangers_are_kept_out_and_told_why() {
+    let segment = Segment::new();
+    let token = "the token of this cluster";
+    let boot = |number, token| segment.boot(&Boot { number, token, expect: 2, dvk: true });
+    let urls = [boot(1, token), boot(2, token)];
+    let stranger = boot(3, "not the token of this cluster");
+    all_ready(&urls);
+    let suspicious = eventually(|| status(&stranger), |status| status.detail.contains("heard"));
+    assert_eq!(suspicious.state, StatusState::Discovering);
+    assert_eq!(
+        suspicious.detail,
+        "2 nodes are heard, but their messages don't match this node's join token"
+    );
+    let (code, body) = get(&format!("{stranger}/v1/nodes"));
+    assert_eq!(code, 503);
+    assert!(body.contains("not part of cluster dvs yet: 2 nodes are heard"), "{body}");
+    assert_eq!(states(&urls[0]), [NodeState::Ready; 2]);
+}
+
+#[test]
+fn a_kernel_without_dvk_is_named() {
+    let segment = Segment::new();
+    let token = "the token of this cluster";
+    let url = segment.boot(&Boot { number: 1, token, expect: 1, dvk: false });
+    let status = eventually(|| status(&url), |status| status.state == StatusState::Failed);
+    assert_eq!(status.detail, "/dev/dvk: the kernel has no DVK");
+}
+
+#[test]
+fn bad_requests_are_answered_precisely() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(1);
+    all_ready(&urls);
+    let url = &urls[0];
+    std::fs::write(segment.run_directory(1).join("logs/dvsd.log"), "one\ntwo\n").unwrap();
+    let ping = format!("{url}/v1/ipc/ping");
+    let posts = [
+        (r#"{"to":0,"cuont":5}"#, 400, "unknown field `cuont`"),
+        (r#"{"count":5}"#, 400, "missing field `to`"),
+        (r#"{"to":0,"count":0}"#, 400, "count = 0: expected 1 to 10000000"),
+        (r#"{"to":0,"timeout_ms":70000}"#, 400, "timeout_ms = 70000"),
+        ("to=0", 400, "ping request"),
+        (r#"{"to":9}"#, 404, "there is no node 9; there are: 0"),
+    ];
+    for (body, code, text) in posts {
+        let (status, answer) = post(&ping, body);
+        assert_eq!(status, code, "{body}: {answer}");
+        assert!(answer.contains(text), "{body}: {answer}");
+    }
+    assert_eq!(post(&ping, &" ".repeat(20_000)).0, 413);
+    let gets = [
+        ("/v1/nodes/x", 400, "`x` is no node id"),
+        ("/v1/nodes/4", 404, "there is no node 4"),
+        ("/v1/nothing", 404, "there is no `/v1/nothing`"),
+        ("/v1/ipc/ping", 405, "does not take GET"),
+        ("/v1/logs/none", 404, "there are: dvsd"),
+        ("/v1/logs/..%2fstatus", 404, "no name of a service"),
+        ("/v1/logs/dvsd?lines=x", 400, "lines"),
+        ("/v1/logs/dvsd?lines=0", 400, "lines = 0"),
+        ("/v1/logs/dvsd?lnies=1", 400, "unknown field"),
+        ("/v1/logs/dvsd?lines=1", 200, r#""lines":["two"]"#),
+    ];
+    for (path, code, text) in gets {
+        let (status, answer) = get(&format!("{url}{path}"));
+        assert_eq!(status, code, "{path}: {answer}");
+        assert!(answer.contains(text), "{path}: {answer}");
+    }
+}

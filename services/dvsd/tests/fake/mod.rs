@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whole daemons in one process: real beacons over a pretended segment, a real API on a loopback
+//! port, and a pretended DVK that refuses what the real one refuses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{mpsc, Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use dvk_abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_UP};
+use dvk_abi::{Endpoint, Message};
+use dvs_config::Mac;
+use dvsd::beacon::Seat;
+use dvsd::daemon::{Daemon, Surroundings};
+use dvsd::kernel::{Failure, Kernel, Messenger};
+use dvsd::multicast::{Datagram, Network};
+use dvsd::reconcile::{Call, Route};
+use dvsd::settings::{Interface, Settings};
+use dvsd::status::StatusFile;
+use tokio::sync::mpsc as async_mpsc;
+use tokio::task::AbortHandle;
+
+type Request = (Message, mpsc::Sender<Message>);
+
+/// All kernels, and the wire between them.
+#[derive(Default)]
+struct World {
+    kernels: HashMap<Mac, Tables>,
+    ports: HashMap<u64, mpsc::Sender<Request>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    init: Option<Seat>,
+    container: bool,
+    leases: BTreeMap<u16, (u32, u32)>,
+    up: BTreeMap<u16, u32>,
+    links: BTreeMap<u16, Route>,
+    remotes: HashMap<u64, u16>,
+    binds: u32,
+}
+
+/// The DVK of one machine.
+struct FakeDvk {
+    mac: Mac,
+    world: Arc<Mutex<World>>,
+}
+
+impl FakeDvk {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap()
+    }
+}
+
+fn refuse(condition: bool, why: &str) -> Result<(), String> {
+    if condition {
+        Err(why.to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+impl Kernel for FakeDvk {
+    fn control(&self, call: &Call) -> Result<(), String> {
+        let mut world = self.world();
+        let World { kernels, ports } = &mut *world;
+        let tables = kernels.entry(self.mac).or_default();
+        if let Call::End = call {
+            let own = tables.init.map(|seat| seat.id);
+            if let Some((first, _)) = own.and_then(|own| tables.leases.get(&own)) {
+                let first = u64::from(*first);
+                ports.retain(|raw, _| !(first..first + 32).contains(&(raw & 0xffff_ffff)));
+            }
+            *tables = Tables::default();
+            return Ok(());
+        }
+        if let Call::Init { seat, .. } = call {
+            refuse(tables.init.is_some(), "EEXIST")?;
+            tables.init = Some(*seat);
+            return Ok(());
+        }
+        refuse(tables.init.is_none(), "ENODEV: no DVS")?;
+        match *call {
+            Call::End | Call::Init { .. } => {}
+            Call::CreateContainer => {
+                refuse(tables.container, "EEXIST")?;
+                tables.container = true;
+            }
+            Call::AddNode { seat, first_slot, first_generation } => {
+                refuse(!tables.container, "ENODEV: no container")?;
+                refuse(first_slot < 64 || first_slot % 32 != 0, "EINVAL")?;
+                let taken =
+                    |(id, (first, _)): (&u16, &(u32, u32))| *id != seat.id && *first == first_slot;
+                refuse(tables.leases.iter().any(taken), "EBUSY")?;
+                tables.leases.insert(seat.id, (first_slot, first_generation));
+            }
+            Call::RemoveNode { node } => {
+                tables.leases.remove(&node);
+                tables.remotes.retain(|_, at| *at != node);
+            }
+            Call::NodeUp { seat } => {
+                refuse(tables.init.is_some_and(|own| own.id == seat.id), "EINVAL: own node")?;
+                tables.up.insert(seat.id, seat.incarnation);
+            }
+            Call::NodeDown { node } => {
+                refuse(tables.up.remove(&node).is_none(), "ENODEV: not up")?;
+            }
+            Call::LinkAttach { node, route } => {
+                refuse(!tables.up.contains_key(&node), "ENODEV: not up")?;
+                tables.links.insert(node, route);
+            }
+            Call::LinkDetach { node } => {
+                refuse(tables.links.remove(&node).is_none(), "ENOTCONN")?;
+            }
+            Call::SetRemote { node, endpoint } => {
+                refuse(!tables.container, "ENODEV: no container")?;
+                tables.remotes.insert(endpoint, node);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, node: u16) -> Result<LinkInfo, String> {
+        let world = self.world();
+        let own = &world.kernels[&self.mac];
+        let route = own.links.get(&node).ok_or("ENODEV")?;
+        // It is up once the other end greets this one, in the right incarnation.
+        let greets = world.kernels.get(&route.mac).is_some_and(|peer| {
+            let knows = |own: Seat| peer.up.get(&own.id) == Some(&own.incarnation);
+            let itself = peer.init.map(|seat| (seat.id, seat.incarnation));
+            own.init.is_some_and(knows)
+                && itself == own.up.get(&node).map(|incarnation| (node, *incarnation))
+        });
+        let state = if greets { LINK_UP } else { LINK_CONNECTING };
+        Ok(LinkInfo { node: u32::from(node), state, rtt_us: 200, ..LinkInfo::default() })
+    }
+
+    fn bind(&self) -> Result<Box<dyn Messenger>, String> {
+        let mut world = self.world();
+        let tables = world.kernels.get_mut(&self.mac).ok_or("ENODEV")?;
+        let own = tables.init.ok_or("ENODEV")?.id;
+        let (first_slot, first_generation) = *tables.leases.get(&own).ok_or("ENOSPC")?;
+        let (slot, generation) = (tables.binds % 32, tables.binds / 32);
+        tables.binds += 1;
+        let raw = u64::from(first_generation + generation) << 32 | u64::from(first_slot + slot);
+        let (sender, requests) = mpsc::channel();
+        world.ports.insert(raw, sender);
+        Ok(Box::new(FakePort {
+            raw,
+            requests,
+            waiting: HashMap::new(),
+            mac: self.mac,
+            world: Arc::clone(&self.world),
+        }))
+    }
+}
+
+struct FakePort {
+    raw: u64,
+    requests: mpsc::Receiver<Request>,
+    waiting: HashMap<u64, mpsc::Sender<Message>>,
+    mac: Mac,
+    world: Arc<Mutex<World>>,
+}
+
+impl Drop for FakePort {
+    fn drop(&mut self) {
+        self.world.lock().unwrap().ports.remove(&self.raw);
+    }
+}
+
+impl Messenger for FakePort {
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_raw(self.raw)
+    }
+
+    fn request(
+        &mut self,
+        to: Endpoint,
+        message: &Message,
+        timeout: Duration,
+    ) -> Result<Message, Failure> {
+        let (sender, replies) = mpsc::channel();
+        {
+            let world = self.world.lock().unwrap();
+            let tables = &world.kernels[&self.mac];
+            let other = |why: &str| Failure::Other(why.to_owned());
+            let local = tables
+                .init
+                .and_then(|own| tables.leases.get(&own.id))
+                .is_some_and(|(first, _)| (*first..first + 32).contains(&to.slot()));
+            if !local {
+                let node = tables.remotes.get(&to.raw()).ok_or(other("ESRCH"))?;
+                if !tables.up.contains_key(node) {
+                    return Err(other("EHOSTUNREACH"));
+                }
+            }
+            let port = world.ports.get(&to.raw()).ok_or(other("ESTALE"))?;
+            let request = Message { source: self.raw, ..*message };
+            port.send((request, sender)).map_err(|_| other("EOWNERDEAD"))?;
+        }
+        replies.recv_timeout(timeout).map_err(|_| Failure::TimedOut)
+    }
+
+    fn receive(&mut self, timeout: Duration) -> Result<Message, Failure> {
+        match self.requests.recv_timeout(timeout) {
+            Ok((message, reply)) => {
+                self.waiting.insert(message.source, reply);
+                Ok(message)
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => Err(Failure::TimedOut),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Failure::Other("EOWNERDEAD".into())),
+        }
+    }
+
+    fn reply(&mut self, to: Endpoint, message: &Message) {
+        if let Some(waiting) = self.waiting.remove(&to.raw()) {
+            let _ = waiting.send(*message);
+        }
+    }
+}
+
+/// A machine on the segment.
+struct Machine {
+    arrived: async_mpsc::Sender<Datagram>,
+    tasks: Vec<AbortHandle>,
+}
+
+/// A segment with machines on it, which run in the background as long as it lives.
+pub(crate) struct Segment {
+    runtime: tokio::runtime::Runtime,
+    world: Arc<Mutex<World>>,
+    machines: Arc<Mutex<BTreeMap<u8, Machine>>>,
+    directory: tempfile::TempDir,
+}
+
+/// What a machine is told.
+pub(crate) struct Boot<'a> {
+    /// Its number: the last byte of its MAC address.
+    pub(crate) number: u8,
+    /// The join token.
+    pub(crate) token: &'a str,
+    /// `bootstrap_expect`.
+    pub(crate) expect: u16,
+    /// Whether its kernel has a DVK.
+    pub(crate) dvk: bool,
+}
+
+#[allow(dead_code, reason = "not every test needs everything")]
+impl Segment {
+    pub(crate) fn new() -> Self {
+        Self {
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
+            world: Arc::default(),
+            machines: Arc::default(),
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// Where a machine keeps its files.
+    pub(crate) fn run_directory(&self, number: u8) -> PathBuf {
+        self.directory.path().join(number.to_string())
+    }
+
+    /// Starts a machine; gives back where its API listens.
+    pub(crate) fn boot(&self, boot: &Boot<'_>) -> String {
+        let number = boot.number;
+        let mac = Mac([0x52, 0x54, 0, 0, 0, number]);
+        let directory = self.run_directory(number);
+        std::fs::create_dir_all(directory.join("logs")).unwrap();
+        let api = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address: SocketAddr = api.local_addr().unwrap();
+        let settings = Settings {
+            cluster: "dvs".into(),
+            token: Some(boot.token.into()),
+            expect: boot.expect,
+            name: String::new(),
+            interfaces: vec![Interface { name: "eth0".into(), index: 2, mac }],
+            management: None,
+            api: address,
+        };
+        let (dvk, world) = (boot.dvk, Arc::clone(&self.world));
+        let surroundings = Surroundings {
+            open_kernel: Box::new(move || match dvk {
+                true => Ok(Arc::new(FakeDvk { mac, world: Arc::clone(&world) })),
+                false => Err("/dev/dvk: the kernel has no DVK".into()),
+            }),
+            link_local: Box::new(move |_| Some(address_of(number))),
+            status: StatusFile::new(&directory),
+        };
+        let instance = u64::from(address.port()) << 32 | u64::from(number) << 8 | 1;
+        let (daemon, snapshot) = Daemon::new(settings, instance, surroundings);
+        let (arrived, inbound) = async_mpsc::channel(256);
+        let (outbound, mut departing) = async_mpsc::channel::<(u32, Vec<u8>)>(256);
+        let machines = Arc::clone(&self.machines);
+        let mut tasks = Vec::new();
+        let mut spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+            tasks.push(self.runtime.spawn(task).abort_handle());
+        };
+        spawn(Box::pin(async move {
+            while let Some((_, bytes)) = departing.recv().await {
+                for (other, machine) in &*machines.lock().unwrap() {
+                    if *other != number {
+                        let (source, bytes) = (address_of(number), bytes.clone());
+                        let _ = machine.arrived.try_send(Datagram { interface: 2, source, bytes });
+                    }
+                }
+            }
+        }));
+        spawn(Box::pin(async move {
+            daemon.run(Network { inbound, outbound }).await.unwrap();
+        }));
+        let router = dvsd::api::router(snapshot, directory.join("logs"));
+        spawn(Box::pin(async move {
+            axum::serve(api, router).await.unwrap();
+        }));
+        self.machines.lock().unwrap().insert(number, Machine { arrived, tasks });
+        format!("http://{address}")
+    }
+
+    /// Boots `count` machines that expect each other; gives back where their APIs listen.
+    pub(crate) fn boot_all(&self, count: u8) -> Vec<String> {
+        let token = "the token of this cluster";
+        (1..=count)
+            .map(|number| self.boot(&Boot { number, token, expect: count.into(), dvk: true }))
+            .collect()
+    }
+
+    /// Cuts a machine's power: its daemon, its API and its kernel are gone.
+    pub(crate) fn kill(&self, number: u8) {
+        let machine = self.machines.lock().unwrap().remove(&number).unwrap();
+        machine.tasks.iter().for_each(AbortHandle::abort);
+        let mut world = self.world.lock().unwrap();
+        world.kernels.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
+    }
+}
+
+fn address_of(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number.into())
+}
+
+/// Asks until the answer satisfies; panics with the last one after 20 seconds.
+pub(crate) fn eventually<T: std::fmt::Debug>(
+    mut ask: impl FnMut() -> T,
+    good: impl Fn(&T) -> bool,
+) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        let answer = ask();
+        if good(&answer) {
+            return answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{answer:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
