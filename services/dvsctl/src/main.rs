@@ -1,4 +1,251 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The command line of a DVS.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod arguments;
+mod cluster;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
+use serde::Serialize;
+
+use arguments::{
+    Arguments, Command, IpcCommand, LogsArguments, NodeCommand, Output, PingArguments,
+};
+use cluster::{Cluster, Error};
+use table::Table;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        // Whoever reads our output has read enough, as `head` does.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Cluster(#[from] Error),
+    #[error("write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let cluster = Cluster::new(&arguments.endpoints);
+    let output = arguments.output;
+    match &arguments.command {
+        Command::Node(NodeCommand::List) => {
+            let nodes: Vec<Node> = cluster.any("/v1/nodes")?;
+            print(output, &nodes, || node_list(&nodes))?;
+        }
+        Command::Node(NodeCommand::Show { node }) => {
+            let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
+            print(output, &node, || node_show(&node))?;
+        }
+        Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),
+        Command::Logs(LogsArguments { service, node, lines }) => {
+            let path = format!("/v1/logs/{service}?lines={lines}");
+            let log: dvs_api::Log = match node {
+                Some(node) => cluster.node(*node)?.get(&path)?,
+                None => cluster.any(&path)?,
+            };
+            print(output, &log, || {
+                log.lines.iter().fold(String::new(), |text, line| text + line + "\n")
+            })?;
+        }
+        Command::Version => return version(&cluster, output),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print<T: Serialize>(
+    output: Output,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let text = match output {
+        Output::Json => serde_json::to_string(value).map_err(io::Error::from)? + "\n",
+        Output::Table => text(),
+    };
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn node_list(nodes: &[Node]) -> String {
+    let mut table = Table::new(&["ID", "NAME", "STATE", "VERSION", "UPTIME", "LINK", "ADDRESSES"]);
+    for node in nodes {
+        table.row([
+            node.id.to_string(),
+            node.name.clone(),
+            node.state.to_string(),
+            node.version.clone().unwrap_or_default(),
+            match node.state {
+                NodeState::Down => String::new(),
+                _ => node.uptime_s.map(duration).unwrap_or_default(),
+            },
+            match (&node.link, node.local) {
+                (_, true) => "local".into(),
+                (Some(link), _) if link.rtt_us > 0 => {
+                    format!("{} {}", link.state, milliseconds(f64::from(link.rtt_us)))
+                }
+                (Some(link), _) => link.state.to_string(),
+                (None, _) => "none".into(),
+            },
+            node.addresses.join(" "),
+        ]);
+    }
+    table.to_string()
+}
+
+fn node_show(node: &Node) -> String {
+    let mut table = Table::new(&[]);
+    let mut row = |name: &str, value: String| table.row([name.to_owned(), value]);
+    row("id", node.id.to_string());
+    row("name", node.name.clone());
+    row("state", node.state.to_string());
+    row("version", node.version.clone().unwrap_or_else(|| "unknown".into()));
+    row("incarnation", node.incarnation.to_string());
+    row("cluster", node.cluster.clone());
+    row("machine", node.mac.clone());
+    row("addresses", node.addresses.join(" "));
+    row("uptime", node.uptime_s.map_or("unknown".into(), duration));
+    row(
+        "last seen",
+        match node.last_seen_ms {
+            _ if node.local => "it is the node that answers".into(),
+            Some(ms) => format!("{:.1} s ago", ms as f64 / 1000.0),
+            None => "never in this incarnation".into(),
+        },
+    );
+    if let Some(link) = &node.link {
+        let Link { state, interface, address, .. } = link;
+        let way = interface.iter().zip(address).map(|(i, a)| format!(", {i} to {a}"));
+        row("link", format!("{state}{}", way.collect::<String>()));
+        row("  round trip", milliseconds(f64::from(link.rtt_us)));
+        row("  sent", format!("{} frames, {} bytes", link.frames_sent, link.bytes_sent));
+        row(
+            "  received",
+            format!("{} frames, {} bytes", link.frames_received, link.bytes_received),
+        );
+        row("  retransmitted", format!("{} frames", link.retransmissions));
+        row("  received twice", format!("{} frames", link.duplicates));
+        row("  rejected", format!("{} frames", link.rejected));
+    }
+    table.to_string()
+}
+
+fn ping(cluster: &Cluster, output: Output, ping: &PingArguments) -> Result<ExitCode, Failure> {
+    let endpoint = match ping.from {
+        Some(from) => cluster.node(from)?,
+        None => cluster.first_member()?,
+    };
+    let request = PingRequest {
+        to: ping.to,
+        count: ping.count,
+        timeout_ms: ping.timeout_ms,
+        interval_ms: ping.interval_ms,
+    };
+    if io::stderr().is_terminal() && ping.count >= 1_000 {
+        eprintln!("{} round trips to node {}…", ping.count, ping.to);
+    }
+    let result: PingResult = endpoint.post("/v1/ipc/ping", &request)?;
+    print(output, &result, || {
+        let PingResult { from, to, sent, received, duplicated, lost, reordered, rtt_us } = &result;
+        let ms = |us: f64| milliseconds(us);
+        format!(
+            "node {from} to node {to}: {sent} sent, {received} received, {duplicated} duplicated, \
+             {lost} lost, {reordered} reordered\nround trip: min {}, p50 {}, p99 {}, max {}, mean \
+             {}\n",
+            ms(rtt_us.min),
+            ms(rtt_us.p50),
+            ms(rtt_us.p99),
+            ms(rtt_us.max),
+            ms(rtt_us.mean)
+        )
+    })?;
+    if result.lost > 0 {
+        eprintln!("error: {} of {} round trips got no reply in time", result.lost, result.sent);
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `dvsctl version` says.
+#[derive(Debug, Serialize)]
+struct Versions {
+    client: &'static str,
+    nodes: Vec<NodeVersion>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeVersion {
+    endpoint: String,
+    #[serde(flatten)]
+    version: Option<dvs_api::Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+fn version(cluster: &Cluster, output: Output) -> Result<ExitCode, Failure> {
+    let mut versions = Versions { client: env!("CARGO_PKG_VERSION"), nodes: Vec::new() };
+    for endpoint in cluster.endpoints() {
+        let (version, error) = match endpoint.get("/v1/version") {
+            Ok(version) => (Some(version), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        versions.nodes.push(NodeVersion { endpoint: endpoint.url().to_owned(), version, error });
+    }
+    print(output, &versions, || {
+        let mut table = Table::new(&["", "VERSION", "CLUSTER", "ENDPOINT"]);
+        table.row(["dvsctl".into(), versions.client.into(), String::new(), String::new()]);
+        for node in versions.nodes.iter().filter(|node| node.error.is_none()) {
+            let Some(version) = &node.version else { continue };
+            let id = version.node.map_or("no node yet".into(), |id| format!("node {id}"));
+            let (version, cluster) = (version.version.clone(), version.cluster.clone());
+            table.row([id, version, cluster, node.endpoint.clone()]);
+        }
+        table.to_string()
+    })?;
+    let errors: Vec<_> = versions.nodes.iter().filter_map(|node| node.error.as_ref()).collect();
+    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Seconds as people say them, in the two largest units.
+fn duration(s: u64) -> String {
+    match (s / 86_400, s / 3_600 % 24, s / 60 % 60, s % 60) {
+        (0, 0, 0, s) => format!("{s}s"),
+        (0, 0, m, s) => format!("{m}m{s:02}s"),
+        (0, h, m, _) => format!("{h}h{m:02}m"),
+        (d, h, _, _) => format!("{d}d{h:02}h"),
+    }
+}
+
+fn milliseconds(us: f64) -> String {
+    format!("{:.3} ms", us / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units() {
+        let texts = [5, 65, 3_700, 90_000].map(duration);
+        assert_eq!(texts, ["5s", "1m05s", "1h01m", "1d01h"]);
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dvs_api::{LOG_LINES_MAX, PING_COUNT_MAX};
+
+/// Look at and work with a DVS.
+///
+/// Exit status: 0 if the command did what it says, 1 if it failed, 2 if it was called wrongly.
+#[derive(Debug, Parser)]
+#[command(name = "dvsctl", disable_version_flag = true, disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// API of a node, such as http://127.0.0.1:7700. Repeat it, or separate several by commas, to
+    /// have others tried when one does not answer, and to reach given nodes
+    #[arg(
+        long = "endpoint",
+        value_name = "URL",
+        env = "DVSCTL_ENDPOINTS",
+        value_delimiter = ',',
+        value_parser = endpoint,
+        default_value = "http://127.0.0.1:7700",
+        global = true
+    )]
+    pub(crate) endpoints: Vec<String>,
+    /// Form of the output on stdout
+    #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
+    pub(crate) output: Output,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people; may change between versions
+    Table,
+    /// One JSON value, as the API has it
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The nodes of the cluster
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// M3-IPC, the message passing between nodes
+    #[command(subcommand)]
+    Ipc(IpcCommand),
+    /// The last lines of a service's log
+    Logs(LogsArguments),
+    /// Versions of dvsctl and of each node that is reached
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// All nodes and their state, as the first endpoint that answers sees them
+    List,
+    /// Everything about a node, and the link to it from the first endpoint that answers
+    Show {
+        /// Id of the node
+        node: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IpcCommand {
+    /// Exchange messages between two nodes and say how long that takes
+    Ping(PingArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PingArguments {
+    /// Id of the node that sends [default: that of the first endpoint that answers]
+    #[arg(long, value_name = "NODE")]
+    pub(crate) from: Option<u32>,
+    /// Id of the node that answers; may be the one that sends
+    #[arg(long, value_name = "NODE")]
+    pub(crate) to: u32,
+    /// Number of round trips, one after the other
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=PING_COUNT_MAX))]
+    pub(crate) count: u64,
+    /// Milliseconds after which a round trip counts as lost
+    #[arg(long = "timeout", value_name = "MS", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub(crate) timeout_ms: u64,
+    /// Milliseconds to wait between two round trips
+    #[arg(long = "interval", value_name = "MS", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) interval_ms: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArguments {
+    /// Name of the service, such as dvsd
+    #[arg(value_parser = service)]
+    pub(crate) service: String,
+    /// Id of the node whose log is wanted [default: that of the first endpoint that answers]
+    #[arg(long)]
+    pub(crate) node: Option<u32>,
+    /// Number of lines
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u64).range(1..=LOG_LINES_MAX as u64))]
+    pub(crate) lines: u64,
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let text = text.trim().trim_end_matches('/');
+    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    match url.strip_prefix("http://") {
+        Some(authority) if !authority.is_empty() && !authority.contains(['/', ' ']) => Ok(url),
+        _ => Err("expected http://HOST:PORT".into()),
+    }
+}
+
+fn service(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if text.is_empty() || !text.chars().all(plain) {
+        return Err("expected letters, digits, - and _".into());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_are_checked_and_completed() {
+        let parse = |list: &str| {
+            let arguments = ["dvsctl", "version", "--endpoint", list];
+            Arguments::try_parse_from(arguments).map(|arguments| arguments.endpoints)
+        };
+        let both = parse("http://a:1/,[::1]:2").unwrap();
+        assert_eq!(both, ["http://a:1", "http://[::1]:2"]);
+        for bad in ["", "https://a:1", "http://a/b", "http://a:1,"] {
+            assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn output_and_endpoint_stand_anywhere() {
+        let line = "dvsctl -o json ipc ping --to 3 --count 7 --endpoint http://h:1";
+        let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
+        assert_eq!(arguments.output, Output::Json);
+        let Command::Ipc(IpcCommand::Ping(ping)) = arguments.command else { panic!("no ping") };
+        assert_eq!((ping.from, ping.to, ping.count, ping.timeout_ms), (None, 3, 7, 5_000));
+    }
+}

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The endpoints of a cluster: which one to ask, and what to say when none answers.
+
+use std::time::Duration;
+
+use dvs_api::Version;
+use serde::de::DeserializeOwned;
+use serde::Serialize;
+use ureq::Agent;
+
+/// How long an endpoint may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(3);
+/// How long an answer may take that needs no work.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Nothing came back.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The node says why not.
+    #[error("{url}: {text}")]
+    Refused { url: String, status: u16, text: String },
+    /// Something else than a node answers.
+    #[error(
+        "{url}: the answer is not one of dvsd: {why}; check the address, and that dvsctl and \
+             the nodes are of the same release"
+    )]
+    Strange { url: String, why: String },
+    /// No endpoint is the node that is asked for.
+    #[error("{0}")]
+    NoSuchNode(String),
+}
+
+/// One endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    url: String,
+    agent: Agent,
+}
+
+impl Endpoint {
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let request = self.agent.get(format!("{}{path}", self.url));
+        self.answer(request.config().timeout_global(Some(ANSWER)).build().call())
+    }
+
+    /// Posts a request whose work may take as long as it takes.
+    pub(crate) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        self.answer(self.agent.post(format!("{}{path}", self.url)).send_json(body))
+    }
+
+    fn answer<T: DeserializeOwned>(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<T, Error> {
+        let url = self.url.clone();
+        let unreachable = |error: ureq::Error| {
+            let text = format!("{url} does not answer: {}", plain(&error));
+            Error::Unreachable(text)
+        };
+        let mut response = answer.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.body_mut().with_config().limit(64 << 20).read_to_string();
+        let text = text.map_err(unreachable)?;
+        let strange = |why: String| Error::Strange { url: url.clone(), why };
+        if !status.is_success() {
+            return Err(match serde_json::from_str::<dvs_api::Error>(&text) {
+                Ok(refusal) => Error::Refused { url, status: status.as_u16(), text: refusal.error },
+                Err(_) => strange(format!("HTTP status {status}")),
+            });
+        }
+        serde_json::from_str(&text).map_err(|error| strange(error.to_string()))
+    }
+}
+
+fn plain(error: &ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// All endpoints, in the order in which they are tried.
+#[derive(Debug)]
+pub(crate) struct Cluster(Vec<Endpoint>);
+
+impl Cluster {
+    pub(crate) fn new(urls: &[String]) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_connect(Some(CONNECT))
+            .http_status_as_error(false)
+            // A proxy of the environment is for the internet, not for nodes.
+            .proxy(None)
+            .build()
+            .new_agent();
+        let endpoint = |url: &String| Endpoint { url: url.clone(), agent: agent.clone() };
+        Self(urls.iter().map(endpoint).collect())
+    }
+
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.0
+    }
+
+    /// What the first endpoint says that can answer.
+    pub(crate) fn any<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.first(|endpoint| endpoint.get(path))
+    }
+
+    /// The first endpoint that is a member of a cluster.
+    pub(crate) fn first_member(&self) -> Result<&Endpoint, Error> {
+        self.first(|endpoint| {
+            let _: Vec<dvs_api::Node> = endpoint.get("/v1/nodes")?;
+            Ok(endpoint)
+        })
+    }
+
+    /// The endpoint of a given node.
+    pub(crate) fn node(&self, id: u32) -> Result<&Endpoint, Error> {
+        let mut tried = Vec::new();
+        for endpoint in &self.0 {
+            match endpoint.get::<Version>("/v1/version") {
+                Ok(Version { node: Some(node), .. }) if node == id => return Ok(endpoint),
+                Ok(Version { node: Some(node), .. }) => {
+                    tried.push(format!("{} is node {node}", endpoint.url));
+                }
+                Ok(Version { node: None, .. }) => {
+                    tried.push(format!("{} has no id yet", endpoint.url));
+                }
+                Err(error) => tried.push(error.to_string()),
+            }
+        }
+        Err(Error::NoSuchNode(format!(
+            "node {id} is not reached: {}; start it, or name its API with --endpoint or \
+             DVSCTL_ENDPOINTS",
+            tried.join("; ")
+        )))
+    }
+
+    /// Goes on to the next endpoint when one does not answer, or is not able to at the moment. The
+    /// error is that of the endpoint that came furthest.
+    fn first<'a, T>(&'a self, ask: impl Fn(&'a Endpoint) -> Result<T, Error>) -> Result<T, Error> {
+        let mut unable = None;
+        let mut silent = Vec::new();
+        for endpoint in &self.0 {
+            match ask(endpoint) {
+                Err(Error::Unreachable(text)) => silent.push(text),
+                Err(error @ (Error::Refused { status: 503, .. } | Error::Strange { .. })) => {
+                    unable.get_or_insert(error);
+                }
+                result => return result,
+            }
+        }
+        Err(unable.unwrap_or_else(|| {
+            Error::Unreachable(format!(
+                "{}; check that the cluster runs, and name its nodes with --endpoint or \
+                 DVSCTL_ENDPOINTS",
+                silent.join("; ")
+            ))
+        }))
+    }
+}
