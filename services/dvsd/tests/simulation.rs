@@ -153,8 +153,7 @@ impl Segment {
         let Some(node) = &mut machine.node else { return };
         let due = node.tick(self.now_ms, entropy);
         self.events.entry(at).or_default().extend(node.take_events());
-        let view = node.view(self.now_ms);
-        if let Standing::Member { seat, .. } = view.standing {
+        if let Some((_, seat)) = node.place() {
             // The shell would bring the kernel's links up meanwhile.
             node.announce(self.now_ms, Announcement { ready: true, echo: u64::from(seat.id) + 1 });
             if machine.past.last() != Some(&seat) {
@@ -199,11 +198,12 @@ impl Segment {
             return;
         }
         let mut holders = BTreeMap::new();
-        for (at, view) in self.views() {
-            if let Standing::Member { cluster, seat } = view.standing {
-                if let Some(other) = holders.insert((cluster, seat.id), at) {
-                    panic!("machines {other} and {at} both are node {}", seat.id);
-                }
+        for (at, machine) in self.machines.iter().enumerate() {
+            let Some((cluster, seat)) = machine.node.as_ref().and_then(Membership::place) else {
+                continue;
+            };
+            if let Some(other) = holders.insert((cluster, seat.id), at) {
+                panic!("machines {other} and {at} both are node {}", seat.id);
             }
         }
     }
@@ -528,7 +528,7 @@ fn a_cluster_takes_as_many_as_a_beacon_holds_and_tells_the_others() {
     for at in 0..54 {
         segment.boot(at);
     }
-    segment.run(12_000);
+    segment.run(6_000);
     let (members, full) = segment.views().into_iter().fold((0, 0), |(members, full), (_, view)| {
         match view.standing {
             Standing::Member { .. } => (members + 1, full),

@@ -83,6 +83,10 @@ impl Roster {
 
     /// Takes over what another roster knows better. Says whether anything changed.
     pub fn merge(&mut self, other: &Self) -> bool {
+        // Nearly every beacon says what is known.
+        if self == other {
+            return false;
+        }
         let before = self.clone();
         for entry in other.0.values() {
             self.insert(*entry);

@@ -216,6 +216,17 @@ impl fmt::Display for Event {
 }
 
 impl Membership {
+    /// The cluster this node is a member of, and its id and incarnation there.
+    pub fn place(&self) -> Option<(u64, Seat)> {
+        match &self.role {
+            Role::Candidate(_) => None,
+            Role::Member(member) => {
+                let entry = member.roster.of_machine(self.identity.mac)?;
+                Some((member.cluster, entry.seat))
+            }
+        }
+    }
+
     /// The membership as of now.
     pub fn view(&self, now_ms: u64) -> View {
         let member = match &self.role {
