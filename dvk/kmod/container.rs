@@ -124,7 +124,9 @@ impl Container {
     }
 
     fn kill(&self, port: &LocalPort) {
-        port.kill(|peer, step| self.tell(port.endpoint(), peer, &step));
+        port.kill(|peer, step| {
+            self.tell(port.endpoint(), peer, &step);
+        });
     }
 
     /// Destroys the container: every endpoint on this node dies.
@@ -186,20 +188,16 @@ impl Container {
         }
     }
 
-    /// Gives a step to a peer that is known already, and returns whether it could be given. Used
-    /// for steps that nobody answers, or whose answer nobody waits for.
-    pub(crate) fn tell(&self, from: Endpoint, peer: Peer, step: &Step) {
+    /// Gives a step to a peer that is known already: an answer, or a call withdrawn. A link that
+    /// cannot take it is reset, or down, and whoever waits hears that from it.
+    pub(crate) fn tell(&self, from: Endpoint, peer: Peer, step: &Step) -> Option<Answer> {
         let target = if peer.node == self.local {
-            match self.route(peer.endpoint) {
-                Ok(target @ Target::Local(_)) => target,
-                // Gone in the meantime, as peers may.
-                _ => return,
-            }
+            // One that is gone meanwhile needs no answer.
+            self.route(peer.endpoint).ok().filter(|target| matches!(target, Target::Local(_)))?
         } else {
             Target::Remote(peer.node)
         };
-        // A link that cannot take the step is down, and whoever waits hears that from it.
-        let _ = self.give(from, &target, peer.endpoint, step, || true);
+        self.give(from, &target, peer.endpoint, step, || true).ok()?
     }
 
     /// Applies a record that arrived from `node`; the answer, if any, is for its sender.
@@ -214,10 +212,10 @@ impl Container {
             let Some(table) = Option::as_mut(&mut table) else {
                 return Ok(refusal(&record.step, Errno::NoDevice));
             };
-            if begins(&record.step) && !table.may_speak(record.from, node) {
+            if record.step.begins() && !table.may_speak(record.from, node) {
                 return Err(Forged);
             }
-            if begins(&record.step) && matches!(table.route(record.from), Err(Errno::NoEndpoint)) {
+            if record.step.begins() && matches!(table.route(record.from), Err(Errno::NoEndpoint)) {
                 // Out of memory, the endpoint stays unknown; its own calls carry its node anyway.
                 let _ = table.set_remote(record.from, node);
             }
@@ -229,14 +227,6 @@ impl Container {
         };
         Ok(target.apply(peer, &record.step))
     }
-}
-
-/// Whether a step begins something, rather than answering or withdrawing it.
-fn begins(step: &Step) -> bool {
-    matches!(
-        step,
-        Step::Send { .. } | Step::Request { .. } | Step::Watch { .. } | Step::Notify { .. }
-    )
 }
 
 /// A record whose sender may not speak for its source.

@@ -13,6 +13,7 @@ use super::dvs::{self, Dvs, Identity};
 use super::peer::PeerLink;
 use super::sys;
 use super::uapi::{from_kernel, Argument};
+use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::str::CString;
 
@@ -97,7 +98,8 @@ fn dvs_end(dvs: &Dvs) -> Result<(), Errno> {
 fn node_up(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
     let identity = dvs.identity()?;
     let node = node_id(block.node)?;
-    if block.incarnation == 0 || node == identity.node {
+    let incarnation = NonZeroU32::new(block.incarnation).ok_or(Errno::Invalid)?;
+    if node == identity.node {
         return Err(Errno::Invalid);
     }
     let peer = match dvs.peers.get(node) {
@@ -108,17 +110,18 @@ fn node_up(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
             peer
         }
     };
-    if peer.incarnation() == Some(block.incarnation) {
-        return Err(Errno::Exists);
-    }
+    peer.check_up(incarnation)?;
     // Whatever waits for an earlier incarnation never hears from it again.
     take_down(dvs, node, &peer);
-    peer.up(block.incarnation);
+    peer.up(incarnation);
     Ok(())
 }
 
 fn node_down(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
     let peer = peer(dvs, block.node)?;
+    if !peer.is_up() {
+        return Err(Errno::NoDevice);
+    }
     take_down(dvs, node_id(block.node)?, &peer);
     Ok(())
 }

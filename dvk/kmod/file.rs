@@ -149,7 +149,7 @@ impl ContainerFile {
             _ => return Err(Errno::Invalid),
         };
         if self.bound.lock().is_some() {
-            return Err(Errno::Exists);
+            return Err(Errno::Busy);
         }
         let port = self.container.bind(slot, self.poll.clone())?;
         let lost = {
@@ -164,7 +164,7 @@ impl ContainerFile {
         if lost {
             // Another thread bound the file in the meantime.
             self.container.unbind(&port);
-            return Err(Errno::Exists);
+            return Err(Errno::Busy);
         }
         Ok(port)
     }
@@ -273,12 +273,15 @@ impl ContainerFile {
         block: &mut Exchange,
         timeout: Timeout,
     ) -> Result<(), Errno> {
+        // The peer remembered by the call is asked, wherever the endpoint may be by now. One that
+        // is gone has said already how the call ended.
         let cancel = |PeerCall { peer, call }: PeerCall| {
-            let target = self.container.route(peer.endpoint)?;
-            self.ask(port, peer, &target, call, &Step::Cancel { call });
-            Ok::<(), Errno>(())
+            let step = Step::Cancel { call };
+            if let Some(answer) = self.container.tell(port.endpoint(), peer, &step) {
+                port.apply(peer, &answer.step(call));
+            }
         };
-        match port.wait(timeout, |call| cancel(call).is_ok()) {
+        match port.wait(timeout, cancel) {
             Outcome::Sent => Ok(()),
             Outcome::Received { message, how } => {
                 block.message = message;

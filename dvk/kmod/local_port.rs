@@ -168,12 +168,11 @@ impl LocalPort {
         }
     }
 
-    /// Waits until the open call is over. `cancel` gives the peer [`Step::Cancel`] and returns
-    /// whether it could be given.
+    /// Waits until the open call is over. `cancel` gives the peer [`Step::Cancel`].
     ///
     /// Giving up takes two stages: the peer is asked, and what it says ends the call. Only a
     /// thread that is being killed does not wait for that.
-    pub(crate) fn wait(&self, timeout: Timeout, cancel: impl Fn(PeerCall) -> bool) -> Outcome {
+    pub(crate) fn wait(&self, timeout: Timeout, cancel: impl Fn(PeerCall)) -> Outcome {
         let mut by = WokenBy::Signals;
         let mut deadline = match timeout {
             Timeout::Until(at) => Some(at),
@@ -193,9 +192,7 @@ impl LocalPort {
                     }
                     Cancel::Ask(call) => {
                         (by, deadline) = (WokenBy::FatalSignals, None);
-                        if !cancel(call) {
-                            self.fail(call.call, reason);
-                        }
+                        cancel(call);
                     }
                 }
             }

@@ -60,6 +60,8 @@ struct State {
     attachment: Option<Attachment>,
     /// Records that the link had no room for, in order.
     backlog: Fifo<Record, KernelArray<Option<Record>>>,
+    /// The highest incarnation that the peer was said to run with.
+    newest: u32,
     /// The beginning of a record whose end is in a later frame.
     partial: KVec<u8>,
     /// When the timer will expire at the latest; 0 if it is not set.
@@ -100,6 +102,7 @@ impl PeerLink {
             attachment: None,
             backlog: Fifo::default(),
             partial: KVec::new(),
+            newest: 0,
             armed_ns: 0,
             forged: 0,
         };
@@ -111,18 +114,31 @@ impl PeerLink {
         Arc::pin_init(peer, GFP_KERNEL).map_err(|_| Errno::NoMemory)
     }
 
-    /// The incarnation the peer runs with; `None` while it is down.
-    pub(crate) fn incarnation(&self) -> Option<u32> {
-        self.state.lock().link.peer_incarnation().map(NonZeroU32::get)
+    /// Whether the peer is up.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state.lock().link.peer_incarnation().is_some()
     }
 
-    /// The peer runs with this incarnation.
-    pub(crate) fn up(&self, incarnation: u32) {
-        let Some(incarnation) = NonZeroU32::new(incarnation) else { return };
+    /// The peer runs with this incarnation. Whoever waits for an earlier one was told before.
+    pub(crate) fn up(&self, incarnation: NonZeroU32) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
+        state.newest = incarnation.get();
         state.link.peer_up(now, incarnation);
         self.pump(&mut state, now);
+    }
+
+    /// Whether the peer may come up with this incarnation.
+    ///
+    /// # Errors
+    /// [`Errno::Exists`] if it is up with it, [`Errno::Stale`] if a later one is known.
+    pub(crate) fn check_up(&self, incarnation: NonZeroU32) -> Result<(), Errno> {
+        let state = self.state.lock();
+        match state.link.peer_incarnation() {
+            Some(known) if known == incarnation => Err(Errno::Exists),
+            _ if incarnation.get() < state.newest => Err(Errno::Stale),
+            _ => Ok(()),
+        }
     }
 
     /// The peer is gone. Whoever waits for it is for the caller to tell.
@@ -203,7 +219,8 @@ impl PeerLink {
         if state.link.peer_incarnation().is_none() {
             return Err(Errno::NodeDown);
         }
-        if state.attachment.is_none() {
+        // What answers or withdraws waits for a transport; somebody waits for it.
+        if state.attachment.is_none() && record.step.begins() {
             return Err(Errno::NotConnected);
         }
         if !wanted() {
@@ -212,9 +229,12 @@ impl PeerLink {
         if matches!(record.step, Step::Notify { .. }) && state.backlog.len() >= NOTIFY_BACKLOG {
             return Err(Errno::Limit);
         }
-        state.queue(record)?;
+        let queued = state.queue(record);
+        if queued.is_err() && !record.step.begins() {
+            self.restart(&mut state);
+        }
         self.pump(&mut state, now);
-        Ok(())
+        queued
     }
 
     /// Takes a frame that `device` received from the Ethernet address `source`.
@@ -284,7 +304,10 @@ impl PeerLink {
             state.forged = state.forged.wrapping_add(1);
             refusal(&record.step, Errno::Denied)
         });
-        let Some(answer) = answer else { return };
+        // Nobody waits for what becomes of a notification.
+        let Some(answer) = answer.filter(|_| !matches!(record.step, Step::Notify { .. })) else {
+            return;
+        };
         let step = answer.step(record.step.call());
         let answer = Record { from: record.to, to: record.from, step, ..record };
         if state.queue(&answer).is_err() {

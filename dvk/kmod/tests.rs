@@ -94,7 +94,7 @@ mod cases {
         assert_eq!(message.source(), client.endpoint());
         assert!(server.reply(client.endpoint()).is_ok_and(|to| to.call == call));
         assert!(give(&container, &server, &client, &Step::Reply { call, message: Message::new(42) }));
-        let outcome = client.wait(Timeout::Forever, |_| false);
+        let outcome = client.wait(Timeout::Forever, |_| ());
         assert!(matches!(outcome, Outcome::Received { message, .. } if message.kind == 42));
         container.unbind(&client);
         container.unbind(&server);
@@ -110,12 +110,9 @@ mod cases {
         assert!(give(&container, &client, &server, &Step::Send { call, message: Message::new(1) }));
         let outcome = client.wait(Timeout::Until(sys::now_ns() + 2_000_000), |open| {
             let step = Step::Cancel { call: open.call };
-            let Ok(target) = container.route(open.peer.endpoint) else { return false };
-            let answer =
-                container.give(client.endpoint(), &target, open.peer.endpoint, &step, || true);
-            let Ok(Some(answer)) = answer else { return false };
-            client.apply(open.peer, &answer.step(open.call));
-            true
+            if let Some(answer) = container.tell(client.endpoint(), open.peer, &step) {
+                client.apply(open.peer, &answer.step(open.call));
+            }
         });
         assert_eq!(outcome, Outcome::Failed(Errno::TimedOut));
         assert!(!server.is_readable());
@@ -144,7 +141,7 @@ mod cases {
         let (client, server) = (bind(&container)?, bind(&container)?);
         assert!(client.begin_send(peer_of(&container, &server), Mode::Request).is_ok());
         container.destroy();
-        let outcome = client.wait(Timeout::Forever, |_| false);
+        let outcome = client.wait(Timeout::Forever, |_| ());
         assert_eq!(outcome, Outcome::Failed(Errno::OwnerDead));
         assert!(matches!(container.route(server.endpoint()), Err(Errno::NoDevice)));
         assert!(server.is_dead());

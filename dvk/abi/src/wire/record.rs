@@ -83,6 +83,14 @@ impl Step {
             Self::Notify { .. } => 0,
         }
     }
+
+    /// Whether the step begins something, rather than answering or withdrawing it.
+    pub const fn begins(&self) -> bool {
+        matches!(
+            self,
+            Self::Send { .. } | Self::Request { .. } | Self::Watch { .. } | Self::Notify { .. }
+        )
+    }
 }
 
 /// One record: a step of the exchange between two endpoints of a container.
