@@ -22,7 +22,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Where the next bytes of the stream are to be read to; never empty once [`Decoder::next`] has returned `None`.
+    /// Where the next bytes of the stream are to be read to; never empty once [`Decoder::take_frame`] has returned `None`.
     pub fn space(&mut self) -> &mut [u8] {
         if self.buffer.is_empty() {
             self.buffer = vec![0; BUFFER];
@@ -42,7 +42,7 @@ impl Decoder {
     }
 
     /// Takes out the next whole frame.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, FrameTooLong> {
+    pub fn take_frame(&mut self) -> Result<Option<&[u8]>, FrameTooLong> {
         let pending = &self.buffer[self.start..self.end];
         let Some((prefix, rest)) = pending.split_first_chunk::<PREFIX>() else {
             return Ok(None);
@@ -88,7 +88,7 @@ mod tests {
             space[..count].copy_from_slice(&rest[..count]);
             decoder.filled(count);
             rest = &rest[count..];
-            while let Some(frame) = decoder.next()? {
+            while let Some(frame) = decoder.take_frame()? {
                 frames.push(frame.to_vec());
             }
         }

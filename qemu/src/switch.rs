@@ -391,7 +391,7 @@ impl Engine {
         let mut decoder = std::mem::take(&mut port.decoder);
         let mut broken = None;
         loop {
-            match decoder.next() {
+            match decoder.take_frame() {
                 Ok(Some(frame)) => self.forward(from, frame),
                 Ok(None) => break,
                 Err(error) => {
