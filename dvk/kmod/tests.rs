@@ -93,7 +93,12 @@ mod cases {
         let Ok(Receive::Done { message, .. }) = received else { return Err(EINVAL) };
         assert_eq!(message.source(), client.endpoint());
         assert!(server.reply(client.endpoint()).is_ok_and(|to| to.call == call));
-        assert!(give(&container, &server, &client, &Step::Reply { call, message: Message::new(42) }));
+        assert!(give(
+            &container,
+            &server,
+            &client,
+            &Step::Reply { call, message: Message::new(42) }
+        ));
         let outcome = client.wait(Timeout::Forever, |_| ());
         assert!(matches!(outcome, Outcome::Received { message, .. } if message.kind == 42));
         container.unbind(&client);

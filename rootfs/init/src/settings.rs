@@ -32,7 +32,8 @@ const ENTROPY_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) fn write_sysctl(path: &str, value: &str) -> Result<(), Fault> {
     let file = format!("/proc/sys/{path}");
     // The line end makes a write of an empty value, too, a write.
-    fs::write(&file, format!("{value}\n")).map_err(Fault::when(format!("write `{value}` to {file}")))
+    fs::write(&file, format!("{value}\n"))
+        .map_err(Fault::when(format!("write `{value}` to {file}")))
 }
 
 /// Applies every setting that needs no configuration; returns what failed.
