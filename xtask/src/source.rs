@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 use crate::apt::{Archive, Offer};
 use crate::digest::{sha256_of, Digest};
 use crate::step::{Session, Step};
-use crate::store;
+use crate::store::{self, Store};
 
 /// `kernel/source.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -103,7 +103,7 @@ impl Source {
 
     /// The lock to hold while anything is written in the tree or beside it.
     pub(crate) fn lock_name(&self) -> String {
-        format!("tree-{}", self.key)
+        Store::lock_name(KIND, &self.key)
     }
 }
 
@@ -271,7 +271,7 @@ fn unpacked(
     unpack: impl FnOnce(&mut Step, &Path) -> Result<()>,
 ) -> Result<Source> {
     let key = tree_key(session, identity)?;
-    let _lock = session.store.lock(&format!("tree-{key}"), || {
+    let _lock = session.store.lock(&Store::lock_name(KIND, &key), || {
         session.cached(
             "kernel source",
             "waiting for another dvs build that works with the same source",

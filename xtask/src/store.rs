@@ -45,13 +45,7 @@ impl Store {
     /// # Errors
     /// When the lock file cannot be opened or locked.
     pub(crate) fn lock(&self, name: &str, waiting: impl FnOnce()) -> Result<Lock> {
-        let path = self.directory("locks")?.join(name);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(|| format!("opening the lock file {}", path.display()))?;
+        let (path, file) = self.lock_file(name)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -63,6 +57,17 @@ impl Store {
             }
         }
         Ok(Lock { _file: file })
+    }
+
+    fn lock_file(&self, name: &str) -> Result<(PathBuf, File)> {
+        let path = self.directory("locks")?.join(name);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| format!("opening the lock file {}", path.display()))?;
+        Ok((path, file))
     }
 
     /// The entry `kind`/`key`, if it is complete.
@@ -113,7 +118,12 @@ impl Store {
         Ok(path)
     }
 
-    /// Removes all but the `keep` most recently used entries of a kind.
+    /// The name of the lock that guards the making of an entry, and an entry that is worked in.
+    pub(crate) fn lock_name(kind: &str, key: &str) -> String {
+        format!("{kind}-{key}")
+    }
+
+    /// Removes all but the `keep` most recently used entries of a kind. One whose lock somebody holds stays.
     ///
     /// # Errors
     /// When the directory cannot be read or an entry not be removed.
@@ -130,7 +140,14 @@ impl Store {
         }
         entries.sort();
         let surplus = entries.len().saturating_sub(keep);
-        entries.iter().take(surplus).try_for_each(|(_, path)| remove(path))
+        for (_, path) in entries.iter().take(surplus) {
+            let key = path.file_name().unwrap_or_default().to_string_lossy();
+            let (_, lock) = self.lock_file(&Self::lock_name(kind, &key))?;
+            if lock.try_lock().is_ok() {
+                remove(path)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -230,6 +247,22 @@ mod tests {
         assert!(store.find("kernel", "a").is_some());
         assert!(store.find("kernel", "b").is_some());
         assert!(store.find("kernel", "c").is_none());
+    }
+
+    #[test]
+    fn pruning_leaves_what_is_in_use() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        for key in ["a", "b"] {
+            store.create("trees", key, |_| Ok(())).unwrap();
+        }
+        let lock = store.lock(&Store::lock_name("trees", "a"), || {}).unwrap();
+        store.prune("trees", 0).unwrap();
+        assert!(store.find("trees", "a").is_some());
+        assert!(store.find("trees", "b").is_none());
+        drop(lock);
+        store.prune("trees", 0).unwrap();
+        assert!(store.find("trees", "a").is_none());
     }
 
     #[test]
