@@ -325,9 +325,9 @@ impl<'a> Site<'a> {
         }
         step.run(self.make().arg("tinyconfig"))?;
         let path = self.objects.join(".config");
-        let tiny =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        fs::write(&path, format!("{tiny}{}", self.wanted))
+        let mut config = self.read_config()?;
+        config.merge(self.wanted.clone());
+        fs::write(&path, config.to_string())
             .with_context(|| format!("writing {}", path.display()))?;
         step.run(self.make().arg("olddefconfig"))?;
         let lost = self.wanted.lost_in(&self.read_config()?);
@@ -348,12 +348,19 @@ impl<'a> Site<'a> {
     /// Compiles, and returns how many objects that took.
     fn compile(&self, step: &mut Step, image: Image) -> Result<u32> {
         let jobs = thread::available_parallelism().map_or(1, usize::from);
+        let mut targets = vec![image.file()];
+        if !self.objects.join("vmlinux").exists() {
+            // The driver first: its mistakes should not show only after all the rest of a kernel.
+            targets.insert(0, "drivers/dvk/");
+        }
         let mut objects = 0;
-        step.watch(self.make().arg(format!("-j{jobs}")).arg(image.file()), |line| {
-            let compiled = is_compilation(line);
-            objects += u32::from(compiled);
-            compiled.then(|| format!("{objects} objects"))
-        })?;
+        for target in targets {
+            step.watch(self.make().arg(format!("-j{jobs}")).arg(target), |line| {
+                let compiled = is_compilation(line);
+                objects += u32::from(compiled);
+                compiled.then(|| format!("{objects} objects"))
+            })?;
+        }
         Ok(objects)
     }
 }
