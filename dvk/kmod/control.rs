@@ -140,7 +140,10 @@ fn dc_create(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
     let name = CString::try_from_fmt(fmt!("dvk-dc{id}"));
     let added = name.and_then(|name| sys::add_device(minor(id), &name));
     added.map_err(|error| {
-        let _ = dvs.containers.remove(id);
+        // Nobody but this call knows it, unless by a device node that was made by hand.
+        if let Ok(container) = dvs.containers.remove(id) {
+            container.destroy();
+        }
         from_kernel(error)
     })
 }

@@ -3,6 +3,7 @@
  * Raw Ethernet: frames in from the network stack's softirq, frames out through the device's queue.
  */
 #include <linux/etherdevice.h>
+#include <linux/if_arp.h>
 #include <linux/if_ether.h>
 #include <linux/netdevice.h>
 #include <linux/pkt_sched.h>
@@ -14,6 +15,10 @@
 static int dvk_receive(struct sk_buff *skb, struct net_device *dev, struct packet_type *type,
 		       struct net_device *orig_dev)
 {
+	/* Somebody who listens to all frames may hold it too. */
+	skb = skb_share_check(skb, GFP_ATOMIC);
+	if (!skb)
+		return NET_RX_DROP;
 	/* Frames to other machines come along where a device is promiscuous or bridged. */
 	if (skb->pkt_type != PACKET_HOST || !net_eq(dev_net(dev), &init_net))
 		goto drop;
@@ -38,6 +43,8 @@ static int dvk_netdev_event(struct notifier_block *block, unsigned long event, v
 
 	if (event == NETDEV_UNREGISTER)
 		dvk_netdev_gone(dev);
+	if (event == NETDEV_CHANGEMTU)
+		dvk_netdev_resized(dev);
 	return NOTIFY_DONE;
 }
 
@@ -82,12 +89,15 @@ u32 dvk_netdev_mtu(const struct net_device *dev)
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len)
 {
+	/* Read once: the device may come to need more at any time. */
+	unsigned int headroom = LL_RESERVED_SPACE(dev);
+	unsigned int tailroom = READ_ONCE(dev->needed_tailroom);
 	struct sk_buff *skb;
 
-	skb = alloc_skb(LL_RESERVED_SPACE(dev) + len + dev->needed_tailroom, GFP_ATOMIC);
+	skb = alloc_skb(headroom + len + tailroom, GFP_ATOMIC);
 	if (!skb)
 		return -ENOMEM;
-	skb_reserve(skb, LL_RESERVED_SPACE(dev));
+	skb_reserve(skb, headroom);
 	skb_reset_network_header(skb);
 	skb_put_data(skb, payload, len);
 	skb->dev = dev;

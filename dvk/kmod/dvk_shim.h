@@ -59,6 +59,7 @@ long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
 __poll_t dvk_file_poll(void *private, struct file *file, void *table);
 void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len);
 void dvk_netdev_gone(struct net_device *dev);
+void dvk_netdev_resized(struct net_device *dev);
 void dvk_timer_expired(struct timer_list *timer);
 
 #endif

@@ -84,12 +84,10 @@ impl<T> Registry<T> {
 
     /// Takes an object out.
     pub(crate) fn remove(&self, number: u16) -> Result<Arc<T>, Errno> {
-        let mut entries = self.copy()?;
-        let at =
-            entries.binary_search_by_key(&number, |entry| entry.0).map_err(|_| Errno::NoDevice)?;
-        let (_, object) = entries.remove(at).map_err(|_| Errno::NoDevice)?;
-        self.replace(entries);
-        Ok(object)
+        let mut entries = self.entries.lock();
+        let at = entries.binary_search_by_key(&number, |entry| entry.0);
+        let removed = entries.remove(at.map_err(|_| Errno::NoDevice)?);
+        removed.map(|(_, object)| object).map_err(|_| Errno::NoDevice)
     }
 
     fn replace(&self, entries: KVec<(u16, Arc<T>)>) {

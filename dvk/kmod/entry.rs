@@ -83,7 +83,7 @@ unsafe extern "C" fn dvk_file_poll(
 /// `source` points to a MAC address, `payload` to `len` bytes.
 #[no_mangle]
 unsafe extern "C" fn dvk_frame_received(
-    device: *mut bindings::net_device,
+    device: *mut c_void,
     source: *const u8,
     payload: *const u8,
     len: u32,
@@ -96,9 +96,16 @@ unsafe extern "C" fn dvk_frame_received(
 
 /// A network device is going away: links give up their reference.
 #[no_mangle]
-extern "C" fn dvk_netdev_gone(device: *mut bindings::net_device) {
+extern "C" fn dvk_netdev_gone(device: *mut c_void) {
     let Ok(dvs) = dvs::get() else { return };
     dvs.peers.for_each(|_, peer| peer.device_gone(device));
+}
+
+/// The MTU of a network device changed: links learn what fits in a frame.
+#[no_mangle]
+extern "C" fn dvk_netdev_resized(device: *mut c_void) {
+    let Ok(dvs) = dvs::get() else { return };
+    dvs.peers.for_each(|_, peer| peer.device_resized(device));
 }
 
 /// # Safety

@@ -62,7 +62,8 @@ pub(crate) struct ContainerFile {
 #[pinned_drop]
 impl PinnedDrop for ContainerFile {
     fn drop(self: Pin<&mut Self>) {
-        if let Some(port) = self.bound.lock().take() {
+        let port = self.bound.lock().take();
+        if let Some(port) = port {
             self.container.unbind(&port);
         }
     }

@@ -181,15 +181,23 @@ impl LocalPort {
         let mut reason = (timeout == Timeout::Never).then_some(Errno::WouldBlock);
         loop {
             if let Some(reason) = reason.take() {
-                let ended = self.state.lock().port.cancel(reason);
+                let killed = by == WokenBy::FatalSignals;
+                let ended = {
+                    let mut state = self.state.lock();
+                    let ended = state.port.cancel(reason);
+                    if killed {
+                        // Asked before, and now being killed: the answer finds no call open.
+                        state.port.abandon();
+                    }
+                    if killed || !matches!(ended, Cancel::Ask(_)) {
+                        state.sleeper = None;
+                    }
+                    ended
+                };
                 match ended {
                     Cancel::Over(outcome) => return outcome,
                     Cancel::Nothing => return Outcome::Failed(reason),
-                    Cancel::Ask(_) if by == WokenBy::FatalSignals => {
-                        // Asked before, and now being killed: the answer finds no call open.
-                        self.state.lock().port.abandon();
-                        return Outcome::Failed(Errno::Interrupted);
-                    }
+                    Cancel::Ask(_) if killed => return Outcome::Failed(Errno::Interrupted),
                     Cancel::Ask(call) => {
                         (by, deadline) = (WokenBy::FatalSignals, None);
                         cancel(call);

@@ -5,7 +5,7 @@
 use super::abi::errno::Errno;
 use super::abi::ioctl::{LinkInfo, TRANSPORT_ETHERNET};
 use super::abi::wire::frame::{
-    Chunk, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
+    Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::container::refusal;
@@ -16,15 +16,17 @@ use super::rules::link::{
 };
 use super::storage::KernelArray;
 use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer};
+use core::ffi::c_void;
 use core::num::NonZeroU32;
+use core::ops::ControlFlow;
 use kernel::bindings;
 use kernel::container_of;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
-/// Records that wait for room in the link beyond which `notify`, which does not wait for an
-/// answer, is refused. What other steps add is bounded by the endpoints that wait.
-const NOTIFY_BACKLOG: usize = 1024;
+/// Records that wait for room in the link beyond which nothing new is begun. What answers or
+/// withdraws is taken beyond it: there is at most one of it for what was begun.
+const BEGIN_BACKLOG: usize = 4096;
 
 /// The memory of a link. Frames are queued under spin locks and in softirqs.
 struct LinkMemory;
@@ -42,7 +44,7 @@ impl Storage for LinkMemory {
     }
 
     fn buffer(&mut self, bytes: usize) -> Option<KVec<u8>> {
-        KVec::from_elem(0, bytes, GFP_ATOMIC).ok()
+        KVec::from_elem(0, bytes, GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN).ok()
     }
 }
 
@@ -181,21 +183,43 @@ impl PeerLink {
 
     /// Stops carrying frames; what is queued waits for another transport.
     pub(crate) fn detach(&self) -> Result<(), Errno> {
-        let old = {
-            let mut state = self.state.lock();
-            state.link.detach();
-            state.attachment.take()
-        };
-        old.map(drop).ok_or(Errno::NotConnected)
+        self.detach_if(|_| true).ok_or(Errno::NotConnected)
     }
 
     /// Detaches from a device that is going away.
-    pub(crate) fn device_gone(&self, device: *const bindings::net_device) {
-        let uses_it = |attachment: &Attachment| attachment.device.is(device);
-        if self.state.lock().attachment.as_ref().is_some_and(uses_it) {
-            // An error means that somebody else detached it already.
-            let _ = self.detach();
+    pub(crate) fn device_gone(&self, device: *const c_void) {
+        // `None` is that another device is attached, or none.
+        let _ = self.detach_if(|attachment| attachment.device.is(device));
+    }
+
+    /// Detaches from an attachment that `unwanted` accepts.
+    fn detach_if(&self, unwanted: impl FnOnce(&Attachment) -> bool) -> Option<()> {
+        let old = {
+            let mut state = self.state.lock();
+            if !state.attachment.as_ref().is_some_and(unwanted) {
+                return None;
+            }
+            state.link.detach();
+            state.attachment.take()
+        };
+        old.map(drop)
+    }
+
+    /// Takes the new MTU of `device` into account, if it is the one attached. A stream whose
+    /// frames no longer fit begins anew.
+    pub(crate) fn device_resized(&self, device: *const c_void) {
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        let Some(attachment) = &state.attachment else { return };
+        if !attachment.device.is(device) {
+            return;
         }
+        // The buffer keeps its length: a larger MTU is used from the next attach on.
+        let bytes = attachment.device.mtu().min(attachment.frame.len());
+        if state.link.attach(now, bytes.saturating_sub(HEADER_BYTES)).is_err() {
+            state.link.detach();
+        }
+        self.pump(&mut state, now);
     }
 
     /// State and counters.
@@ -226,7 +250,7 @@ impl PeerLink {
         if !wanted() {
             return Ok(());
         }
-        if matches!(record.step, Step::Notify { .. }) && state.backlog.len() >= NOTIFY_BACKLOG {
+        if record.step.begins() && state.backlog.len() >= BEGIN_BACKLOG {
             return Err(Errno::Limit);
         }
         let queued = state.queue(record);
@@ -238,18 +262,14 @@ impl PeerLink {
     }
 
     /// Takes a frame that `device` received from the Ethernet address `source`.
-    pub(crate) fn frame_received(
-        device: *const bindings::net_device,
-        source: &[u8; 6],
-        bytes: &[u8],
-    ) {
+    pub(crate) fn frame_received(device: *const c_void, source: &[u8; 6], bytes: &[u8]) {
         let Ok(frame) = Frame::decode(bytes) else { return };
         let Ok(dvs) = dvs::get() else { return };
         let Some(peer) = dvs.peers.get(frame.header.source.node) else { return };
         peer.take_frame(device, source, &frame);
     }
 
-    fn take_frame(&self, device: *const bindings::net_device, source: &[u8; 6], frame: &Frame<'_>) {
+    fn take_frame(&self, device: *const c_void, source: &[u8; 6], frame: &Frame<'_>) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
         let expected =
@@ -259,19 +279,22 @@ impl PeerLink {
             return;
         }
         if let Ok(chunks) = state.link.on_frame(now, frame) {
-            for chunk in chunks {
-                self.take_chunk(&mut state, &chunk);
-            }
-            while let Some(stored) = state.link.next_stored() {
-                for chunk in stored.chunks() {
-                    self.take_chunk(&mut state, &chunk);
-                }
+            // After a restart, what else the stream brought belongs to nobody.
+            let mut flow = self.take_chunks(&mut state, chunks);
+            while flow.is_continue() {
+                let Some(stored) = state.link.next_stored() else { break };
+                flow = self.take_chunks(&mut state, stored.chunks());
             }
         }
         self.pump(&mut state, now);
     }
 
-    fn take_chunk(&self, state: &mut State, chunk: &Chunk<'_>) {
+    fn take_chunks(&self, state: &mut State, mut chunks: Chunks<'_>) -> ControlFlow<()> {
+        chunks.try_for_each(|chunk| self.take_chunk(state, &chunk))
+    }
+
+    /// Breaks if the stream was given up.
+    fn take_chunk(&self, state: &mut State, chunk: &Chunk<'_>) -> ControlFlow<()> {
         if chunk.first && chunk.last {
             return self.take_record(state, chunk.data);
         }
@@ -282,18 +305,21 @@ impl PeerLink {
         let room = (RECORD_BYTES + 1).saturating_sub(state.partial.len());
         let kept = &chunk.data[..chunk.data.len().min(room)];
         if state.partial.extend_from_slice(kept, GFP_ATOMIC).is_err() {
-            return self.restart(state);
+            self.restart(state);
+            return ControlFlow::Break(());
         }
         if chunk.last {
             let record = core::mem::take(&mut state.partial);
-            self.take_record(state, &record);
+            return self.take_record(state, &record);
         }
+        ControlFlow::Continue(())
     }
 
-    fn take_record(&self, state: &mut State, bytes: &[u8]) {
+    /// Breaks if the stream was given up.
+    fn take_record(&self, state: &mut State, bytes: &[u8]) -> ControlFlow<()> {
         let Ok(record) = Record::decode(bytes) else {
             state.forged = state.forged.wrapping_add(1);
-            return;
+            return ControlFlow::Continue(());
         };
         let container = dvs::get().ok().and_then(|dvs| dvs.containers.get(record.container));
         let arrived = match &container {
@@ -306,14 +332,16 @@ impl PeerLink {
         });
         // Nobody waits for what becomes of a notification.
         let Some(answer) = answer.filter(|_| !matches!(record.step, Step::Notify { .. })) else {
-            return;
+            return ControlFlow::Continue(());
         };
         let step = answer.step(record.step.call());
         let answer = Record { from: record.to, to: record.from, step, ..record };
         if state.queue(&answer).is_err() {
             // The peer would wait for ever for what cannot be said.
             self.restart(state);
+            return ControlFlow::Break(());
         }
+        ControlFlow::Continue(())
     }
 
     /// Gives the stream up and begins a new one: both sides tell whoever waits.
@@ -343,7 +371,7 @@ impl PeerLink {
                     }
                 }
                 Event::Incompatible => {
-                    pr_warn!(
+                    kernel::pr_warn_once!(
                         "node {} speaks no version of the link protocol that this node does\n",
                         self.node
                     );

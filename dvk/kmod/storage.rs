@@ -25,7 +25,7 @@ impl<T> Array<T> for KernelArray<T> {
     }
 
     fn push(&mut self, element: T) -> Result<(), NoMemory> {
-        self.0.push(element, GFP_ATOMIC).map_err(|_| NoMemory)
+        self.0.push(element, GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN).map_err(|_| NoMemory)
     }
 
     fn truncate(&mut self, len: usize) {

@@ -11,18 +11,19 @@ use kernel::prelude::*;
 use kernel::sync::lock::{Backend, Lock};
 use kernel::types::Opaque;
 
-// Tasks and files are opaque here: their bindings have members that Rust does not call FFI-safe.
+// Tasks, files and network devices are opaque here: their bindings have members that Rust does not
+// call FFI-safe.
 extern "C" {
     fn dvk_chardev_init() -> c_int;
     fn dvk_chardev_add(minor: u32, name: *const kernel::ffi::c_char) -> c_int;
     fn dvk_chardev_remove(minor: u32);
     fn dvk_may_control() -> bool;
     fn dvk_net_init(ethertype: u16) -> c_int;
-    fn dvk_netdev_get(ifindex: u32) -> *mut bindings::net_device;
-    fn dvk_netdev_put(dev: *mut bindings::net_device);
-    fn dvk_netdev_mtu(dev: *const bindings::net_device) -> u32;
+    fn dvk_netdev_get(ifindex: u32) -> *mut c_void;
+    fn dvk_netdev_put(dev: *mut c_void);
+    fn dvk_netdev_mtu(dev: *const c_void) -> u32;
     fn dvk_netdev_transmit(
-        dev: *mut bindings::net_device,
+        dev: *mut c_void,
         ethertype: u16,
         destination: *const u8,
         payload: *const u8,
@@ -251,7 +252,7 @@ impl Timer {
 }
 
 /// A reference to an Ethernet device.
-pub(crate) struct NetDevice(NonNull<bindings::net_device>);
+pub(crate) struct NetDevice(NonNull<c_void>);
 
 // SAFETY: network devices are reference-counted and may be used from any thread.
 unsafe impl Send for NetDevice {}
@@ -272,7 +273,7 @@ impl NetDevice {
     }
 
     /// Whether this is `device`.
-    pub(crate) fn is(&self, device: *const bindings::net_device) -> bool {
+    pub(crate) fn is(&self, device: *const c_void) -> bool {
         core::ptr::eq(self.0.as_ptr(), device)
     }
 
