@@ -38,8 +38,11 @@ fn container_id(container: u32) -> Result<u16, Errno> {
     }
 }
 
-/// Carries out a control call. The caller was found allowed when it opened the device.
+/// Carries out a control call. Whoever was given the open file must be allowed, too.
 pub(crate) fn ioctl(cmd: u32, argument: Argument) -> Result<(), Errno> {
+    if !sys::may_control() {
+        return Err(Errno::NotPermitted);
+    }
     let dvs = dvs::get()?;
     let _serialised = dvs.control.lock();
     match cmd {
