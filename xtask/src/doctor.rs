@@ -254,7 +254,7 @@ fn install(session: &Session, packages: &[&str], root: bool) -> Result<()> {
         return Ok(());
     }
     let _lock = session.store.lock("apt-get", || {
-        session.cached("host packages", "waiting for another dvs build that is installing");
+        session.notice("host packages", "waiting for another dvs build that is installing");
     })?;
     let mut step = session.begin("host packages", &format!("installing {}", packages.join(" ")))?;
     let apt = |arguments: &[&str]| {

@@ -63,7 +63,7 @@ fn kept(session: &Session, archives: &[Vec<u8>]) -> Result<PathBuf> {
         return Ok(entry.join(FILE));
     }
     let _lock = session.store.lock("initramfs", || {
-        session.cached("root image", "waiting for another dvs build");
+        session.notice("root image", "waiting for another dvs build");
     })?;
     let step = session.begin("root image", "packing")?;
     let entry = session.store.create("initramfs", &key, |directory| {

@@ -84,6 +84,14 @@ impl Options {
         self.0.extend(fragment.0);
     }
 
+    /// A `.config` with these options and, where they say nothing, those of `base`. These stand last: of the alternatives of a
+    /// choice, such as the `HZ_…`, the kernel's tools take the last one that is set.
+    pub(crate) fn over(&self, base: &Self) -> String {
+        let mut rest = base.clone();
+        rest.0.retain(|name, _| !self.0.contains_key(name));
+        format!("{rest}{self}")
+    }
+
     /// The value of an option; one that is not mentioned is `n`.
     fn value(&self, name: &str) -> &str {
         self.0.get(name).map_or("n", String::as_str)
@@ -196,6 +204,16 @@ mod tests {
         assert!(error.to_string().starts_with("line 3: `CONFIG B=y`"), "{error}");
         assert!(Options::parse("CONFIG_A\n").is_err());
         assert!(Options::parse("CONFIG_A=\n").is_err());
+    }
+
+    #[test]
+    fn requests_stand_after_what_they_overrule() {
+        let base = options("CONFIG_A=y\nCONFIG_HZ_250=y\nCONFIG_SLUB_TINY=y\n");
+        let wanted = options("CONFIG_HZ_1000=y\n# CONFIG_SLUB_TINY is not set\n");
+        assert_eq!(
+            wanted.over(&base),
+            "CONFIG_A=y\nCONFIG_HZ_250=y\nCONFIG_HZ_1000=y\n# CONFIG_SLUB_TINY is not set\n"
+        );
     }
 
     #[test]

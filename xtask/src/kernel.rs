@@ -255,7 +255,7 @@ impl<'a> Site<'a> {
         doctor::require(self.session, &[Need::Userspace, Need::Kernel], &self.pins.tools)?;
         let lock = self.session.store.lock(&self.source.lock_name(), || {
             self.session
-                .cached("kernel", "waiting for another dvs build that works in the same tree");
+                .notice("kernel", "waiting for another dvs build that works in the same tree");
         })?;
         Ok(lock)
     }
@@ -325,9 +325,7 @@ impl<'a> Site<'a> {
         }
         step.run(self.make().arg("tinyconfig"))?;
         let path = self.objects.join(".config");
-        let mut config = self.read_config()?;
-        config.merge(self.wanted.clone());
-        fs::write(&path, config.to_string())
+        fs::write(&path, self.wanted.over(&self.read_config()?))
             .with_context(|| format!("writing {}", path.display()))?;
         step.run(self.make().arg("olddefconfig"))?;
         let lost = self.wanted.lost_in(&self.read_config()?);

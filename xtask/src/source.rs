@@ -152,7 +152,7 @@ fn from_debian(session: &Session, pins: &Pins) -> Result<Source> {
     }
 
     let _lock = session.store.lock("download", || {
-        session.cached("kernel source", "waiting for another dvs build that is fetching it");
+        session.notice("kernel source", "waiting for another dvs build that is fetching it");
     })?;
     let downloads = session.store.directory("downloads")?;
     let known_file = known
@@ -272,7 +272,7 @@ fn unpacked(
 ) -> Result<Source> {
     let key = tree_key(session, identity)?;
     let _lock = session.store.lock(&Store::lock_name(KIND, &key), || {
-        session.cached(
+        session.notice(
             "kernel source",
             "waiting for another dvs build that works with the same source",
         );

@@ -80,6 +80,11 @@ impl Session {
         })
     }
 
+    /// A line outside of any step.
+    pub(crate) fn notice(&self, name: &str, what: &str) {
+        eprintln!("  {name:<16} {what}");
+    }
+
     /// A line for a step that found its result in the cache.
     pub(crate) fn cached(&self, name: &str, what: &str) {
         eprintln!("  {name:<16} {what} (cached)");

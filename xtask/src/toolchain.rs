@@ -192,7 +192,7 @@ impl Toolchain {
 
 fn install_bindgen(session: &Session, key: &str, version: &str) -> Result<PathBuf> {
     let _lock = session.store.lock(key, || {
-        session.cached("bindgen", "waiting for another dvs build that is making it");
+        session.notice("bindgen", "waiting for another dvs build that is making it");
     })?;
     if let Some(entry) = session.store.find("tools", key) {
         return Ok(entry);
