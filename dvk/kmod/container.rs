@@ -202,22 +202,17 @@ impl Container {
 
     /// Applies a record that arrived from `node`; the answer, if any, is for its sender.
     ///
-    /// A step that begins something must come from the node that may speak for its source. A
-    /// server slot that nobody here knows is learnt from what arrives first. Steps that answer
-    /// are checked by the port itself, which knows whom it asked, and where.
+    /// A step that begins something must come from the node that may speak for its source. Steps
+    /// that answer are checked by the port itself, which knows whom it asked, and where.
     pub(crate) fn arrived(&self, node: u16, record: &Record) -> Result<Option<Answer>, Forged> {
         let peer = Peer { endpoint: record.from, node };
         let target = {
-            let mut table = self.table.lock();
-            let Some(table) = Option::as_mut(&mut table) else {
+            let table = self.table.lock();
+            let Some(table) = &*table else {
                 return Ok(refusal(&record.step, Errno::NoDevice));
             };
             if record.step.begins() && !table.may_speak(record.from, node) {
                 return Err(Forged);
-            }
-            if record.step.begins() && matches!(table.route(record.from), Err(Errno::NoEndpoint)) {
-                // Out of memory, the endpoint stays unknown; its own calls carry its node anyway.
-                let _ = table.set_remote(record.from, node);
             }
             match table.route(record.to) {
                 Ok(Route::Local(port)) => port.clone(),

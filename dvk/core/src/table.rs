@@ -314,13 +314,24 @@ impl<P, S: BlockStorage> Table<P, S> {
     }
 
     /// Whether a record from `node` may name `endpoint` as its source: the endpoint is known to
-    /// be there, or lies in the node's lease, or is a server that nobody here knows yet.
+    /// be there, or lies in the node's lease, or is a server of a later generation than is known
+    /// here, in a slot that nobody else is known to have.
     pub fn may_speak(&self, endpoint: Endpoint, node: u16) -> bool {
         match self.route(endpoint) {
             Ok(Route::Remote(at)) => at == node,
-            Ok(Route::Local(_)) => false,
-            Err(Errno::NoEndpoint) => endpoint.slot() < SERVER_SLOTS,
-            Err(_) => false,
+            Err(Errno::NoEndpoint) if endpoint.slot() < SERVER_SLOTS => {
+                let number = endpoint.slot() as usize;
+                let block = self.blocks.as_slice().get(number / BLOCK_SLOTS);
+                match block
+                    .and_then(Option::as_ref)
+                    .map(|block| &block.slots[number % BLOCK_SLOTS].binding)
+                {
+                    None | Some(Binding::Free) => true,
+                    Some(Binding::Remote(at)) => *at == node,
+                    Some(Binding::Local(_)) => false,
+                }
+            }
+            Ok(Route::Local(_)) | Err(_) => false,
         }
     }
 
