@@ -122,7 +122,7 @@ impl<P, S: BlockStorage> Table<P, S> {
     /// another node holds one of the slots, [`Errno::NoMemory`]. Nothing is changed then.
     pub fn lease(&mut self, lease: Lease) -> Result<(), Errno> {
         let end = lease.first_slot.checked_add(lease.slots).ok_or(Errno::Invalid)?;
-        let aligned = |n: u32| n.is_multiple_of(LEASE_SLOTS);
+        let aligned = |n: u32| n % LEASE_SLOTS == 0;
         if lease.slots != 0
             && (lease.first_slot < SERVER_SLOTS
                 || end > SLOTS
