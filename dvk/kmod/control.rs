@@ -188,6 +188,7 @@ fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
     if block.transport != TRANSPORT_ETHERNET || block.reserved != 0 {
         return Err(Errno::Invalid);
     }
+    let _held = sys::DevicesHeld::new();
     let device = sys::NetDevice::get(block.interface).ok_or(Errno::NoDevice)?;
     peer.attach(device, [a, b, c, d, e, f])
 }

@@ -7,6 +7,7 @@
 #include <linux/if_ether.h>
 #include <linux/netdevice.h>
 #include <linux/pkt_sched.h>
+#include <linux/rtnetlink.h>
 #include <linux/skbuff.h>
 #include <net/net_namespace.h>
 
@@ -62,6 +63,17 @@ int dvk_net_init(u16 ethertype)
 	dvk_packet_type.type = htons(ethertype);
 	dev_add_pack(&dvk_packet_type);
 	return 0;
+}
+
+/* While held, no network device comes, goes or changes. */
+void dvk_netdev_lock(void)
+{
+	rtnl_lock();
+}
+
+void dvk_netdev_unlock(void)
+{
+	rtnl_unlock();
 }
 
 /* Takes a reference; only Ethernet devices of the initial namespace are to be had. */

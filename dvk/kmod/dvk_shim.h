@@ -27,6 +27,8 @@ bool dvk_may_control(void);
 
 /* dvk_net.c */
 int dvk_net_init(u16 ethertype);
+void dvk_netdev_lock(void);
+void dvk_netdev_unlock(void);
 struct net_device *dvk_netdev_get(u32 ifindex);
 void dvk_netdev_put(struct net_device *dev);
 u32 dvk_netdev_mtu(const struct net_device *dev);

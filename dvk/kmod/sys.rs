@@ -19,6 +19,8 @@ extern "C" {
     fn dvk_chardev_remove(minor: u32);
     fn dvk_may_control() -> bool;
     fn dvk_net_init(ethertype: u16) -> c_int;
+    fn dvk_netdev_lock();
+    fn dvk_netdev_unlock();
     fn dvk_netdev_get(ifindex: u32) -> *mut c_void;
     fn dvk_netdev_put(dev: *mut c_void);
     fn dvk_netdev_mtu(dev: *const c_void) -> u32;
@@ -248,6 +250,25 @@ impl Timer {
     pub(crate) fn shutdown(&self) {
         // SAFETY: the timer was initialised; called in a process context.
         unsafe { dvk_timer_shutdown(self.timer.get()) }
+    }
+}
+
+/// While it lives, no network device comes, goes or changes: what is looked up and attached is told
+/// if it goes away. Taken after `Dvs::control` and before every spin lock.
+pub(crate) struct DevicesHeld(());
+
+impl DevicesHeld {
+    pub(crate) fn new() -> Self {
+        // SAFETY: called in a process context that does not hold the lock.
+        unsafe { dvk_netdev_lock() };
+        Self(())
+    }
+}
+
+impl Drop for DevicesHeld {
+    fn drop(&mut self) {
+        // SAFETY: taken in `new`.
+        unsafe { dvk_netdev_unlock() }
     }
 }
 
