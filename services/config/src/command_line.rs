@@ -196,11 +196,11 @@ pub(crate) fn parameter_at(text: &str, at: usize) -> Range<usize> {
         .unwrap_or(at..at)
 }
 
-/// Where the secret stands.
+/// Where secrets stand, those under a misspelt key included.
 pub(crate) fn secrets(text: &str) -> Vec<Range<usize>> {
     parameters(text)
         .into_iter()
-        .filter(|parameter| path(text, parameter).as_deref() == Some(keys::SECRET))
+        .filter(|parameter| path(text, parameter).is_some_and(|path| keys::is_secret(&path)))
         .filter_map(|parameter| parameter.value)
         .collect()
 }

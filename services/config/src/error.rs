@@ -17,7 +17,7 @@ const EXCERPT_WIDTH: usize = 72;
 /// ```text
 /// QEMU fw_cfg file opt/dvs/config, line 2, column 1: there is no key `cluster.tokn`; did you mean `cluster.token`?
 ///   |
-/// 2 | tokn = "…"
+/// 2 | tokn = ***
 ///   | ^^^^
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -48,6 +48,11 @@ pub(crate) fn is_section(path: &str) -> bool {
     })
 }
 
+/// Whether what stands under this key must not be shown: it is the secret, or meant to be.
+pub(crate) fn is_secret(path: &str) -> bool {
+    path == SECRET || kind(path).is_none() && nearest(path) == Some(SECRET)
+}
+
 /// The key or section that a mistyped path most likely meant.
 ///
 /// A key that stands in the wrong section, or in none, is found by its last part.

@@ -273,8 +273,21 @@ fn line_at(text: &str, at: usize) -> Range<usize> {
     start..end
 }
 
-/// Where the secret stands in a TOML text, which may be malformed elsewhere.
+/// Where secrets stand in a TOML text, which may be malformed elsewhere; those under a misspelt key included.
 fn secrets(text: &str) -> Vec<Range<usize>> {
     let (table, _) = DeTable::parse_recoverable(text);
-    span_of(table.get_ref(), keys::SECRET).into_iter().collect()
+    let mut found = Vec::new();
+    collect_secrets(table.get_ref(), "", &mut found);
+    found
+}
+
+fn collect_secrets(table: &DeTable<'_>, prefix: &str, found: &mut Vec<Range<usize>>) {
+    for (key, value) in table {
+        let path = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) => collect_secrets(inner, &format!("{path}."), found),
+            _ if keys::is_secret(&path) => found.push(value.span()),
+            _ => {}
+        }
+    }
 }

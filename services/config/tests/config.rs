@@ -111,7 +111,7 @@ fn an_unknown_key_is_shown_in_place_with_its_neighbour() {
     assert_eq!(
         fw_cfg_error("[cluster]\nname = 'lab'\ntokn = 'x'\n"),
         "QEMU fw_cfg file opt/dvs/config, line 3, column 1: there is no key `cluster.tokn`; did \
-         you mean `cluster.token`?\n  |\n3 | tokn = 'x'\n  | ^^^^"
+         you mean `cluster.token`?\n  |\n3 | tokn = ***\n  | ^^^^"
     );
     assert_eq!(
         command_line_error("quiet dvs.cluster.bootstrap_expct=4 ro"),
