@@ -4,6 +4,7 @@
 
 mod apt;
 mod artefacts;
+mod bench;
 mod cpio;
 mod digest;
 mod doctor;
@@ -65,6 +66,9 @@ enum Task {
     Qemu(Box<qemu::Qemu>),
     /// Run the tests, all or of one kind
     Test(test::Test),
+    /// Measure, and print figures
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check the invariants and the hygiene of the tree
     Tidy(tidy::Tidy),
     /// Remove what can be built again
@@ -137,6 +141,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         Task::Qemu(qemu) => return qemu.run(&session, &origin),
         Task::Test(test) => return Ok(test.run(&session, &origin)),
+        Task::Bench(bench) => return bench.run(&session, &origin),
         Task::Tidy(tidy) => tidy.run(&session.workspace.root)?,
         Task::Clean { all } => clean(&session, *all)?,
     }

@@ -25,6 +25,7 @@ use dvs_qemu::machine::{Memory, QEMU};
 use crate::source::Origin;
 use crate::step::Session;
 use checkout::Checkout;
+pub(crate) use start::{accelerator, launcher};
 
 /// Run a virtual cluster, or act on one that runs.
 ///

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
-use dvs_qemu::accel::{choose, foresee, kvm_boots, Accelerator, Host};
+use dvs_qemu::accel::{choose, foresee, kvm_boots, Accelerator, Choice, Host};
 use dvs_qemu::cluster::{free_ports, require_program};
 use dvs_qemu::launch::PARENT;
 use dvs_qemu::machine::shell_quoted;
@@ -60,7 +60,7 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
         None => u64::from(getrandom::u32().context("drawing a seed")?),
     };
     let mut options = options(start, checkout, images, seed)?;
-    options.accelerator = accelerator(start, checkout, &options.kernel);
+    options.accelerator = accelerator(start.accel, &start.qemu, checkout.cache(), &options.kernel);
     let started = Instant::now();
     let faults = options.faults;
     let running = Running::start(options, start.keep)?;
@@ -203,14 +203,15 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
 }
 
 /// This very program, even if it is being rebuilt meanwhile.
-fn launcher() -> Vec<String> {
+pub(crate) fn launcher() -> Vec<String> {
     ["/proc/self/exe", "qemu", "launch", PARENT, "--"].map(str::to_owned).to_vec()
 }
 
-fn accelerator(start: &Start, checkout: &Checkout<'_>, kernel: &Path) -> Accelerator {
-    choose(start.accel, &Host::look(&start.qemu), checkout.cache(), || {
+/// What runs the guests of the program `qemu`. The answer to whether KVM works is remembered in `cache`.
+pub(crate) fn accelerator(choice: Choice, qemu: &str, cache: &Path, kernel: &Path) -> Accelerator {
+    choose(choice, &Host::look(qemu), cache, || {
         eprintln!("trying whether KVM works here; the answer is remembered");
-        kvm_boots(&start.qemu, kernel, PROBE_PATIENCE)
+        kvm_boots(qemu, kernel, PROBE_PATIENCE)
     })
 }
 

@@ -110,7 +110,7 @@ fn clean(step: &mut Step, suite: &str, console: &str) -> Outcome {
 }
 
 /// The lines with which the kernel reports that it is at fault.
-fn complaints(console: &str) -> Vec<&str> {
+pub(super) fn complaints(console: &str) -> Vec<&str> {
     const SIGNS: &[&str] = &[
         "BUG:",
         "WARNING:",

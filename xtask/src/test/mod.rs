@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask test`: runs tests of every kind and adds up their results.
 
+mod cluster;
 mod host;
 mod kernel;
 mod summary;
@@ -36,6 +37,12 @@ enum Part {
         #[arg(long, value_name = "GLOB")]
         only: Option<String>,
     },
+    /// With virtual clusters: scenarios of several nodes, with power cuts and bad networks
+    Cluster {
+        /// Only the scenarios whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+    },
 }
 
 impl Test {
@@ -53,9 +60,13 @@ impl Test {
             Some(Part::Kernel { kernel, only }) => {
                 add("kernel", kernel::run(session, origin, *kernel, only.as_deref()));
             }
+            Some(Part::Cluster { only }) => {
+                add("cluster", cluster::run(session, origin, only.as_deref()));
+            }
             None => {
                 add("host", host::run(session));
                 add("kernel", kernel::run(session, origin, Variant::Test, None));
+                add("cluster", cluster::run(session, origin, None));
             }
         }
         print!("{}", summary.report());

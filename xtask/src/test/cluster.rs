@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Scenarios with virtual clusters: what a DVS of several nodes must do, on the real kernel, with power cuts and bad networks.
+//!
+//! Booting is what costs, so all scenarios but the last share one cluster and leave it as they found it. Nothing is asserted
+//! about time but generous limits after which something counts as hanging.
+
+mod bed;
+mod command_line;
+mod exchanges;
+mod mismatch;
+mod outages;
+mod program;
+mod strangers;
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use dvs_qemu::machine::QEMU;
+use dvs_qemu::Options;
+
+use crate::artefacts::{self, Artefacts};
+use crate::doctor::{self, Need};
+use crate::kernel::{Image, Variant};
+use crate::qemu::{accelerator, launcher};
+use crate::source::{Origin, Pins};
+use crate::step::{Session, Step};
+use crate::test::kernel::complaints;
+use crate::test::summary::{Outcome, Verdict};
+use bed::{Bed, MACHINES, MEMBERS};
+use dvs_qemu::accel::Choice;
+use mismatch::Mismatch;
+
+const SUITE: &str = "cluster";
+
+/// Decides which frames the faults hit, the same in every run.
+const SEED: u64 = 7;
+
+type Scenario = (&'static str, fn(&mut Bed) -> Result<(), Mismatch>);
+
+/// In this order, because each leaves the cluster as it found it and the first ones are what the others rest on.
+const SCENARIOS: &[Scenario] = &[
+    ("four identical nodes find each other", exchanges::nodes_find_each_other),
+    ("messages are exchanged exactly once", exchanges::exactly_once),
+    (
+        "a bad network loses, repeats and reorders nothing",
+        exchanges::exactly_once_in_spite_of_faults,
+    ),
+    ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
+    ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
+    ("a node that stalls is down and comes back", outages::stall),
+    ("nodes that lose sight of each other find each other again", outages::partitions),
+    ("a node that does not hear another one fails neither silently nor forever", outages::deafness),
+    ("strangers on the segment do no harm and are told why", strangers::do_no_harm),
+];
+
+/// Runs all scenarios, or those whose name contains `only`.
+///
+/// # Errors
+/// When something does not build or the cluster's machines cannot be started. Failing scenarios are outcomes, not errors.
+pub(crate) fn run(session: &Session, origin: &Origin, only: Option<&str>) -> Result<Vec<Outcome>> {
+    doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
+    let built = artefacts::build(session, origin, Variant::Node, Image::Vmlinux, false)?;
+    let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
+    let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
+    let mut outcomes = Vec::new();
+    let shared: Vec<_> = SCENARIOS.iter().filter(|(name, _)| wanted(name)).collect();
+    if !shared.is_empty() {
+        outcomes.extend(share_a_cluster(session, &built, &shared, &mut step)?);
+    }
+    for (name, scenario) in command_line::SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
+        step.now(name);
+        let verdict = scenario(session, origin).map_err(|mismatch| mismatch.to_string());
+        outcomes.push(Outcome::of(SUITE, name, verdict));
+    }
+    step.finish(&format!("{} scenarios with virtual clusters were run", outcomes.len()));
+    Ok(outcomes)
+}
+
+/// Runs scenarios one after the other on one cluster.
+fn share_a_cluster(
+    session: &Session,
+    built: &Artefacts,
+    scenarios: &[&Scenario],
+    step: &mut Step,
+) -> Result<Vec<Outcome>> {
+    let logs = session.store.directory("logs")?.join(SUITE);
+    crate::store::remove(&logs)?;
+    fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+    let kernel = &built.kernel.image;
+    let mut options = Options::new(kernel, &built.root.node);
+    options.nodes = MACHINES;
+    options.bootstrap_expect = Some(MEMBERS as u32);
+    options.seed = SEED;
+    options.logs = Some(logs);
+    // Warnings of the kernel are failures here, so they must not be kept quiet.
+    options.append = vec!["loglevel=5".to_owned()];
+    options.append_to = strangers::kernel_arguments();
+    options.launcher = launcher();
+    options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);
+    step.now("starting the cluster");
+    let mut bed = Bed::start(options, built.root.programs.path("dvsctl"))?;
+    let mut outcomes = Vec::new();
+    let mut usable = true;
+    for (name, scenario) in scenarios.iter().copied() {
+        if !usable {
+            let verdict = Verdict::Skipped;
+            outcomes.push(Outcome { suite: SUITE.to_owned(), name: (*name).to_owned(), verdict });
+            continue;
+        }
+        step.now(name);
+        let began = std::time::Instant::now();
+        let verdict = scenario(&mut bed).map_err(|mismatch| bed.report(&mismatch));
+        let how = if verdict.is_ok() { "passed" } else { "failed" };
+        step.remark(&format!("{how}: {name} ({:.1} s)", began.elapsed().as_secs_f64()));
+        if verdict.is_err() {
+            usable = bed.recover().is_ok();
+        }
+        outcomes.push(Outcome::of(SUITE, name, verdict));
+    }
+    outcomes.push(kernels_are_content(&bed));
+    Ok(outcomes)
+}
+
+/// No kernel of the cluster may have complained, whatever was done to it.
+fn kernels_are_content(bed: &Bed) -> Outcome {
+    let mut found = Vec::new();
+    for node in 0..MACHINES {
+        let log = bed.console_log(node);
+        match fs::read(&log) {
+            Ok(text) => {
+                let text = String::from_utf8_lossy(&text);
+                found.extend(
+                    complaints(&text).into_iter().map(|line| format!("node{node}: {line}")),
+                );
+            }
+            Err(error) => found.push(format!("reading {}: {error}", log.display())),
+        }
+    }
+    if !found.is_empty() {
+        found.push(format!("console logs: {}", bed.logs().display()));
+    }
+    let verdict = if found.is_empty() { Ok(()) } else { Err(found.join("\n")) };
+    Outcome::of(SUITE, "the kernels do not complain", verdict)
+}
