@@ -109,7 +109,10 @@ fn share_a_cluster(
         }
         step.now(name);
         let began = std::time::Instant::now();
-        let verdict = scenario(&mut bed).map_err(|mismatch| bed.report(&mismatch));
+        let verdict = bed
+            .await_all_ready("waiting for the cluster before the scenario")
+            .and_then(|()| scenario(&mut bed))
+            .map_err(|mismatch| bed.report(&mismatch));
         let how = if verdict.is_ok() { "passed" } else { "failed" };
         step.remark(&format!("{how}: {name} ({:.1} s)", began.elapsed().as_secs_f64()));
         if verdict.is_err() {
