@@ -206,7 +206,7 @@ impl Daemon {
             Err(rejected) => {
                 let name = report::interface_name(&self.settings, *interface);
                 if let Some(line) = self.rejects.record(now_ms, *source, name, rejected) {
-                    println!("warning: {line}");
+                    println!("{line}");
                 }
             }
         }

@@ -2,7 +2,7 @@
 //! What becomes of datagrams that are no beacons for this node: counted, told once in a while, and
 //! the hint they give to a node that understands nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::net::Ipv6Addr;
 
@@ -66,10 +66,13 @@ pub struct Rejects {
     /// Sources whose beacons failed authentication: first and last time of it.
     failing: BTreeMap<Ipv6Addr, (u64, u64)>,
     throttle: Throttle<(Ipv6Addr, Rejection)>,
+    /// Nodes of other clusters that were named.
+    others: HashSet<Ipv6Addr>,
 }
 
 impl Rejects {
-    /// Records a rejected datagram. Gives back the line to warn with, if it is time for one.
+    /// Records a rejected datagram. Gives back the line to tell, if it is time for one, with its
+    /// severity in front.
     pub fn record(
         &mut self,
         now_ms: u64,
@@ -95,8 +98,14 @@ impl Rejects {
             Rejection::Version(_) => Rejection::Version(0),
             other => other,
         };
-        // Several clusters on one segment are a thing to have, not to warn of.
-        if why == Rejection::OtherCluster || !self.throttle.admits(now_ms, (source, key)) {
+        // Several clusters on one segment are a thing to have: worth a line, but only one.
+        let tell = match why {
+            Rejection::OtherCluster => {
+                self.others.len() < SOURCES_MAX && self.others.insert(source)
+            }
+            _ => self.throttle.admits(now_ms, (source, key)),
+        };
+        if !tell {
             return None;
         }
         let who = match mac {
@@ -105,13 +114,17 @@ impl Rejects {
         };
         Some(match why {
             Rejection::Token => format!(
-                "{who} uses another join token; give it this cluster's token or another cluster name"
+                "warning: {who} uses another join token; give it this cluster's token or another cluster name"
             ),
             Rejection::Version(theirs) => format!(
-                "{who} uses version {theirs} of the beacon format, this node version {VERSION}; \
+                "warning: {who} uses version {theirs} of the beacon format, this node version {VERSION}; \
                  boot both from the same release"
             ),
-            _ => format!("{who} sent a datagram that is no beacon; it was ignored"),
+            Rejection::OtherCluster => format!(
+                "note: {who} belongs to a cluster of another name and is left alone; if it should be \
+                 here, give it this cluster's name"
+            ),
+            Rejection::Malformed => format!("warning: {who} sent a datagram that is no beacon; it was ignored"),
         })
     }
 
@@ -154,7 +167,10 @@ mod tests {
         let mut record =
             |now, n| rejects.record(now, source(n), "eth0", rejected(Rejection::Token));
         let line = record(0, 1).unwrap();
-        assert!(line.starts_with("node 52:54:00:00:00:01 (fe80::1%eth0) uses another"), "{line}");
+        assert!(
+            line.starts_with("warning: node 52:54:00:00:00:01 (fe80::1%eth0) uses another"),
+            "{line}"
+        );
         assert_eq!(record(59_000, 1), None);
         assert!(record(59_000, 2).is_some());
         assert!(record(60_000, 1).is_some());
@@ -162,10 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn other_clusters_are_counted_in_silence() {
+    fn a_node_of_another_cluster_is_named_once() {
         let mut rejects = Rejects::default();
-        let line = rejects.record(0, source(1), "eth0", rejected(Rejection::OtherCluster));
-        assert_eq!((line, rejects.counts().other_cluster), (None, 1));
+        let mut record =
+            |now| rejects.record(now, source(1), "eth0", rejected(Rejection::OtherCluster));
+        let line = record(0).unwrap();
+        assert!(line.starts_with("note: node 52:54:00:00:00:01 (fe80::1%eth0) belongs"), "{line}");
+        assert_eq!(record(100_000), None);
+        assert_eq!(rejects.counts().other_cluster, 2);
         assert_eq!(rejects.suspects(0), 0);
     }
 

@@ -385,7 +385,8 @@ fn a_dead_node_is_noticed_in_time_and_a_live_one_is_not_taken_for_dead() {
         segment.events.clear();
         segment.run(60_000);
         for events in segment.events.values() {
-            assert!(!events.iter().any(|e| matches!(e, Event::NodeDown { .. })), "{events:?}");
+            let down = |e: &Event| matches!(e, Event::NodeDown { .. } | Event::NodeDeaf { .. });
+            assert!(!events.iter().any(down), "{events:?}");
         }
         segment.halt(2);
         let took = segment.settle(3_000, "death noticed");
@@ -520,6 +521,33 @@ fn one_way_silence_is_named() {
     let (_, view) = segment.views().swap_remove(0);
     let Standing::Discovering { detail, .. } = view.standing else { panic!("formed") };
     assert!(detail.contains("does not hear"), "{detail}");
+}
+
+#[test]
+fn members_of_which_one_does_not_hear_the_other_are_down_to_both() {
+    for seed in 0..20 {
+        let mut segment = Segment::new(seed, 4, 4, weather(seed % 3));
+        for at in 0..4 {
+            segment.boot(at);
+        }
+        segment.settle(40_000, "boot");
+        let before = segment.seats();
+        segment.events.clear();
+        segment.cut.insert((2, 1));
+        segment.run(4_000);
+        for (at, view) in segment.views() {
+            for member in &view.members {
+                let other = segment.machines.iter().position(|m| m.mac == member.mac).unwrap();
+                let apart = [(1, 2), (2, 1)].contains(&(at, other));
+                assert_eq!(member.liveness == Liveness::Down, apart, "seed {seed}: {at}, {other}");
+            }
+        }
+        let deaf = |events: &Vec<Event>| events.iter().any(|e| matches!(e, Event::NodeDeaf { .. }));
+        assert_eq!(segment.events.values().filter(|events| deaf(events)).count(), 1, "seed {seed}");
+        segment.cut.clear();
+        segment.settle(10_000, &format!("seed {seed}: healed"));
+        assert_eq!(segment.seats(), before);
+    }
 }
 
 #[test]

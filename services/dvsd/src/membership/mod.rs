@@ -8,7 +8,8 @@
 //! **Formation** is a two-phase commit with one place of decision ([`formation`]). **Joining**:
 //! the live member with the lowest id gives a place in the [`Roster`] to candidates that it hears.
 //! Rosters travel whole in every beacon and are merged. **Failure detection**: who has not been
-//! heard for [`DOWN_MS`] is down, and up again with its next beacon.
+//! heard for [`DOWN_MS`] is down, and up again with its next beacon. So is a member that says it does
+//! not hear this node: where frames pass in one direction only, both ends see the other down.
 //!
 //! What this cannot do without consensus: two members that do not hear each other, while both hear
 //! most of the others, may give the same id away. The rules of the roster undo that as soon as
@@ -349,16 +350,29 @@ impl Membership {
         let belongs = |heard: &Heard| {
             heard.beacon.phase.is_member() && heard.beacon.cluster == member.cluster
         };
-        if let Some(heard) = heard.filter(|heard| heard.is_live(now_ms, DOWN_MS)) {
-            return if belongs(heard) { Liveness::Alive } else { Liveness::Expected };
-        }
         let since = member.arrived_ms.get(&entry.seat.id).map_or(0, |(_, at)| *at);
         let fresh = now_ms.saturating_sub(since) <= DOWN_MS;
+        if let Some(heard) = heard.filter(|heard| heard.is_live(now_ms, DOWN_MS)) {
+            if !belongs(heard) {
+                return Liveness::Expected;
+            }
+            // One that does not hear this node has it down. The two agree on that, or this one
+            // would wait for answers that are never sent.
+            let settled = !fresh && now_ms.saturating_sub(member.since_ms) > DOWN_MS;
+            let deaf = settled && !self.is_heard_by(heard);
+            return if deaf { Liveness::Down } else { Liveness::Alive };
+        }
         if fresh && self.peers.of_instance(entry.mac, entry.instance).is_none() {
             Liveness::Expected
         } else {
             Liveness::Down
         }
+    }
+
+    /// Whether the sender of these beacons says that this node's arrive there.
+    fn is_heard_by(&self, heard: &Heard) -> bool {
+        let own = (self.identity.mac, self.identity.instance);
+        heard.beacon.peers.iter().any(|peer| peer.heard && (peer.mac, peer.instance) == own)
     }
 
     /// Live candidates that ask this cluster for a place, in the order of identities.
@@ -425,7 +439,12 @@ impl Membership {
                 Liveness::Down => {
                     down.insert(seat.id, seat.incarnation);
                     if !was_down {
-                        self.events.push(Event::NodeDown { seat, mac });
+                        let heard = self.peers.of_instance(mac, entry.instance);
+                        let deaf = heard.is_some_and(|heard| heard.is_live(now_ms, DOWN_MS));
+                        self.events.push(match deaf {
+                            true => Event::NodeDeaf { seat, mac },
+                            false => Event::NodeDown { seat, mac },
+                        });
                     }
                 }
                 Liveness::Alive if was_down => self.events.push(Event::NodeBack { seat, mac }),

@@ -122,6 +122,13 @@ pub enum Event {
         /// Its identity.
         mac: Mac,
     },
+    /// A member is heard, but does not hear this node.
+    NodeDeaf {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
     /// A member that was down is heard again.
     NodeBack {
         /// Its id and incarnation.
@@ -165,6 +172,7 @@ impl Event {
         matches!(
             self,
             Self::NodeDown { .. }
+                | Self::NodeDeaf { .. }
                 | Self::Evicted { .. }
                 | Self::Abandoned { .. }
                 | Self::TwoClusters { .. }
@@ -190,6 +198,12 @@ impl fmt::Display for Event {
                 "node {} ({mac}) is down: nothing heard of it for {} s",
                 seat.id,
                 DOWN_MS / 1000
+            ),
+            Self::NodeDeaf { seat, mac } => write!(
+                f,
+                "node {} ({mac}) is down: it is heard, but does not hear this node; check the \
+                 network between them",
+                seat.id
             ),
             Self::NodeBack { seat, mac } => write!(f, "node {} ({mac}) is back", seat.id),
             Self::Evicted { mac } => write!(
