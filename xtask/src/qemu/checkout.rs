@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::artefacts;
+use crate::doctor::{self, Need};
 use crate::kernel::{Image, Variant};
-use crate::source::Origin;
+use crate::source::{Origin, Pins};
 use crate::step::Session;
 use crate::userspace;
 
@@ -34,6 +35,14 @@ pub(super) struct Checkout<'a> {
 }
 
 impl Checkout<'_> {
+    /// Sees to it that QEMU is installed, together with what builds the images if they are to be built: one installation
+    /// rather than two.
+    pub(super) fn require_qemu(&self, and_build: bool) -> Result<()> {
+        let needs: &[Need] =
+            if and_build { &[Need::Qemu, Need::Userspace, Need::Kernel] } else { &[Need::Qemu] };
+        doctor::require(self.session, needs, &Pins::read(self.session)?.tools)
+    }
+
     /// Builds the images and `dvsctl`; the images, and the directory that `dvsctl` is in.
     pub(super) fn build(&self) -> Result<(Images, PathBuf)> {
         let built =

@@ -9,7 +9,7 @@ use anyhow::{bail, Context, Result};
 use dvs_qemu::accel::{choose, foresee, kvm_boots, Accelerator, Choice, Host};
 use dvs_qemu::cluster::{free_ports, require_program};
 use dvs_qemu::launch::PARENT;
-use dvs_qemu::machine::shell_quoted;
+use dvs_qemu::machine::{shell_quoted, QEMU};
 use dvs_qemu::readiness::{wait_ready, Progress};
 use dvs_qemu::run_directory::{preview, root, Description};
 use dvs_qemu::{Cluster, Options, Power, Remote};
@@ -45,6 +45,9 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     }
     // What would fail at the end of a long build had better fail before it.
     options(start, checkout, Images::given(start).unwrap_or_default(), 0)?.check()?;
+    if start.qemu == QEMU {
+        checkout.require_qemu(Images::given(start).is_none())?;
+    }
     require_program(&start.qemu)?;
     let (images, tools) = match Images::given(start) {
         Some(images) => (images, checkout.tools()?),
