@@ -154,15 +154,25 @@ pub(crate) fn build(
 /// # Errors
 /// As [`build`].
 pub(crate) fn config(session: &Session, origin: &Origin, variant: Variant) -> Result<PathBuf> {
+    let (site, _lock) = configured(session, origin, variant)?;
+    Ok(site.objects.join(".config"))
+}
+
+/// A site with its final configuration, for as long as the lock is held.
+fn configured<'a>(
+    session: &'a Session,
+    origin: &Origin,
+    variant: Variant,
+) -> Result<(Site<'a>, Lock)> {
     let site = Site::choose(session, origin, variant)?;
-    let _lock = site.enter()?;
+    let lock = site.enter()?;
     let mut step =
         session.begin("kernel", &format!("configuring the {} kernel", variant.name()))?;
     site.seed(&mut step)?;
     site.mount()?;
     site.configure(&mut step)?;
     step.finish("configured");
-    Ok(site.objects.join(".config"))
+    Ok((site, lock))
 }
 
 /// Runs the kernel's menu and prints what was changed, as lines for a fragment. Nothing else remembers the changes.
@@ -170,14 +180,7 @@ pub(crate) fn config(session: &Session, origin: &Origin, variant: Variant) -> Re
 /// # Errors
 /// As [`build`], and when the menu fails.
 pub(crate) fn menuconfig(session: &Session, origin: &Origin, variant: Variant) -> Result<()> {
-    let site = Site::choose(session, origin, variant)?;
-    let _lock = site.enter()?;
-    let mut step =
-        session.begin("kernel", &format!("configuring the {} kernel", variant.name()))?;
-    site.seed(&mut step)?;
-    site.mount()?;
-    site.configure(&mut step)?;
-    step.finish("configured");
+    let (site, _lock) = configured(session, origin, variant)?;
     let before = site.read_config()?;
     site.forget_configuration()?;
     let status = site.make().arg("menuconfig").status().context("running make menuconfig")?;
