@@ -137,6 +137,9 @@ fn take_down(dvs: &Dvs, node: u16, peer: &PeerLink) {
 fn dc_create(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
     let identity = dvs.identity()?;
     let id = container_id(block.container)?;
+    if block.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
     let container =
         Container::new(id, identity.node, block.max_endpoints).map_err(|_| Errno::NoMemory)?;
     dvs.containers.add(id, container)?;
@@ -195,6 +198,9 @@ fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
 
 fn endpoint_set_remote(dvs: &Dvs, block: &RemoteEndpoint) -> Result<(), Errno> {
     dvs.identity()?;
+    if block.flags != 0 || block.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
     let node = if block.node == NODE_NONE { None } else { Some(node_id(block.node)?) };
     container(dvs, block.container)?.set_remote(Endpoint::from_raw(block.endpoint), node)
 }

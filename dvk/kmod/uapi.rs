@@ -32,21 +32,48 @@ blocks!(
     Lease,
     LinkAttach,
     LinkInfo,
-    RemoteEndpoint
+    RemoteEndpoint,
+    WaitBind,
+    WaitUnbind,
+    Privileges,
+    Grant,
+    Revoke,
+    Copy,
+    CopyBetween,
+    Migrate,
+    MigrateEnd,
+    PromoteBackup,
+    EndpointInfo,
+    Events,
+    Event
 );
 
 const _: () = {
     assert!(size_of::<ioctl::Bind>() == 16);
     assert!(size_of::<ioctl::Exchange>() == 64 + 3 * 8 + 2 * 4 + 4 * 8);
     assert!(size_of::<ioctl::Notify>() == 16);
-    assert!(size_of::<ioctl::Info>() == 40);
+    assert!(size_of::<ioctl::Info>() == 80);
     assert!(size_of::<ioctl::DvsInit>() == 16);
     assert!(size_of::<ioctl::Node>() == 8);
-    assert!(size_of::<ioctl::Container>() == 40);
+    assert!(size_of::<ioctl::Container>() == 56);
     assert!(size_of::<ioctl::Lease>() == 24);
     assert!(size_of::<ioctl::LinkAttach>() == 24);
     assert!(size_of::<ioctl::LinkInfo>() == 72);
-    assert!(size_of::<ioctl::RemoteEndpoint>() == 16);
+    assert!(size_of::<ioctl::RemoteEndpoint>() == 24);
+    assert!(size_of::<ioctl::WaitBind>() == 24);
+    assert!(size_of::<ioctl::WaitUnbind>() == 16);
+    assert!(size_of::<ioctl::Privileges>() == 32);
+    assert!(size_of::<ioctl::Grant>() == 40);
+    assert!(size_of::<ioctl::Revoke>() == 8);
+    assert!(size_of::<ioctl::Granted>() == 24);
+    assert!(size_of::<ioctl::Copy>() == 24 + 4 * 8);
+    assert!(size_of::<ioctl::CopyBetween>() == 2 * 24 + 3 * 8);
+    assert!(size_of::<ioctl::Migrate>() == 48);
+    assert!(size_of::<ioctl::MigrateEnd>() == 16);
+    assert!(size_of::<ioctl::PromoteBackup>() == 24);
+    assert!(size_of::<ioctl::EndpointInfo>() == 88);
+    assert!(size_of::<ioctl::Events>() == 32);
+    assert!(size_of::<ioctl::Event>() == 32);
 };
 
 /// The address that an ioctl was given.

@@ -59,6 +59,9 @@ errors! {
     Limit = "ENOSPC", 28;
     /// Waiting would close a cycle of endpoints that wait for each other.
     Deadlock = "EDEADLK", 35;
+    /// The endpoint is on its way to another node, or there: try again. Nodes say this to each
+    /// other; programs never see it.
+    Moved = "EREMCHG", 78;
     /// The data is longer than the receiving side can take.
     TooLong = "EMSGSIZE", 90;
     /// The file is not bound to an endpoint, or no link to the node exists.

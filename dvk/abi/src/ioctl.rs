@@ -41,8 +41,27 @@ pub const REPLY_RECEIVE: u32 = number::<Exchange>(READ | WRITE, 0x14);
 pub const RECEIVE_REQUEST: u32 = number::<Exchange>(READ | WRITE, 0x15);
 /// Set notification bits at `peer`. Never blocks. Argument: [`Notify`].
 pub const NOTIFY: u32 = number::<Notify>(WRITE, 0x16);
+/// Wait until a slot is bound. Argument: [`WaitBind`].
+pub const WAIT_BIND: u32 = number::<WaitBind>(READ | WRITE, 0x18);
+/// Wait until an endpoint is gone. Argument: [`WaitUnbind`].
+pub const WAIT_UNBIND: u32 = number::<WaitUnbind>(WRITE, 0x19);
 /// What the kernel knows of the endpoint of this file. Argument: [`Info`].
 pub const GET_INFO: u32 = number::<Info>(READ, 0x20);
+/// Say what an endpoint may do. Argument: [`Privileges`].
+pub const SET_PRIVILEGES: u32 = number::<Privileges>(WRITE, 0x21);
+/// What the endpoint of this file may do. Argument: [`Privileges`] (`endpoint` is set).
+pub const GET_PRIVILEGES: u32 = number::<Privileges>(READ, 0x22);
+/// Lend a range of memory. Argument: [`Grant`].
+pub const GRANT: u32 = number::<Grant>(READ | WRITE, 0x30);
+/// End a grant; when the call returns, nobody touches the memory through it any more.
+/// Argument: [`Revoke`].
+pub const REVOKE: u32 = number::<Revoke>(WRITE, 0x31);
+/// Copy out of what a peer granted, into memory of the caller. Argument: [`Copy`].
+pub const COPY_FROM: u32 = number::<Copy>(READ | WRITE, 0x32);
+/// Copy memory of the caller into what a peer granted. Argument: [`Copy`].
+pub const COPY_TO: u32 = number::<Copy>(READ | WRITE, 0x33);
+/// Copy out of what one peer granted into what another did. Argument: [`CopyBetween`].
+pub const COPY_BETWEEN: u32 = number::<CopyBetween>(READ | WRITE, 0x34);
 
 /// Make this node part of a DVS. Argument: [`DvsInit`].
 pub const DVS_INIT: u32 = number::<DvsInit>(WRITE, 0x40);
@@ -69,6 +88,19 @@ pub const LINK_INFO: u32 = number::<LinkInfo>(READ | WRITE, 0x4a);
 /// An endpoint of a container lives on another node. Argument: [`RemoteEndpoint`].
 pub const ENDPOINT_SET_REMOTE: u32 = number::<RemoteEndpoint>(WRITE, 0x4b);
 
+/// Freeze an endpoint that is to move to another node. Argument: [`Migrate`].
+pub const MIGRATE_START: u32 = number::<Migrate>(READ | WRITE, 0x50);
+/// The endpoint lives on its new node from here on. Argument: [`MigrateEnd`].
+pub const MIGRATE_COMMIT: u32 = number::<MigrateEnd>(WRITE, 0x51);
+/// The endpoint stays where it was. Argument: [`MigrateEnd`].
+pub const MIGRATE_ROLLBACK: u32 = number::<MigrateEnd>(WRITE, 0x52);
+/// The backup of an endpoint takes its place. Argument: [`PromoteBackup`].
+pub const PROMOTE_BACKUP: u32 = number::<PromoteBackup>(WRITE, 0x53);
+/// What this node knows of the endpoints of a container. Argument: [`EndpointInfo`].
+pub const ENDPOINT_INFO: u32 = number::<EndpointInfo>(READ | WRITE, 0x54);
+/// Take what happened since the last time, or wait for it. Argument: [`Events`].
+pub const EVENTS: u32 = number::<Events>(READ | WRITE, 0x55);
+
 /// [`Bind::slot`] of a caller that takes any free slot of this node's lease.
 pub const SLOT_ANY: u32 = u32::MAX;
 
@@ -78,15 +110,25 @@ pub const SLOT_ANY: u32 = u32::MAX;
 pub struct Bind {
     /// The slot, or [`SLOT_ANY`].
     pub slot: u32,
-    /// [`BIND_SERVER`] or 0.
+    /// 0, or [`BIND_SERVER`] alone or with one of the other `BIND_` flags.
     pub flags: u32,
-    /// Out: the endpoint.
+    /// Out: the endpoint. In, with [`BIND_ADOPT`]: the endpoint to be adopted.
     pub endpoint: u64,
 }
 
 /// [`Bind::flags`]: the endpoint is a server. Required, and only allowed, for slots below
-/// [`SERVER_SLOTS`](super::limits::SERVER_SLOTS).
+/// [`SERVER_SLOTS`](super::limits::SERVER_SLOTS), and so is a file that is open for writing:
+/// the permissions of the device node say who may be a server.
 pub const BIND_SERVER: u32 = 1;
+/// [`Bind::flags`]: stand by for the server that is bound to the slot on another node. The
+/// endpoint has the value of that one, takes part in nothing, and takes its place at
+/// [`PROMOTE_BACKUP`].
+pub const BIND_BACKUP: u32 = 2;
+/// [`Bind::flags`]: be one of several servers with one endpoint, of which there may be one on each
+/// node; processes reach that of their own node where there is one.
+pub const BIND_REPLICA: u32 = 4;
+/// [`Bind::flags`]: take over an endpoint that has moved, or is moving, to this node.
+pub const BIND_ADOPT: u32 = 8;
 
 /// Argument of the calls that exchange messages.
 #[derive(Clone, Copy, Debug)]
@@ -143,15 +185,39 @@ pub struct Notify {
     pub bits: u64,
 }
 
-/// Argument of [`GET_INFO`].
+/// Argument of [`WAIT_BIND`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct WaitBind {
+    /// The slot.
+    pub slot: u32,
+    /// Reserved, 0.
+    pub flags: u32,
+    /// As [`Exchange::timeout_ns`].
+    pub timeout_ns: i64,
+    /// Out: the endpoint bound there.
+    pub endpoint: u64,
+}
+
+/// Argument of [`WAIT_UNBIND`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct WaitUnbind {
+    /// The endpoint.
+    pub endpoint: u64,
+    /// As [`Exchange::timeout_ns`].
+    pub timeout_ns: i64,
+}
+
+/// Argument of [`GET_INFO`], and part of [`EndpointInfo`].
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Info {
-    /// The endpoint of this file; [`Endpoint::NONE`](super::Endpoint::NONE) if it is not bound.
+    /// The endpoint; [`Endpoint::NONE`](super::Endpoint::NONE) of a file that is not bound.
     pub endpoint: u64,
-    /// The container whose device the file is.
+    /// The container.
     pub container: u32,
-    /// This node; [`NODE_NONE`] before [`DVS_INIT`].
+    /// The endpoint's node; [`NODE_NONE`] before [`DVS_INIT`].
     pub node: u32,
     /// Messages received since the bind.
     pub received: u64,
@@ -161,6 +227,165 @@ pub struct Info {
     pub senders: u32,
     /// Endpoints whose request was received and not yet answered.
     pub clients: u32,
+    /// What the endpoint's thread is doing: [`STATE_IDLE`] and so on.
+    pub state: u32,
+    /// [`ROLE_PRIMARY`], [`ROLE_BACKUP`] or [`ROLE_REPLICA`].
+    pub role: u32,
+    /// The only endpoint that can end what the thread is doing;
+    /// [`Endpoint::ANY`](super::Endpoint::ANY) if several can,
+    /// [`Endpoint::NONE`](super::Endpoint::NONE) while it waits for nobody.
+    pub waits_for: u64,
+    /// Sources of notifications that were not received yet.
+    pub notices: u32,
+    /// Grants that were not revoked.
+    pub grants: u32,
+    /// How often the endpoint has moved, or its backup was promoted.
+    pub epoch: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+/// [`Info::state`]: no blocking call is open.
+pub const STATE_IDLE: u32 = 0;
+/// [`Info::state`]: in `receive`.
+pub const STATE_RECEIVE: u32 = 1;
+/// [`Info::state`]: in `send`.
+pub const STATE_SEND: u32 = 2;
+/// [`Info::state`]: in `sendrec`.
+pub const STATE_REQUEST: u32 = 3;
+/// [`Info::state`]: in a copy.
+pub const STATE_COPY: u32 = 4;
+/// [`Info::state`]: in `wait_bind` or `wait_unbind`.
+pub const STATE_WAIT: u32 = 5;
+/// [`Info::state`]: the endpoint is frozen, on its way to another node.
+pub const STATE_MOVING: u32 = 6;
+
+/// [`Info::role`]: the only one of its endpoint.
+pub const ROLE_PRIMARY: u32 = 0;
+/// [`Info::role`]: bound with [`BIND_BACKUP`] and not promoted.
+pub const ROLE_BACKUP: u32 = 1;
+/// [`Info::role`]: bound with [`BIND_REPLICA`].
+pub const ROLE_REPLICA: u32 = 2;
+
+/// Argument of [`SET_PRIVILEGES`] and [`GET_PRIVILEGES`].
+///
+/// An endpoint may take from itself what it has. One that may use [`SET_PRIVILEGES`] on others may
+/// say what any endpoint of its container may do, though never more than it may itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Privileges {
+    /// Whose; [`Endpoint::SELF`](super::Endpoint::SELF) for the caller.
+    pub endpoint: u64,
+    /// Bit `n`: it may send to, request from and notify the server in slot `n`.
+    pub servers: u64,
+    /// Bits it may set by `notify`.
+    pub notify: u64,
+    /// Calls it may make: the `MAY_` bits.
+    pub calls: u32,
+    /// Reserved, 0.
+    pub flags: u32,
+}
+
+/// [`Privileges::calls`]: `send`.
+pub const MAY_SEND: u32 = 1;
+/// [`Privileges::calls`]: `receive` and `receive_request`.
+pub const MAY_RECEIVE: u32 = 1 << 1;
+/// [`Privileges::calls`]: `sendrec`.
+pub const MAY_REQUEST: u32 = 1 << 2;
+/// [`Privileges::calls`]: `reply`.
+pub const MAY_REPLY: u32 = 1 << 3;
+/// [`Privileges::calls`]: `notify`.
+pub const MAY_NOTIFY: u32 = 1 << 4;
+/// [`Privileges::calls`]: `grant`.
+pub const MAY_GRANT: u32 = 1 << 5;
+/// [`Privileges::calls`]: `copy_from`, `copy_to` and `copy_between`.
+pub const MAY_COPY: u32 = 1 << 6;
+/// [`Privileges::calls`]: `wait_bind` and `wait_unbind`.
+pub const MAY_WAIT: u32 = 1 << 7;
+/// [`Privileges::calls`]: send to, request from and notify endpoints that are no servers.
+pub const MAY_REACH_OTHERS: u32 = 1 << 8;
+/// [`Privileges::calls`]: set the privileges of other endpoints. Only servers have it from the
+/// start.
+pub const MAY_SET_PRIVILEGES: u32 = 1 << 9;
+/// Every bit of [`Privileges::calls`].
+pub const MAY_ALL: u32 = (1 << 10) - 1;
+
+/// Argument of [`GRANT`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Grant {
+    /// First byte that is lent, in the address space of the caller.
+    pub address: u64,
+    /// How many bytes, not 0.
+    pub len: u64,
+    /// To whom; [`Endpoint::ANY`](super::Endpoint::ANY) for everybody in the container.
+    pub to: u64,
+    /// [`GRANT_READ`], [`GRANT_WRITE`] or both.
+    pub access: u32,
+    /// Reserved, 0.
+    pub flags: u32,
+    /// Out: the grant's id among those of the caller's endpoint. Never 0; an id does not come back
+    /// before 2^32 other grants were made in its place.
+    pub grant: u64,
+}
+
+/// [`Grant::access`]: others may copy out of it.
+pub const GRANT_READ: u32 = 1;
+/// [`Grant::access`]: others may copy into it.
+pub const GRANT_WRITE: u32 = 2;
+
+/// Argument of [`REVOKE`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Revoke {
+    /// The grant.
+    pub grant: u64,
+}
+
+/// A place in what an endpoint granted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Granted {
+    /// Who granted it.
+    pub endpoint: u64,
+    /// The grant.
+    pub grant: u64,
+    /// Bytes from the beginning of the grant.
+    pub offset: u64,
+}
+
+/// Argument of [`COPY_FROM`] and [`COPY_TO`].
+///
+/// If the call fails, `copied` says how many bytes arrived before; they are the first ones.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Copy {
+    /// From or to where.
+    pub granted: Granted,
+    /// The caller's memory.
+    pub address: u64,
+    /// How many bytes; the range must lie in the grant.
+    pub len: u64,
+    /// As [`Exchange::timeout_ns`]. A copy within this node is not a wait.
+    pub timeout_ns: i64,
+    /// Out: how many bytes were copied.
+    pub copied: u64,
+}
+
+/// Argument of [`COPY_BETWEEN`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct CopyBetween {
+    /// From where.
+    pub source: Granted,
+    /// To where.
+    pub destination: Granted,
+    /// As [`Copy::len`].
+    pub len: u64,
+    /// As [`Copy::timeout_ns`].
+    pub timeout_ns: i64,
+    /// As [`Copy::copied`].
+    pub copied: u64,
 }
 
 /// [`Info::node`] of a node that is in no DVS.
@@ -198,6 +423,14 @@ pub struct Container {
     pub max_endpoints: u32,
     /// A name for people, padded with zero bytes.
     pub name: [u8; NAME_BYTES],
+    /// Grants that the endpoints bound on this node may have at once; 0 for
+    /// [`MAX_GRANTS`](super::limits::MAX_GRANTS).
+    pub max_grants: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+    /// Bytes of bulk data that may be between nodes, or pinned for it, at once for the
+    /// container's endpoints on this node; 0 for no limit but memory.
+    pub max_bytes: u64,
 }
 
 /// Argument of [`DC_ADD_NODE`] and [`DC_REMOVE_NODE`].
@@ -289,4 +522,150 @@ pub struct RemoteEndpoint {
     pub container: u32,
     /// The node it lives on; [`NODE_NONE`] to forget it.
     pub node: u32,
+    /// 0, or [`REMOTE_REPLICATED`].
+    pub flags: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
 }
+
+/// [`RemoteEndpoint::flags`]: other nodes may have a replica of it (see [`BIND_REPLICA`]).
+pub const REMOTE_REPLICATED: u32 = 1;
+
+/// Argument of [`MIGRATE_START`].
+///
+/// To be called on the endpoint's node first, then on every other node of the container, that of
+/// the destination included; the epoch is the same everywhere, and higher than at any move of the
+/// slot before. Then [`MIGRATE_COMMIT`] everywhere, at the destination last; or
+/// [`MIGRATE_ROLLBACK`] everywhere, at the source last.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Migrate {
+    /// The endpoint.
+    pub endpoint: u64,
+    /// Its container.
+    pub container: u32,
+    /// The node it lives on.
+    pub source: u32,
+    /// The node it is to live on.
+    pub destination: u32,
+    /// Number of this move, higher than that of any before; not 0.
+    pub epoch: u32,
+    /// On the source: where to put what the destination needs to know; there: what the source
+    /// gave; ignored elsewhere.
+    pub state: u64,
+    /// Bytes at `state`. Out, on the source: how many were written, or, where the call is
+    /// `EMSGSIZE`, are needed.
+    pub state_len: u64,
+    /// How long to wait until the endpoint is in no call but `receive` (on the source), or until
+    /// the source has confirmed (elsewhere); as [`Exchange::timeout_ns`].
+    pub timeout_ns: i64,
+}
+
+/// Argument of [`MIGRATE_COMMIT`] and [`MIGRATE_ROLLBACK`].
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct MigrateEnd {
+    /// The endpoint.
+    pub endpoint: u64,
+    /// Its container.
+    pub container: u32,
+    /// The epoch of the [`MIGRATE_START`].
+    pub epoch: u32,
+}
+
+/// Argument of [`PROMOTE_BACKUP`], to be called on every node of the container, on the backup's
+/// last.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct PromoteBackup {
+    /// The endpoint, which keeps its value.
+    pub endpoint: u64,
+    /// Its container.
+    pub container: u32,
+    /// The node of the backup.
+    pub node: u32,
+    /// As [`Migrate::epoch`].
+    pub epoch: u32,
+    /// Reserved, 0.
+    pub reserved: u32,
+}
+
+/// Argument of [`ENDPOINT_INFO`]: a step through a container's table.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct EndpointInfo {
+    /// In: the container.
+    pub container: u32,
+    /// In: the lowest slot that is of interest; out: the first one from there on that is bound, as
+    /// far as this node knows. `ESRCH` if there is none.
+    pub slot: u32,
+    /// Out: what is known; of an endpoint on another node only where it is.
+    pub info: Info,
+}
+
+/// Argument of [`EVENTS`].
+///
+/// Each open file of the control device has its own sequence of events, from its first call on.
+/// The file is readable (`poll`) while there are some.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Events {
+    /// An array of [`Event`], to be filled.
+    pub address: u64,
+    /// In: its length; out: how many were written.
+    pub count: u32,
+    /// Reserved, 0.
+    pub flags: u32,
+    /// As [`Exchange::timeout_ns`].
+    pub timeout_ns: i64,
+    /// Out: events that this file lost before these, because they were not taken in time.
+    pub lost: u64,
+}
+
+/// Something that happened on this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When, in nanoseconds since boot.
+    pub time_ns: u64,
+    /// The endpoint that it is about, or 0.
+    pub endpoint: u64,
+    /// What: [`EVENT_BOUND`] and so on.
+    pub kind: u32,
+    /// The container that it is about, or [`CONTAINER_NONE`].
+    pub container: u32,
+    /// The node that it is about, or [`NODE_NONE`].
+    pub node: u32,
+    /// More, as the kind says, or 0.
+    pub detail: u32,
+}
+
+/// [`Event::container`] of an event that is about no container.
+pub const CONTAINER_NONE: u32 = u32::MAX;
+
+/// [`Event::kind`]: an endpoint was bound here; `detail` is its role.
+pub const EVENT_BOUND: u32 = 1;
+/// [`Event::kind`]: an endpoint that was bound here is gone.
+pub const EVENT_UNBOUND: u32 = 2;
+/// [`Event::kind`]: messages flow on the link to `node`.
+pub const EVENT_LINK_UP: u32 = 3;
+/// [`Event::kind`]: nothing is heard from `node`.
+pub const EVENT_LINK_LOST: u32 = 4;
+/// [`Event::kind`]: `node` is heard again.
+pub const EVENT_LINK_FOUND: u32 = 5;
+/// [`Event::kind`]: the stream with `node` was lost and began anew; who waited was told.
+pub const EVENT_LINK_RESET: u32 = 6;
+/// [`Event::kind`]: `node` speaks no version of the protocol that this node does.
+pub const EVENT_LINK_INCOMPATIBLE: u32 = 7;
+/// [`Event::kind`]: the device that carried the traffic with `node` is gone.
+pub const EVENT_LINK_DETACHED: u32 = 8;
+/// [`Event::kind`]: `node` sent what it may not, or what nobody understands.
+pub const EVENT_FORGED: u32 = 9;
+/// [`Event::kind`]: the endpoint is frozen and about to move to `node`; `detail` is the epoch.
+pub const EVENT_MOVING: u32 = 10;
+/// [`Event::kind`]: the endpoint lives on `node` now; `detail` is the epoch.
+pub const EVENT_MOVED: u32 = 11;
+/// [`Event::kind`]: the endpoint stays on `node`; `detail` is the epoch.
+pub const EVENT_STAYED: u32 = 12;
+/// [`Event::kind`]: the backup on `node` took the endpoint's place; `detail` is the epoch.
+pub const EVENT_PROMOTED: u32 = 13;

@@ -15,3 +15,5 @@ pub const SERVER_SLOTS: u32 = 64;
 pub const LEASE_SLOTS: u32 = 32;
 /// Bytes of a container's name, without terminator.
 pub const NAME_BYTES: usize = 32;
+/// Grants that one endpoint can have at once.
+pub const MAX_GRANTS: u32 = 65_536;

@@ -128,7 +128,8 @@ impl Control {
             container: Some(container),
             errno: rustix::io::Errno::INVAL,
         })?;
-        let mut block = ioctl::Container { container, max_endpoints, name };
+        let mut block =
+            ioctl::Container { container, max_endpoints, name, ..ioctl::Container::default() };
         self.call::<{ ioctl::DC_CREATE }, _>(
             Call::DcCreate,
             Subject::None,
@@ -232,7 +233,12 @@ impl Control {
         endpoint: Endpoint,
         node: u32,
     ) -> Result<(), Error> {
-        let mut block = ioctl::RemoteEndpoint { endpoint: endpoint.raw(), container, node };
+        let mut block = ioctl::RemoteEndpoint {
+            endpoint: endpoint.raw(),
+            container,
+            node,
+            ..ioctl::RemoteEndpoint::default()
+        };
         self.call::<{ ioctl::ENDPOINT_SET_REMOTE }, _>(
             Call::EndpointSetRemote,
             Subject::To(endpoint),

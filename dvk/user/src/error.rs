@@ -154,6 +154,7 @@ impl Error {
             (Errno::NodeDown, _) => "the peer's node is down",
             (Errno::Stale, _) => "the endpoint is dead, its slot was unbound or bound anew",
             (Errno::OwnerDead, _) => "the peer died",
+            (Errno::Moved, _) => "the endpoint is moving to another node",
         }
     }
 }

@@ -162,12 +162,12 @@ mod tests {
     const _: () = assert!(size_of::<ioctl::Bind>() == 4 + 4 + 8);
     const _: () = assert!(size_of::<ioctl::Exchange>() == 64 + 3 * 8 + 2 * 4 + 4 * 8);
     const _: () = assert!(size_of::<ioctl::Notify>() == 8 + 8);
-    const _: () = assert!(size_of::<ioctl::Info>() == 8 + 2 * 4 + 2 * 8 + 2 * 4);
+    const _: () = assert!(size_of::<ioctl::Info>() == 4 * 8 + 12 * 4);
     const _: () = assert!(size_of::<ioctl::DvsInit>() == 8 + 2 * 4);
     const _: () = assert!(size_of::<ioctl::Node>() == 2 * 4);
-    const _: () = assert!(size_of::<ioctl::Container>() == 2 * 4 + 32);
+    const _: () = assert!(size_of::<ioctl::Container>() == 4 * 4 + 32 + 8);
     const _: () = assert!(size_of::<ioctl::Lease>() == 6 * 4);
     const _: () = assert!(size_of::<ioctl::LinkAttach>() == 4 * 4 + 8);
     const _: () = assert!(size_of::<ioctl::LinkInfo>() == 4 * 4 + 7 * 8);
-    const _: () = assert!(size_of::<ioctl::RemoteEndpoint>() == 8 + 2 * 4);
+    const _: () = assert!(size_of::<ioctl::RemoteEndpoint>() == 8 + 4 * 4);
 }
