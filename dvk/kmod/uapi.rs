@@ -52,7 +52,7 @@ const _: () = {
     assert!(size_of::<ioctl::Bind>() == 16);
     assert!(size_of::<ioctl::Exchange>() == 64 + 3 * 8 + 2 * 4 + 4 * 8);
     assert!(size_of::<ioctl::Notify>() == 16);
-    assert!(size_of::<ioctl::Info>() == 80);
+    assert!(size_of::<ioctl::Info>() == 72);
     assert!(size_of::<ioctl::DvsInit>() == 16);
     assert!(size_of::<ioctl::Node>() == 8);
     assert!(size_of::<ioctl::Container>() == 56);
@@ -71,7 +71,7 @@ const _: () = {
     assert!(size_of::<ioctl::Migrate>() == 48);
     assert!(size_of::<ioctl::MigrateEnd>() == 16);
     assert!(size_of::<ioctl::PromoteBackup>() == 24);
-    assert!(size_of::<ioctl::EndpointInfo>() == 88);
+    assert!(size_of::<ioctl::EndpointInfo>() == 80);
     assert!(size_of::<ioctl::Events>() == 32);
     assert!(size_of::<ioctl::Event>() == 32);
 };

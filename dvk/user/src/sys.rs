@@ -162,7 +162,7 @@ mod tests {
     const _: () = assert!(size_of::<ioctl::Bind>() == 4 + 4 + 8);
     const _: () = assert!(size_of::<ioctl::Exchange>() == 64 + 3 * 8 + 2 * 4 + 4 * 8);
     const _: () = assert!(size_of::<ioctl::Notify>() == 8 + 8);
-    const _: () = assert!(size_of::<ioctl::Info>() == 4 * 8 + 12 * 4);
+    const _: () = assert!(size_of::<ioctl::Info>() == 4 * 8 + 10 * 4);
     const _: () = assert!(size_of::<ioctl::DvsInit>() == 8 + 2 * 4);
     const _: () = assert!(size_of::<ioctl::Node>() == 2 * 4);
     const _: () = assert!(size_of::<ioctl::Container>() == 4 * 4 + 32 + 8);
