@@ -23,9 +23,10 @@ use crate::tree::{self, Mount};
 pub(crate) enum Variant {
     /// What nodes run.
     Node,
-    /// With the kernel's own unit tests (KUnit), run at boot.
-    Test,
-    /// With KUnit, KASAN, lockdep, UBSAN and the debug assertions of Rust: finds mistakes, seven times slower.
+    /// The same, with what the DVK is compared with and nodes have no use for.
+    Bench,
+    /// With the kernel's own unit tests (KUnit), run at boot, and with KASAN, lockdep, UBSAN and the debug assertions of Rust: finds
+    /// mistakes, seven times slower.
     Debug,
 }
 
@@ -34,17 +35,32 @@ impl Variant {
     fn fragments(self) -> &'static [&'static str] {
         match self {
             Self::Node => &["base", "dvk", "virtual"],
-            Self::Test => &["base", "dvk", "virtual", "test"],
+            Self::Bench => &["base", "dvk", "virtual", "bench"],
             Self::Debug => &["base", "dvk", "virtual", "test", "debug"],
         }
     }
 
-    fn name(self) -> &'static str {
+    /// What it is called on command lines and in reports.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Node => "node",
-            Self::Test => "test",
+            Self::Bench => "bench",
             Self::Debug => "debug",
         }
+    }
+
+    /// The step that builds it. Each has its own, and so a log of its own.
+    fn step(self) -> &'static str {
+        match self {
+            Self::Node => "kernel node",
+            Self::Bench => "kernel bench",
+            Self::Debug => "kernel debug",
+        }
+    }
+
+    /// Whether the kernel has unit tests, which it runs at boot.
+    pub(crate) fn has_unit_tests(self) -> bool {
+        self.fragments().contains(&"test")
     }
 }
 
@@ -122,15 +138,15 @@ pub(crate) fn build(
     let found =
         |entry: PathBuf| Kernel { image: entry.join(image.file()), config: entry.join("config") };
     if let Some(entry) = session.store.find("kernels", &key) {
-        session.cached("kernel", &title);
+        session.cached(variant.step(), &title);
         return Ok(found(entry));
     }
     let _lock = site.enter()?;
     if let Some(entry) = session.store.find("kernels", &key) {
-        session.cached("kernel", &title);
+        session.cached(variant.step(), &title);
         return Ok(found(entry));
     }
-    let mut step = session.begin("kernel", &format!("configuring {title}"))?;
+    let mut step = session.begin(variant.step(), &format!("configuring {title}"))?;
     site.seed(&mut step)?;
     site.mount()?;
     site.configure(&mut step)?;
@@ -167,7 +183,7 @@ fn configured<'a>(
     let site = Site::choose(session, origin, variant)?;
     let lock = site.enter()?;
     let mut step =
-        session.begin("kernel", &format!("configuring the {} kernel", variant.name()))?;
+        session.begin(variant.step(), &format!("configuring the {} kernel", variant.name()))?;
     site.seed(&mut step)?;
     site.mount()?;
     site.configure(&mut step)?;
@@ -257,8 +273,8 @@ impl<'a> Site<'a> {
     fn enter(&self) -> Result<Lock> {
         doctor::require(self.session, &[Need::Userspace, Need::Kernel], &self.pins.tools)?;
         let lock = self.session.store.lock(&self.source.lock_name(), || {
-            self.session
-                .notice("kernel", "waiting for another dvs build that works in the same tree");
+            let why = "waiting for another dvs build that works in the same tree";
+            self.session.notice(self.variant.step(), why);
         })?;
         Ok(lock)
     }
@@ -393,11 +409,12 @@ mod tests {
     #[test]
     fn every_fragment_of_this_tree_is_well_formed() {
         let fragments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernel/config");
-        for variant in [Variant::Node, Variant::Test, Variant::Debug] {
+        for &variant in Variant::value_variants() {
             let wanted = wanted(&fragments, variant).unwrap().to_string();
             assert!(wanted.contains("CONFIG_DVK=y\n"));
             assert!(wanted.contains("# CONFIG_SLUB_TINY is not set\n"));
-            assert_eq!(wanted.contains("CONFIG_KUNIT=y\n"), variant != Variant::Node);
+            assert_eq!(wanted.contains("CONFIG_KUNIT=y\n"), variant.has_unit_tests());
+            assert_eq!(wanted.contains("CONFIG_ANDROID_"), variant == Variant::Bench);
             assert_eq!(wanted.contains("CONFIG_KASAN=y\n"), variant == Variant::Debug);
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Tests that run in a virtual machine: the driver's unit tests in the kernel, then the conformance program in user space.
+//! Tests that run in a virtual machine: the driver's unit tests, where the kernel has them, then the conformance program in user
+//! space.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,11 +29,20 @@ const CONFORMANCE: Duration = Duration::from_secs(600);
 /// The kernel says this when its own tests are over and it starts PID 1.
 const BOOTED: &str = "Run /init as init process";
 
-/// Runs them on the kernel `variant`, which must be one with KUnit. `only` selects conformance cases.
+/// The name of the conformance suite on a kernel.
+pub(super) fn suite(variant: Variant) -> &'static str {
+    match variant {
+        Variant::Node => "conformance",
+        Variant::Bench => "conformance-bench",
+        Variant::Debug => "conformance-debug",
+    }
+}
+
+/// Runs them on the kernel `variant`: unit tests if it has any, then the conformance cases, of which `only` selects.
 ///
 /// # Errors
 /// When something does not build or QEMU cannot be run. Failing tests are outcomes, not errors.
-pub(crate) fn run(
+pub(super) fn run(
     session: &Session,
     origin: &Origin,
     variant: Variant,
@@ -45,40 +55,60 @@ pub(crate) fn run(
     options.memory = MEMORY;
     options.cpus = 2;
 
-    let mut step = session.begin("test kernel", "running the driver's unit tests")?;
+    let kernel = format!("the {} kernel", variant.name());
+    let mut step = session.begin("test kernel", &format!("testing {kernel}"))?;
     let mut outcomes = Vec::new();
-    let mut units = options.clone();
-    units.append = vec!["ignore_loglevel".into(), "kunit.filter_glob=*dvk*".into()];
+    if variant.has_unit_tests() {
+        step.now(&format!("running the driver's unit tests on {kernel}"));
+        outcomes.extend(units(session, &mut step, options.clone())?);
+        // So that the conformance program finds no tests of the kernel's own before its report.
+        options.append = vec!["kunit.enable=0".into()];
+    }
+    step.now(&format!("running the conformance program on {kernel}"));
+    let slow = if variant == Variant::Debug { 8 } else { 2 };
+    let mut command = vec!["/usr/libexec/dvs/dvk-conformance".to_owned(), format!("--slow={slow}")];
+    command.extend(only.map(|only| format!("--only={only}")));
+    options.run = Some(Run { command, power: Power::Off });
+    outcomes.extend(conformance(session, &mut step, suite(variant), options)?);
+    step.finish(&format!("{} tests were run on {kernel}", outcomes.len()));
+    Ok(outcomes)
+}
+
+/// The tests in the kernel itself, which it runs before PID 1.
+fn units(session: &Session, step: &mut Step, mut options: Options) -> Result<Vec<Outcome>> {
     let mut reader = Reader::new("kunit");
     let log = logs(session, "kunit")?;
-    units.logs = Some(log.clone());
-    let outcome = boot_once(&units, BOOT, |line| {
+    options.append = vec!["ignore_loglevel".into(), "kunit.filter_glob=*dvk*".into()];
+    options.logs = Some(log.clone());
+    let outcome = boot_once(&options, BOOT, |line| {
         reader.line(line);
         !line.contains(BOOTED)
     })?;
-    outcomes.extend(reader.finish());
+    let mut outcomes = reader.finish();
     let booted = match outcome.end {
         End::GivenUp => Ok(()),
         end => Err(format!("the kernel did not start PID 1: {end:?}; console: {}", log.display())),
     };
     outcomes.push(Outcome::of("kunit", "boot", booted));
-    outcomes.push(clean(&mut step, "kunit", &outcome.console));
+    outcomes.push(clean(step, "kunit", &outcome.console));
+    Ok(outcomes)
+}
 
-    step.now("running the conformance program");
-    let slow = if variant == Variant::Debug { 8 } else { 2 };
-    let mut command = vec!["/usr/libexec/dvs/dvk-conformance".to_owned(), format!("--slow={slow}")];
-    command.extend(only.map(|only| format!("--only={only}")));
-    options.run = Some(Run { command, power: Power::Off });
-    // So that the conformance program finds no tests of the kernel's own before its report.
-    options.append = vec!["kunit.enable=0".into()];
-    let mut reader = Reader::new("conformance");
-    let log = logs(session, "conformance")?;
+/// The machine of `options` runs the conformance program.
+fn conformance(
+    session: &Session,
+    step: &mut Step,
+    suite: &'static str,
+    mut options: Options,
+) -> Result<Vec<Outcome>> {
+    let mut reader = Reader::new(suite);
+    let log = logs(session, suite)?;
     options.logs = Some(log.clone());
     let outcome = boot_once(&options, CONFORMANCE, |line| {
         reader.line(line);
         true
     })?;
-    outcomes.extend(reader.finish());
+    let mut outcomes = reader.finish();
     let ended = match (outcome.end, outcome.exit_status) {
         (End::PoweredOff, Some(_)) => Ok(()),
         (end, status) => Err(format!(
@@ -86,9 +116,8 @@ pub(crate) fn run(
             log.display()
         )),
     };
-    outcomes.push(Outcome::of("conformance", "orderly end", ended));
-    outcomes.push(clean(&mut step, "conformance", &outcome.console));
-    step.finish(&format!("{} tests were run in virtual machines", outcomes.len()));
+    outcomes.push(Outcome::of(suite, "orderly end", ended));
+    outcomes.push(clean(step, suite, &outcome.console));
     Ok(outcomes)
 }
 

@@ -16,6 +16,9 @@ use crate::source::Origin;
 use crate::step::{self, Session};
 use summary::{Outcome, Summary};
 
+/// The kernels that are tested: what users run, and what finds most mistakes.
+const KERNELS: [Variant; 2] = [Variant::Node, Variant::Debug];
+
 /// Arguments of `cargo xtask test`.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Test {
@@ -28,11 +31,11 @@ pub(crate) struct Test {
 enum Part {
     /// On the host: everything that `cargo test` finds
     Host,
-    /// In a virtual machine: the driver's unit tests and the conformance program
+    /// In virtual machines: the conformance program on the kernel of the nodes, and with the driver's unit tests on the debug kernel
     Kernel {
-        /// On which kernel
-        #[arg(long, value_enum, default_value_t = Variant::Test)]
-        kernel: Variant,
+        /// Only on this kernel
+        #[arg(long, value_enum)]
+        kernel: Option<Variant>,
         /// Only the conformance cases whose name matches
         #[arg(long, value_name = "GLOB")]
         only: Option<String>,
@@ -58,14 +61,19 @@ impl Test {
         match &self.part {
             Some(Part::Host) => add("host", host::run(session)),
             Some(Part::Kernel { kernel, only }) => {
-                add("kernel", kernel::run(session, origin, *kernel, only.as_deref()));
+                for variant in kernel.map_or(KERNELS.to_vec(), |only| vec![only]) {
+                    let result = kernel::run(session, origin, variant, only.as_deref());
+                    add(kernel::suite(variant), result);
+                }
             }
             Some(Part::Cluster { only }) => {
                 add("cluster", cluster::run(session, origin, only.as_deref()));
             }
             None => {
                 add("host", host::run(session));
-                add("kernel", kernel::run(session, origin, Variant::Test, None));
+                for variant in KERNELS {
+                    add(kernel::suite(variant), kernel::run(session, origin, variant, None));
+                }
                 add("cluster", cluster::run(session, origin, None));
             }
         }
