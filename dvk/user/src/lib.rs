@@ -6,28 +6,36 @@
 //! A server that doubles numbers, and its client:
 //!
 //! ```no_run
-//! use dvk::{payload, Payload, Port, Slot, Then, Timeout};
+//! use dvk::protocol::{Answer, Caller, Reply::Now};
+//! use dvk::{Endpoint, Errno, Port, Slot};
 //!
-//! payload! {
-//!     /// A number, asked for or given back.
-//!     pub struct Number: 0x100 {
-//!         /// The number.
-//!         pub value: u64,
+//! dvk::protocol! {
+//!     /// Arithmetic.
+//!     pub trait Doubling: client DoublingClient, error Errno {
+//!         /// Twice a number, or `EINVAL` if that is too large.
+//!         fn double(Double = 0x100 {
+//!             /// The number.
+//!             value: u64,
+//!         }) -> u64;
+//!     }
+//! }
+//!
+//! struct Doubler;
+//!
+//! impl Doubling for Doubler {
+//!     fn double(&mut self, _: Caller<Double>, double: Double) -> Answer<Double> {
+//!         Ok(Now(double.value.checked_mul(2).ok_or(Errno::Invalid)?))
 //!     }
 //! }
 //!
 //! fn server() -> Result<(), dvk::Error> {
 //!     let port = Port::bind(0, Slot::Server(7))?;
-//!     dvk::serve(&port, |request| match Number::view(&request.message) {
-//!         Ok(number) => Then::Reply(Number { value: 2 * number.value }.message()),
-//!         Err(_) => Then::Continue,
-//!     })
+//!     dvk::serve(&port, |received| Doubler.handle(received))
 //! }
 //!
-//! fn client(server: dvk::Endpoint) -> Result<u64, Box<dyn std::error::Error>> {
+//! fn client(server: Endpoint) -> Result<u64, Box<dyn std::error::Error>> {
 //!     let port = Port::bind(0, Slot::Any)?;
-//!     let reply = port.sendrec(server, &Number { value: 21 }.message(), Timeout::Forever)?;
-//!     Ok(Number::view(&reply)?.value)
+//!     Ok(DoublingClient::new(&port, server).double(&Double { value: 21 })?)
 //! }
 //! ```
 #![deny(unsafe_code)]
@@ -36,6 +44,7 @@ mod control;
 mod error;
 mod payload;
 mod port;
+pub mod protocol;
 pub mod raw;
 mod server;
 #[allow(unsafe_code)]
@@ -44,8 +53,9 @@ mod timeout;
 
 pub use self::control::{Control, LinkState, Transport};
 pub use self::error::{Call, Error, Subject};
-pub use self::payload::{Field, Payload, PayloadError, PayloadReader, PayloadWriter};
+pub use self::payload::{Body, Field, Payload, PayloadError, PayloadReader, PayloadWriter};
 pub use self::port::{device_path, Device, How, Port, Received, Slot};
+pub use self::protocol::{CallError, Ipc};
 pub use self::server::{serve, Then};
 pub use self::timeout::Timeout;
 

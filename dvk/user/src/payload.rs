@@ -25,11 +25,11 @@ pub enum PayloadError {
     },
 }
 
-/// A type that is carried in a message's payload. The macro [`payload!`](crate::payload!)
-/// implements it.
-pub trait Payload: Sized {
-    /// The message kind that says the payload is of this type.
-    const KIND: u32;
+/// Data that fits the payload of a message, without the kind that says what it is.
+///
+/// The parameters and results of a [`protocol!`](crate::protocol!) are such data: structures that
+/// [`payload!`](crate::payload!) defines, a single [`Field`], or nothing, `()`.
+pub trait Body: Sized {
     /// Bytes of the payload that the type takes, at most 48; the rest is zero.
     const BYTES: usize;
 
@@ -42,12 +42,58 @@ pub trait Payload: Sized {
     /// [`PayloadError::Field`] for bytes that [`encode`](Self::encode) never writes.
     fn decode(from: &mut PayloadReader<'_>) -> Result<Self, PayloadError>;
 
-    /// The message that carries this.
-    fn message(&self) -> Message {
+    /// A message of `kind` that carries this.
+    fn message_of(&self, kind: u32) -> Message {
         const { assert!(Self::BYTES <= PAYLOAD_BYTES, "the payload does not fit a message") };
-        let mut message = Message::new(Self::KIND);
+        let mut message = Message::new(kind);
         self.encode(&mut PayloadWriter { rest: &mut message.payload });
         message
+    }
+
+    /// What `message` carries, whatever its kind is.
+    ///
+    /// # Errors
+    /// [`PayloadError::Field`] if the payload's bytes are no value of the type.
+    fn view_of(message: &Message) -> Result<Self, PayloadError> {
+        const { assert!(Self::BYTES <= PAYLOAD_BYTES, "the payload does not fit a message") };
+        Self::decode(&mut PayloadReader { rest: &message.payload, kind: message.kind })
+    }
+}
+
+impl Body for () {
+    const BYTES: usize = 0;
+
+    fn encode(&self, _: &mut PayloadWriter<'_>) {}
+
+    fn decode(_: &mut PayloadReader<'_>) -> Result<Self, PayloadError> {
+        Ok(())
+    }
+}
+
+impl<F: Field> Body for F {
+    const BYTES: usize = <F as Field>::BYTES;
+
+    fn encode(&self, to: &mut PayloadWriter<'_>) {
+        to.put(self);
+    }
+
+    fn decode(from: &mut PayloadReader<'_>) -> Result<Self, PayloadError> {
+        from.get("value")
+    }
+}
+
+/// Data that is known by the kind of its message. The macro [`payload!`](crate::payload!)
+/// implements it.
+///
+/// MINIX 3 does the same with the union of its `message`: one member for each `m_type`, and an
+/// assertion of the size for each member.
+pub trait Payload: Body {
+    /// The message kind that says the payload is of this type.
+    const KIND: u32;
+
+    /// The message that carries this.
+    fn message(&self) -> Message {
+        self.message_of(Self::KIND)
     }
 
     /// What `message` carries.
@@ -55,11 +101,10 @@ pub trait Payload: Sized {
     /// # Errors
     /// [`PayloadError`] if it carries something else.
     fn view(message: &Message) -> Result<Self, PayloadError> {
-        const { assert!(Self::BYTES <= PAYLOAD_BYTES, "the payload does not fit a message") };
         if message.kind != Self::KIND {
             return Err(PayloadError::Kind { expected: Self::KIND, found: message.kind });
         }
-        Self::decode(&mut PayloadReader { rest: &message.payload, kind: Self::KIND })
+        Self::view_of(message)
     }
 }
 
@@ -73,7 +118,7 @@ impl PayloadWriter<'_> {
     /// Writes the next field.
     ///
     /// # Panics
-    /// If the payload is full, which [`Payload::BYTES`] excludes for types of
+    /// If the payload is full, which [`Body::BYTES`] excludes for types of
     /// [`payload!`](crate::payload!).
     pub fn put<F: Field>(&mut self, field: &F) {
         let (bytes, rest) = core::mem::take(&mut self.rest).split_at_mut(F::BYTES);
@@ -104,7 +149,12 @@ impl PayloadReader<'_> {
     }
 }
 
-/// A type that a field of a payload may have.
+/// A type that a field of a payload may have: integers, `bool`, [`Endpoint`], and arrays of those.
+/// Lengths of text and data, and what they mean, are for the protocol to say.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of a message",
+    note = "fields are integers, `bool`, `Endpoint`, arrays of those, and types with `impl dvk::Field`"
+)]
 pub trait Field: Sized {
     /// Bytes it takes; fields are not padded.
     const BYTES: usize;
@@ -180,10 +230,11 @@ impl<F: Field + Copy + Default, const N: usize> Field for [F; N] {
     }
 }
 
-/// Defines structures that messages carry, and implements [`Payload`] for them.
+/// Defines structures that messages carry, and implements [`Body`] and [`Payload`] for them.
 ///
 /// Fields lie in the payload in the order given, little-endian, without padding; that they fit is
-/// checked at compile time. Each structure has the message kind that follows its name.
+/// checked at compile time. Each structure has the message kind that follows its name, or none:
+/// then it is a [`Body`] only, such as the result of a request.
 ///
 /// ```
 /// use dvk::{payload, Payload};
@@ -216,7 +267,7 @@ impl<F: Field + Copy + Default, const N: usize> Field for [F; N] {
 macro_rules! payload {
     ($(
         $(#[$attribute:meta])*
-        $visibility:vis struct $name:ident : $kind:literal {
+        $visibility:vis struct $name:ident $(: $kind:literal)? {
             $($(#[$field_attribute:meta])* $field_visibility:vis $field:ident : $type:ty),* $(,)?
         }
     )*) => {$(
@@ -227,12 +278,11 @@ macro_rules! payload {
         }
 
         const _: () = assert!(
-            <$name as $crate::Payload>::BYTES <= 48,
+            <$name as $crate::Body>::BYTES <= 48,
             concat!("payload ", stringify!($name), " does not fit the 48 bytes of a message"),
         );
 
-        impl $crate::Payload for $name {
-            const KIND: u32 = $kind;
+        impl $crate::Body for $name {
             const BYTES: usize = 0 $(+ <$type as $crate::Field>::BYTES)*;
 
             #[allow(unused_variables, reason = "a structure may have no fields")]
@@ -247,6 +297,12 @@ macro_rules! payload {
                 Ok(Self { $($field: from.get(stringify!($field))?,)* })
             }
         }
+
+        $(
+            impl $crate::Payload for $name {
+                const KIND: u32 = $kind;
+            }
+        )?
     )*};
 }
 
