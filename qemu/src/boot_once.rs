@@ -64,7 +64,7 @@ pub fn boot_once(
         cluster: None,
         management: None,
         reboot: false,
-        ..options.machine(0, &claim.path, 0)
+        ..options.machine(0, &claim.path, 0, None)
     };
     let mut node = Node::new(0, machine, files, &options.launcher, &log_path(logs))?;
     let deadline = Instant::now() + timeout;

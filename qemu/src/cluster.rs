@@ -265,13 +265,15 @@ impl Owner {
         for directory in [Some(logs), options.pcap.as_deref()].into_iter().flatten() {
             fs::create_dir_all(directory).map_err(Error::file("creating", directory))?;
         }
-        let ports = free_ports(options.nodes)?;
+        let mut ports = free_ports(options.nodes * if options.agent { 2 } else { 1 })?;
+        let mut agent_ports = ports.split_off(options.nodes).into_iter();
         let links = Links::new(options.nodes, options.seed, options.faults);
         let mut nodes = Vec::new();
         let mut descriptions = Vec::new();
         let mut networks = Vec::new();
         for (number, port) in ports.into_iter().enumerate() {
-            let machine = options.machine(number, &claim.path, port);
+            let agent_port = agent_ports.next();
+            let machine = options.machine(number, &claim.path, port, agent_port);
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
             write_private(&files.config, &options.config(number, &token).to_toml())?;
@@ -279,6 +281,7 @@ impl Owner {
             descriptions.push(NodeDescription {
                 mac: machine.cluster.as_ref().map(|nic| nic.mac.to_string()).unwrap_or_default(),
                 api: format!("http://127.0.0.1:{port}"),
+                agent: agent_port.map(|port| (Ipv4Addr::LOCALHOST, port).into()),
                 log: log.clone(),
                 pid: None,
             });

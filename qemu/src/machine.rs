@@ -86,6 +86,8 @@ pub struct ClusterInterface {
 pub struct ManagementInterface {
     /// TCP port on the host's 127.0.0.1.
     pub port: u16,
+    /// TCP port there that leads to the node's agent.
+    pub agent_port: Option<u16>,
     /// MAC address.
     pub mac: Mac,
 }
@@ -161,10 +163,15 @@ impl Machine {
             line.add(["-device", &format!("{device},romfile=")]);
         }
         if let Some(management) = &self.management {
-            let ManagementInterface { port, mac } = management;
+            let ManagementInterface { port, agent_port, mac } = management;
+            let mut network = "user,id=management,restrict=on".to_owned();
+            let agent = agent_port.map(|port| (port, dvs_agent::PORT));
+            for (host, guest) in [Some((*port, API_PORT)), agent].into_iter().flatten() {
+                network += &format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+            }
             line.add([
                 "-netdev",
-                &format!("user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:{port}-:{API_PORT}"),
+                &network,
                 "-device",
                 &format!("virtio-net-pci,id=management0,netdev=management,mac={mac},romfile="),
             ]);
@@ -228,7 +235,11 @@ pub(crate) mod tests {
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
             cluster: Some(ClusterInterface { socket: "/run/x/n2.net".into(), mac: cluster_mac(2) }),
-            management: Some(ManagementInterface { port: 20002, mac: management_mac(2) }),
+            management: Some(ManagementInterface {
+                port: 20002,
+                agent_port: None,
+                mac: management_mac(2),
+            }),
             config: Some("/run/a,b/n2.toml".into()),
             reboot: true,
         }
@@ -250,6 +261,16 @@ pub(crate) mod tests {
             -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
             -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
         assert_eq!(shell_quoted(&machine().command()), expected);
+    }
+
+    #[test]
+    fn the_host_reaches_an_agent() {
+        let mac = management_mac(2);
+        let management = ManagementInterface { port: 20002, agent_port: Some(20003), mac };
+        let with_agent = Machine { management: Some(management), ..machine() };
+        let line = shell_quoted(&with_agent.command());
+        let forwarded = "hostfwd=tcp:127.0.0.1:20002-:7700,hostfwd=tcp:127.0.0.1:20003-:7790 ";
+        assert!(line.contains(forwarded), "{line}");
     }
 
     #[test]

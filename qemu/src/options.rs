@@ -58,6 +58,9 @@ pub struct Options {
     pub append_to: BTreeMap<usize, Vec<String>>,
     /// One command for every node to run instead of its services.
     pub run: Option<Run>,
+    /// Every node runs `dvs-agent` beside its services, so that the host can run programs on it. The initial RAM file system
+    /// must be one with the overlay for tests.
+    pub agent: bool,
     /// Command that is put in front of QEMU's to tie its life to ours, with `{parent}` standing for our
     /// process id (see [`crate::launch`]). Empty: QEMU is started as it is, and outlives us if we are killed.
     pub launcher: Vec<String>,
@@ -84,6 +87,7 @@ impl Options {
             append: Vec::new(),
             append_to: BTreeMap::new(),
             run: None,
+            agent: false,
             launcher: Vec::new(),
         }
     }
@@ -103,6 +107,11 @@ impl Options {
         if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
             return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
         }
+        if self.agent && self.run.is_some() {
+            return Err(Error::Invalid(
+                "a node runs one command: either the agent or another".to_owned(),
+            ));
+        }
         if let Some(name) = &self.name {
             check_name(name)?;
         }
@@ -120,12 +129,19 @@ impl Options {
             address,
             gateway: None,
         });
-        config.run = self.run.clone();
+        config.run = self.run.clone().or_else(|| self.agent.then(agent));
         config
     }
 
-    /// Node `number` as a machine, with its sockets in the directory `run` and its API on host port `port`.
-    pub fn machine(&self, number: usize, run: &Path, port: u16) -> Machine {
+    /// Node `number` as a machine, with its sockets in the directory `run` and its API, and its agent if it has one, on
+    /// these ports of the host.
+    pub fn machine(
+        &self,
+        number: usize,
+        run: &Path,
+        port: u16,
+        agent_port: Option<u16>,
+    ) -> Machine {
         let files = NodeFiles::new(run, number);
         let mut append = vec![APPEND.to_owned()];
         append.extend(self.append.iter().cloned());
@@ -142,11 +158,17 @@ impl Options {
             console: files.console,
             qmp: files.qmp,
             cluster: Some(ClusterInterface { socket: files.network, mac: cluster_mac(number) }),
-            management: Some(ManagementInterface { port, mac: management_mac(number) }),
+            management: Some(ManagementInterface { port, agent_port, mac: management_mac(number) }),
             config: Some(files.config),
             reboot: true,
         }
     }
+}
+
+/// What PID 1 is told to run for [`Options::agent`].
+fn agent() -> Run {
+    let command = vec!["/usr/libexec/dvs/dvs-agent".to_owned()];
+    Run { command, power: dvs_config::Power::Off, services: true }
 }
 
 /// A name must do as the name of a directory with short sockets in it.
@@ -216,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn the_agent_runs_beside_the_services_where_it_is_wanted() {
+        let token = random_token().unwrap();
+        assert_eq!(options(1).config(0, &token).run, None);
+        let run = Options { agent: true, ..options(1) }.config(0, &token).run.unwrap();
+        assert!(run.services && run.command[0].ends_with("/dvs-agent"));
+    }
+
+    #[test]
     fn tokens_differ() {
         assert_ne!(random_token().unwrap().secret(), random_token().unwrap().secret());
     }
@@ -225,7 +255,7 @@ mod tests {
         let mut options = options(2);
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
-        let append = |node| options.machine(node, Path::new("/r"), 1).append;
+        let append = |node| options.machine(node, Path::new("/r"), 1, None).append;
         assert_eq!(append(0), "console=ttyS0 quiet panic=1 loglevel=7");
         assert_eq!(append(1), "console=ttyS0 quiet panic=1 loglevel=7 dvs.cluster.name=other");
     }
@@ -234,7 +264,7 @@ mod tests {
     fn nodes_differ_only_where_they_must() {
         let options = options(2);
         let line = |node: usize, port| {
-            let line = shell_quoted(&options.machine(node, Path::new("/r"), port).command());
+            let line = shell_quoted(&options.machine(node, Path::new("/r"), port, None).command());
             line.replace(&format!("/n{node}."), "/nX.")
                 .replace(&cluster_mac(node).to_string(), "C")
                 .replace(&management_mac(node).to_string(), "M")
@@ -253,6 +283,8 @@ mod tests {
             let options = Options { name: Some(name.to_owned()), ..options(1) };
             assert!(options.check().is_err(), "{name}");
         }
+        let run = Some(Run { services: false, ..agent() });
+        assert!(Options { agent: true, run, ..options(1) }.check().is_err());
         let mut beyond = options(2);
         beyond.append_to.insert(2, vec![]);
         assert!(beyond.check().is_err());

@@ -5,6 +5,7 @@
 //! bytes, and closed to other users, because the machine configurations in them hold join tokens.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub struct NodeDescription {
     pub mac: String,
     /// URL of its API.
     pub api: String,
+    /// Address of its agent, if it has one.
+    pub agent: Option<SocketAddr>,
     /// Log of its console.
     pub log: PathBuf,
     /// Process of its QEMU while it has one.
@@ -253,6 +256,7 @@ mod tests {
         let node = |n: u16| NodeDescription {
             mac: format!("52:54:00:d5:00:0{n}"),
             api: format!("http://127.0.0.1:{}", 20000 + n),
+            agent: (n > 0).then(|| ([127, 0, 0, 1], 21000 + n).into()),
             log: "/logs/node0.log".into(),
             pid: (n > 0).then_some(u32::from(n)),
         };

@@ -184,12 +184,16 @@ impl Init {
         let mut complaint = None;
         match config {
             Err(error) => complaint = Some((error, Duration::ZERO)),
-            Ok(Config { run: Some(run), .. }) => command = Some((run, None)),
-            Ok(_) => {
-                for entry in SERVICES {
+            Ok(Config { run, .. }) => {
+                let entries = match &run {
+                    Some(Run { services: false, .. }) => [].as_slice(),
+                    _ => SERVICES.as_slice(),
+                };
+                for entry in entries {
                     let attempt = Fault::when(format!("make a pipe for {}", entry.name));
-                    services.push(Service::new(entry, Path::new(LOG_FOLDER)).map_err(attempt)?);
+                    services.push(Service::new(*entry, Path::new(LOG_FOLDER)).map_err(attempt)?);
                 }
+                command = run.map(|run| (run, None));
             }
         }
         let mut init = Self {

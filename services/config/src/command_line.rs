@@ -122,6 +122,10 @@ fn value(text: &str, span: Range<usize>, kind: Kind) -> Result<Spanned<DeValue<'
             Ok(number) if number.get_ref().is_integer() => Spanned::new(span, number.into_inner()),
             _ => plain(span),
         }),
+        Kind::Boolean => Ok(match DeValue::parse(raw) {
+            Ok(truth) if truth.get_ref().is_bool() => Spanned::new(span, truth.into_inner()),
+            _ => plain(span),
+        }),
         Kind::Text => Ok(plain(span)),
         Kind::List | Kind::Command if raw.starts_with('[') => {
             let mut value = DeValue::parse(raw).map_err(|error| {

@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     Text,
     /// A decimal number.
     Integer,
+    /// `true` or `false`.
+    Boolean,
     /// Several texts, separated by commas or blanks; or a TOML array.
     List,
     /// A command and its arguments, separated by blanks; or a TOML array.
@@ -19,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 11] = [
+pub(crate) const KEYS: [(&str, Kind); 12] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
     ("cluster.bootstrap_expect", Kind::Integer),
@@ -31,6 +33,7 @@ pub(crate) const KEYS: [(&str, Kind); 11] = [
     ("api.port", Kind::Integer),
     ("run.command", Kind::Command),
     ("run.power", Kind::Text),
+    ("run.services", Kind::Boolean),
 ];
 
 /// The path of the secret, whose value no error message shows.
@@ -92,7 +95,8 @@ mod tests {
             address: "10.0.2.15/24".parse().unwrap(),
             gateway: Some("10.0.2.2".parse().unwrap()),
         });
-        config.run = Some(Run { command: vec!["/a".into()], power: Default::default() });
+        let command = vec!["/a".into()];
+        config.run = Some(Run { command, power: Default::default(), services: true });
         config
     }
 

@@ -21,7 +21,7 @@ pub struct Config {
     pub network: Network,
     /// `[api]`: where `dvsd` answers `dvsctl`.
     pub api: Api,
-    /// `[run]`: one command instead of the services; for test images.
+    /// `[run]`: one command instead of the services, or beside them; for test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
 }
@@ -106,6 +106,9 @@ pub struct Run {
     /// What happens to the machine when the command ends.
     #[serde(default)]
     pub power: Power,
+    /// Whether the services run beside the command.
+    #[serde(default)]
+    pub services: bool,
 }
 
 /// What becomes of the machine after a `[run]` command.

@@ -51,6 +51,7 @@ fn the_documented_example_is_read() {
         [run]
         command = ["/usr/libexec/dvs/dvk-conformance", "--all of it"]
         power = "reboot"
+        services = true
     "#;
     let config = read(&[(Source::FwCfg, text)]).unwrap();
     assert_eq!(config.cluster.token.as_ref().unwrap().secret(), "correct horse battery");
@@ -62,6 +63,7 @@ fn the_documented_example_is_read() {
     let run = config.run.as_ref().unwrap();
     assert_eq!(run.command[1], "--all of it");
     assert_eq!(run.power, Power::Reboot);
+    assert!(run.services);
 }
 
 #[test]
@@ -174,12 +176,15 @@ fn ranges_and_types_are_checked() {
         ("[run]\ncommand = ['sh']", "expected an absolute path"),
         ("[run]\npower = 'off'", "missing field `command`"),
         ("[run]\ncommand = ['/x']\npower = 'on'", "expected `off` or `reboot`"),
+        ("[run]\ncommand = ['/x']\nservices = 1", "expected a boolean"),
     ] {
         let error = read(&[(Source::FwCfg, text)]).unwrap_err();
         assert!(error.to_string().contains(expected), "{text}: {error}");
         assert!(error.line().is_some(), "{text}: {error}");
     }
     assert!(command_line_error("dvs.api.port=no").contains("expected a whole number"));
+    let error = command_line_error("dvs.run.command=/x dvs.run.services=yes");
+    assert!(error.contains("expected a boolean"), "{error}");
 }
 
 #[test]
@@ -256,7 +261,7 @@ prop_compose! {
         cluster in proptest::collection::vec(selector(), 0..4),
         management in proptest::option::of(management()),
         port in 1..=u16::MAX,
-        run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<bool>())),
+        run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<[bool; 2]>())),
     ) -> Config {
         Config {
             cluster: Cluster {
@@ -267,9 +272,10 @@ prop_compose! {
             node: Node { name: node.map(|name| name.parse().unwrap()) },
             network: Network { cluster, management },
             api: Api { port },
-            run: run.map(|(arguments, reboot)| Run {
+            run: run.map(|(arguments, [reboot, services])| Run {
                 command: std::iter::once("/x".to_owned()).chain(arguments).collect(),
                 power: if reboot { Power::Reboot } else { Power::Off },
+                services,
             }),
         }
     }

@@ -227,7 +227,7 @@ fn dry_run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     options.accelerator = foresee(start.accel, &host, checkout.cache());
     let run = preview(&root(), start.name.as_deref());
     for (node, port) in free_ports(start.nodes)?.into_iter().enumerate() {
-        println!("{}", shell_quoted(&options.machine(node, &run, port).command()));
+        println!("{}", shell_quoted(&options.machine(node, &run, port, None).command()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,6 +7,7 @@
 mod bed;
 mod command_line;
 mod exchanges;
+mod guest;
 mod mismatch;
 mod outages;
 mod program;
@@ -40,6 +41,7 @@ type Scenario = (&'static str, fn(&mut Bed) -> Result<(), Mismatch>);
 /// In this order, because each leaves the cluster as it found it and the first ones are what the others rest on.
 const SCENARIOS: &[Scenario] = &[
     ("four identical nodes find each other", exchanges::nodes_find_each_other),
+    ("a test can run programs on every node", guest::programs_run),
     ("messages are exchanged exactly once", exchanges::exactly_once),
     (
         "a bad network loses, repeats and reorders nothing",
@@ -59,7 +61,7 @@ const SCENARIOS: &[Scenario] = &[
 /// When something does not build or the cluster's machines cannot be started. Failing scenarios are outcomes, not errors.
 pub(crate) fn run(session: &Session, origin: &Origin, only: Option<&str>) -> Result<Vec<Outcome>> {
     doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
-    let built = artefacts::build(session, origin, Variant::Node, Image::Vmlinux, false)?;
+    let built = artefacts::build(session, origin, Variant::Node, Image::Vmlinux, true)?;
     let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     let mut outcomes = Vec::new();
@@ -87,7 +89,9 @@ fn share_a_cluster(
     crate::store::remove(&logs)?;
     fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
     let kernel = &built.kernel.image;
-    let mut options = Options::new(kernel, &built.root.node);
+    let initramfs = built.root.test.as_ref().context("packing the overlay for tests")?;
+    let mut options = Options::new(kernel, initramfs);
+    options.agent = true;
     options.nodes = MACHINES;
     options.bootstrap_expect = Some(MEMBERS as u32);
     options.seed = SEED;

@@ -68,7 +68,7 @@ pub(super) fn run(
     let slow = if variant == Variant::Debug { 8 } else { 2 };
     let mut command = vec!["/usr/libexec/dvs/dvk-conformance".to_owned(), format!("--slow={slow}")];
     command.extend(only.map(|only| format!("--only={only}")));
-    options.run = Some(Run { command, power: Power::Off });
+    options.run = Some(Run { command, power: Power::Off, services: false });
     outcomes.extend(conformance(session, &mut step, suite(variant), options)?);
     step.finish(&format!("{} tests were run on {kernel}", outcomes.len()));
     Ok(outcomes)
