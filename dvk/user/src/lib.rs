@@ -40,6 +40,8 @@
 //! ```
 #![deny(unsafe_code)]
 
+#[cfg(feature = "async")]
+pub mod asynchronous;
 mod control;
 mod error;
 mod payload;
@@ -51,6 +53,8 @@ mod server;
 mod sys;
 mod timeout;
 
+#[cfg(feature = "async")]
+pub use self::asynchronous::{AsyncCalls, AsyncPort};
 pub use self::control::{Control, LinkState, Transport};
 pub use self::error::{Call, Error, Subject};
 pub use self::payload::{Body, Field, Payload, PayloadError, PayloadReader, PayloadWriter};

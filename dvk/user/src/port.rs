@@ -7,7 +7,7 @@ use crate::timeout::Timeout;
 use core::fmt;
 use dvk_abi::ioctl::{self, Exchange, Info};
 use dvk_abi::{Endpoint, Message};
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Where PID 1's device file system has the device of `container`. Inside a container the node may
@@ -336,6 +336,12 @@ impl Port {
 impl AsFd for Port {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.device.as_fd()
+    }
+}
+
+impl AsRawFd for Port {
+    fn as_raw_fd(&self) -> RawFd {
+        self.device.file.as_raw_fd()
     }
 }
 

@@ -5,6 +5,12 @@
 //! is part of the ioctl number, and blocks hold integers only, of which every bit pattern is a
 //! value. No block holds an address.
 
+#[cfg(feature = "async")]
+mod readable;
+
+#[cfg(feature = "async")]
+pub(crate) use self::readable::{FileOwner, Readable};
+
 use core::ffi::c_void;
 use dvk_abi::ioctl;
 use rustix::fd::AsFd;
@@ -129,19 +135,19 @@ mod tests {
             (ioctl::REPLY_RECEIVE, R | W, 0x14, 128),
             (ioctl::RECEIVE_REQUEST, R | W, 0x15, 128),
             (ioctl::NOTIFY, W, 0x16, 16),
-            (ioctl::GET_INFO, R, 0x20, 40),
+            (ioctl::GET_INFO, R, 0x20, 72),
             (ioctl::DVS_INIT, W, 0x40, 16),
             (ioctl::DVS_END, NONE, 0x41, 0),
             (ioctl::NODE_UP, W, 0x42, 8),
             (ioctl::NODE_DOWN, W, 0x43, 8),
-            (ioctl::DC_CREATE, W, 0x44, 40),
-            (ioctl::DC_DESTROY, W, 0x45, 40),
+            (ioctl::DC_CREATE, W, 0x44, 56),
+            (ioctl::DC_DESTROY, W, 0x45, 56),
             (ioctl::DC_ADD_NODE, W, 0x46, 24),
             (ioctl::DC_REMOVE_NODE, W, 0x47, 24),
             (ioctl::LINK_ATTACH, W, 0x48, 24),
             (ioctl::LINK_DETACH, W, 0x49, 24),
             (ioctl::LINK_INFO, R | W, 0x4a, 72),
-            (ioctl::ENDPOINT_SET_REMOTE, W, 0x4b, 16),
+            (ioctl::ENDPOINT_SET_REMOTE, W, 0x4b, 24),
         ];
         for (number, direction, nr, size) in table {
             assert_eq!(number, ioc(direction, nr, size), "call {nr:#x}");
