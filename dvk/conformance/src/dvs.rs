@@ -2,7 +2,7 @@
 //! The DVS of one node in which cases run.
 
 use anyhow::Result;
-use dvk::{Control, DvsInit, Endpoint, Errno, Lease, Port, Slot};
+use dvk::{Control, DvsInit, Endpoint, Errno, Lease, Limits, Port, Slot};
 
 /// This node's id.
 pub(crate) const NODE: u32 = 0;
@@ -22,7 +22,7 @@ pub(crate) fn ensure() -> Result<()> {
     let control = Control::open()?;
     exists_or(control.dvs_init(&DvsInit { cluster: 1, node: NODE, incarnation: 1 }))?;
     for (container, name) in [(HOME, "home"), (OTHER, "other")] {
-        exists_or(control.dc_create(container, name, 0))?;
+        exists_or(control.dc_create(container, name, Limits::default()))?;
         control.dc_add_node(&lease(container, FIRST_SLOT, SLOTS))?;
     }
     Ok(())
@@ -61,7 +61,11 @@ impl Scratch {
             Err(error) if !error.is(Errno::NoDevice) => return Err(error.into()),
             _ => {}
         }
-        control.dc_create(id, "scratch", max_endpoints)?;
+        control.dc_create(
+            id,
+            "scratch",
+            Limits { endpoints: max_endpoints, ..Limits::default() },
+        )?;
         Ok(Self { control, id })
     }
 

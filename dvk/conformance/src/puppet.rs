@@ -8,7 +8,7 @@ use crate::blocked::{until, until_process_sleeps};
 use anyhow::{bail, ensure, Context, Result};
 use core::fmt;
 use core::str::FromStr;
-use dvk::{Control, DvsInit, Endpoint, Errno, Lease, Message, Port, Slot, Timeout};
+use dvk::{Control, DvsInit, Endpoint, Errno, Lease, Limits, Message, Port, Slot, Timeout};
 use rustix::fd::AsFd;
 use rustix::process::Pid;
 use std::io::{BufRead, BufReader, Write};
@@ -287,7 +287,7 @@ fn try_control() -> Result<Result<u64, dvk::Error>> {
         control.dvs_init(&DvsInit { cluster: 1, node: 0, incarnation: 1 }),
         control.node_up(1, 1),
         control.node_down(1),
-        control.dc_create(200, "forbidden", 0),
+        control.dc_create(200, "forbidden", Limits::default()),
         control.dc_add_node(&Lease::default()),
         control.dc_remove_node(0, 1),
         control.link_detach(1),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The control device: what makes a node part of a DVS, and containers part of the node.
 
+use crate::device::open;
 use crate::error::{Call, Error, Subject};
-use crate::port::open;
 use crate::sys::{self, Block};
-use dvk_abi::ioctl::{self, DvsInit, Lease, LinkInfo};
+use crate::timeout::Timeout;
+use dvk_abi::errno::Errno;
+use dvk_abi::ioctl::{self, DvsInit, Event, Info, Lease, LinkInfo};
 use dvk_abi::limits::NAME_BYTES;
 use dvk_abi::Endpoint;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +22,18 @@ pub enum Transport {
         /// The peer's MAC address.
         address: [u8; 6],
     },
+}
+
+/// What the endpoints of a container that are bound on one node may take of it at once. 0, which
+/// is the default, stands for the ABI's own limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Endpoints.
+    pub endpoints: u32,
+    /// Grants, of all endpoints together.
+    pub grants: u32,
+    /// Bytes of bulk data between nodes, or pinned for it.
+    pub bytes: u64,
 }
 
 /// State of a link.
@@ -53,7 +67,7 @@ impl LinkState {
 /// [`dvs_init`](Self::dvs_init) are `ENODEV` on a node that is in no DVS.
 #[derive(Debug)]
 pub struct Control {
-    file: OwnedFd,
+    pub(crate) file: OwnedFd,
 }
 
 impl Control {
@@ -115,21 +129,26 @@ impl Control {
         self.call::<{ ioctl::NODE_DOWN }, _>(Call::NodeDown, Subject::Node(node), None, &mut block)
     }
 
-    /// Makes a container and its device node. At most `max_endpoints` can be bound in it on this
-    /// node at once; 0 stands for the ABI's own limit. `name` is for people.
+    /// Makes a container and its device node. `name` is for people.
     ///
     /// # Errors
     /// `EEXIST` if there is one of this id, `EINVAL` for an id out of range or a name of more than
     /// 32 bytes.
-    pub fn dc_create(&self, container: u32, name: &str, max_endpoints: u32) -> Result<(), Error> {
+    pub fn dc_create(&self, container: u32, name: &str, limits: Limits) -> Result<(), Error> {
         let name = padded(name).ok_or(Error {
             call: Call::DcCreate,
             subject: Subject::None,
             container: Some(container),
             errno: rustix::io::Errno::INVAL,
         })?;
-        let mut block =
-            ioctl::Container { container, max_endpoints, name, ..ioctl::Container::default() };
+        let mut block = ioctl::Container {
+            container,
+            max_endpoints: limits.endpoints,
+            name,
+            max_grants: limits.grants,
+            max_bytes: limits.bytes,
+            ..ioctl::Container::default()
+        };
         self.call::<{ ioctl::DC_CREATE }, _>(
             Call::DcCreate,
             Subject::None,
@@ -255,7 +274,58 @@ impl Control {
         self.endpoint_set_remote(container, endpoint, ioctl::NODE_NONE)
     }
 
-    fn call<const OPCODE: u32, B: Block>(
+    /// What this node knows of the first endpoint of `container` from `slot` up, or `None` if
+    /// there is none. Of endpoints on other nodes it knows where they are.
+    ///
+    /// # Errors
+    /// `ENODEV` for an unknown container.
+    pub fn endpoint_info(&self, container: u32, slot: u32) -> Result<Option<Info>, Error> {
+        let mut block = ioctl::EndpointInfo { container, slot, ..Default::default() };
+        let called = self.call::<{ ioctl::ENDPOINT_INFO }, _>(
+            Call::EndpointInfo,
+            Subject::Number(slot),
+            Some(container),
+            &mut block,
+        );
+        match called {
+            Ok(()) => Ok(Some(block.info)),
+            Err(error) if error.is(Errno::NoEndpoint) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All endpoints of `container` that this node knows, in the order of their slots. They may
+    /// come and go meanwhile.
+    ///
+    /// # Errors
+    /// `ENODEV` for an unknown container.
+    pub fn endpoints(&self, container: u32) -> Result<Vec<Info>, Error> {
+        let mut found = Vec::new();
+        let mut slot = 0;
+        while let Some(info) = self.endpoint_info(container, slot)? {
+            slot = Endpoint::from_raw(info.endpoint).slot() + 1;
+            found.push(info);
+        }
+        Ok(found)
+    }
+
+    /// Takes what happened on this node since the last time, or waits for it: how many events are
+    /// in `into` now, and how many were lost before them because they were not taken in time. The
+    /// events of this file begin at its first call. It polls readable while there are some.
+    ///
+    /// # Errors
+    /// `EAGAIN` or `ETIMEDOUT` if nothing happened in time, `EINTR` if a signal came, `EINVAL` if
+    /// `into` is empty.
+    pub fn events(&self, into: &mut [Event], timeout: Timeout) -> Result<(usize, u64), Error> {
+        sys::events(&self.file, into, timeout.as_ns()).map_err(|errno| Error {
+            call: Call::Events,
+            subject: Subject::None,
+            container: None,
+            errno,
+        })
+    }
+
+    pub(crate) fn call<const OPCODE: u32, B: Block>(
         &self,
         call: Call,
         subject: Subject,
@@ -302,7 +372,7 @@ mod tests {
             control.dc_add_node(&lease).unwrap_err().to_string(),
             "dc_add_node of node 5 in container 2: not a call of this device (ENOTTY)"
         );
-        let long = control.dc_create(1, &"n".repeat(33), 0).unwrap_err();
+        let long = control.dc_create(1, &"n".repeat(33), Limits::default()).unwrap_err();
         assert!(long.is(crate::Errno::Invalid), "{long}");
     }
 

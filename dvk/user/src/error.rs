@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why a call failed, for programs ([`Error::errno`]) and for people (`Display`).
 
-use crate::port::Slot;
+use crate::device::Slot;
+use crate::grant::Granted;
 use core::fmt;
 use dvk_abi::errno::Errno;
 use dvk_abi::Endpoint;
@@ -37,7 +38,15 @@ calls! {
     ReplyReceive = "reply_receive",
     ReceiveRequest = "receive_request",
     Notify = "notify",
+    WaitBind = "wait_bind",
+    WaitUnbind = "wait_unbind",
     GetInfo = "get_info",
+    SetPrivileges = "set_privileges",
+    GetPrivileges = "get_privileges",
+    Grant = "grant",
+    CopyFrom = "copy_from",
+    CopyTo = "copy_to",
+    CopyBetween = "copy_between",
     DvsInit = "dvs_init",
     DvsEnd = "dvs_end",
     NodeUp = "node_up",
@@ -50,6 +59,12 @@ calls! {
     LinkDetach = "link_detach",
     LinkInfo = "link_info",
     EndpointSetRemote = "endpoint_set_remote",
+    MigrateStart = "migrate_start",
+    MigrateCommit = "migrate_commit",
+    MigrateRollback = "migrate_rollback",
+    PromoteBackup = "promote_backup",
+    EndpointInfo = "endpoint_info",
+    Events = "events",
 }
 
 /// What a failed call was about.
@@ -66,6 +81,12 @@ pub enum Subject {
     To(Endpoint),
     /// The endpoint, or any, that a message was to come from.
     From(Endpoint),
+    /// The endpoint that it was about.
+    Of(Endpoint),
+    /// A slot, whoever may be bound there.
+    Number(u32),
+    /// A grant of an endpoint.
+    Granted(Granted),
     /// A node.
     Node(u32),
 }
@@ -168,6 +189,9 @@ impl fmt::Display for Error {
             Subject::Slot(slot) => write!(f, " {slot}")?,
             Subject::To(peer) => write!(f, " to {peer}")?,
             Subject::From(peer) => write!(f, " from {peer}")?,
+            Subject::Of(endpoint) => write!(f, " of {endpoint}")?,
+            Subject::Number(slot) => write!(f, " of slot {slot}")?,
+            Subject::Granted(granted) => write!(f, " with {granted}")?,
             Subject::Node(node) => write!(f, " of node {node}")?,
         }
         if let Some(container) = self.container {

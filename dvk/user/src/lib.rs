@@ -43,7 +43,10 @@
 #[cfg(feature = "async")]
 pub mod asynchronous;
 mod control;
+mod device;
 mod error;
+mod grant;
+mod migration;
 mod payload;
 mod port;
 pub mod protocol;
@@ -55,14 +58,18 @@ mod timeout;
 
 #[cfg(feature = "async")]
 pub use self::asynchronous::{AsyncCalls, AsyncPort};
-pub use self::control::{Control, LinkState, Transport};
+pub use self::control::{Control, Limits, LinkState, Transport};
+pub use self::device::{device_path, Device, Slot};
 pub use self::error::{Call, Error, Subject};
+pub use self::grant::{Access, CopyError, GrantId, Granted, Loan};
+pub use self::migration::Migration;
 pub use self::payload::{Body, Field, Payload, PayloadError, PayloadReader, PayloadWriter};
-pub use self::port::{device_path, Device, How, Port, Received, Slot};
+pub use self::port::{How, Port, Received};
 pub use self::protocol::{CallError, Ipc};
 pub use self::server::{serve, Then};
 pub use self::timeout::Timeout;
 
+pub use dvk_abi as abi;
 pub use dvk_abi::errno::Errno;
-pub use dvk_abi::ioctl::{DvsInit, Info, Lease, LinkInfo};
+pub use dvk_abi::ioctl::{DvsInit, Event, Info, Lease, LinkInfo, Privileges};
 pub use dvk_abi::{Endpoint, Message};

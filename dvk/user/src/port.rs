@@ -1,38 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Endpoints as open files.
 
+use crate::device::{info, Device, Slot};
 use crate::error::{Call, Error, Subject};
 use crate::sys;
 use crate::timeout::Timeout;
-use core::fmt;
-use dvk_abi::ioctl::{self, Exchange, Info};
+use dvk_abi::ioctl::{self, Exchange, Info, Privileges};
 use dvk_abi::{Endpoint, Message};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
-
-/// Where PID 1's device file system has the device of `container`. Inside a container the node may
-/// be mounted under another name: see [`Port::open`].
-pub fn device_path(container: u32) -> PathBuf {
-    PathBuf::from(format!("/dev/dvk-dc{container}"))
-}
-
-/// Which slot to bind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// Any free one of those leased to this node.
-    Any,
-    /// That of the server with this well-known number, below 64.
-    Server(u32),
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("any slot"),
-            Self::Server(number) => write!(f, "server slot {number}"),
-        }
-    }
-}
+use std::path::Path;
 
 /// How a received message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,81 +53,6 @@ impl Received {
     }
 }
 
-/// The device of a container, opened and not bound.
-///
-/// A process reaches the containers whose devices it can open and no others.
-#[derive(Debug)]
-pub struct Device {
-    file: OwnedFd,
-    container: u32,
-}
-
-impl Device {
-    /// Opens the device of `container` at its usual place, close-on-exec.
-    ///
-    /// # Errors
-    /// Those of `open(2)`, and of [`from_fd`](Self::from_fd).
-    pub fn open(container: u32) -> Result<Self, Error> {
-        Self::open_at(device_path(container))
-    }
-
-    /// Opens the device at `path`, close-on-exec.
-    ///
-    /// # Errors
-    /// Those of `open(2)`, and of [`from_fd`](Self::from_fd).
-    pub fn open_at(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::from_fd(open(path.as_ref())?)
-    }
-
-    /// Takes an open file of a container's device, such as one that was inherited.
-    ///
-    /// # Errors
-    /// `ENOTTY` if it is no such file.
-    pub fn from_fd(file: OwnedFd) -> Result<Self, Error> {
-        let info = info(&file)?;
-        Ok(Self { file, container: info.container })
-    }
-
-    /// The container.
-    pub fn container(&self) -> u32 {
-        self.container
-    }
-
-    /// What the kernel knows of the file.
-    ///
-    /// # Errors
-    /// `ENODEV` after the container was destroyed.
-    pub fn info(&self) -> Result<Info, Error> {
-        info(&self.file)
-    }
-
-    /// Binds the file to a slot and so becomes an endpoint. The file is closed if it fails.
-    ///
-    /// # Errors
-    /// `ENOSPC` if no slot is free or this node has no lease, `EBUSY` if the server slot is bound,
-    /// here or elsewhere, or the file is, `EINVAL` for a server number from 64 up.
-    pub fn bind(self, slot: Slot) -> Result<Port, Error> {
-        let (number, flags) = match slot {
-            Slot::Any => (ioctl::SLOT_ANY, 0),
-            Slot::Server(number) => (number, ioctl::BIND_SERVER),
-        };
-        let mut block = ioctl::Bind { slot: number, flags, endpoint: 0 };
-        sys::call::<{ ioctl::BIND }, _>(&self.file, &mut block).map_err(|errno| Error {
-            call: Call::Bind,
-            subject: Subject::Slot(slot),
-            container: Some(self.container),
-            errno,
-        })?;
-        Ok(Port { device: self, endpoint: Endpoint::from_raw(block.endpoint) })
-    }
-}
-
-impl AsFd for Device {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
 /// An endpoint: a bound file.
 ///
 /// Dropping it unbinds, and so does the end of the process, however it comes; peers that wait for
@@ -170,6 +71,10 @@ pub struct Port {
 }
 
 impl Port {
+    pub(crate) fn of(device: Device, endpoint: Endpoint) -> Self {
+        Self { device, endpoint }
+    }
+
     /// Opens the device of `container` and binds to a slot.
     ///
     /// # Errors
@@ -328,7 +233,56 @@ impl Port {
             .map_err(|errno| self.error(Call::Notify, Subject::To(to), errno))
     }
 
-    fn error(&self, call: Call, subject: Subject, errno: rustix::io::Errno) -> Error {
+    /// Waits until somebody is bound to `slot`, on whatever node, and gives the endpoint: a client
+    /// that starts before its server. The original DVS has `wait4bind`.
+    ///
+    /// # Errors
+    /// `EAGAIN` or `ETIMEDOUT` if nobody is in time, `EINVAL` for a slot out of range.
+    pub fn wait_bind(&self, slot: u32, timeout: Timeout) -> Result<Endpoint, Error> {
+        let timeout_ns = timeout.as_ns();
+        let mut block = ioctl::WaitBind { slot, timeout_ns, ..ioctl::WaitBind::default() };
+        sys::call::<{ ioctl::WAIT_BIND }, _>(self, &mut block)
+            .map_err(|errno| self.error(Call::WaitBind, Subject::Number(slot), errno))?;
+        Ok(Endpoint::from_raw(block.endpoint))
+    }
+
+    /// Waits until `endpoint` is dead.
+    ///
+    /// # Errors
+    /// `EAGAIN` or `ETIMEDOUT` if it lives that long, `ESRCH` if it is nobody, `EINVAL` if it is a
+    /// reserved value.
+    pub fn wait_unbind(&self, endpoint: Endpoint, timeout: Timeout) -> Result<(), Error> {
+        let mut block = ioctl::WaitUnbind { endpoint: endpoint.raw(), timeout_ns: timeout.as_ns() };
+        sys::call::<{ ioctl::WAIT_UNBIND }, _>(self, &mut block)
+            .map_err(|errno| self.error(Call::WaitUnbind, Subject::Of(endpoint), errno))
+    }
+
+    /// What this endpoint may do.
+    ///
+    /// # Errors
+    /// None but those named for every call.
+    pub fn privileges(&self) -> Result<Privileges, Error> {
+        let mut block = Privileges { endpoint: 0, servers: 0, notify: 0, calls: 0, flags: 0 };
+        sys::call::<{ ioctl::GET_PRIVILEGES }, _>(self, &mut block)
+            .map_err(|errno| self.error(Call::GetPrivileges, Subject::None, errno))?;
+        Ok(block)
+    }
+
+    /// Says what an endpoint may do, with the bits of [`abi::ioctl`](crate::abi::ioctl). It may
+    /// take from itself ([`Endpoint::SELF`]) what it has; MINIX 3 and the original DVS keep such a
+    /// record, with the same masks, for each process.
+    ///
+    /// # Errors
+    /// `EACCES` if it is another endpoint and the caller may not, or has less itself; `ESRCH` or
+    /// `ESTALE` if there is no such endpoint; `EINVAL` for bits that the kernel does not know.
+    pub fn set_privileges(&self, privileges: &Privileges) -> Result<(), Error> {
+        let mut block = *privileges;
+        let of = Subject::Of(Endpoint::from_raw(privileges.endpoint));
+        sys::call::<{ ioctl::SET_PRIVILEGES }, _>(self, &mut block)
+            .map_err(|errno| self.error(Call::SetPrivileges, of, errno))
+    }
+
+    pub(crate) fn error(&self, call: Call, subject: Subject, errno: rustix::io::Errno) -> Error {
         Error { call, subject, container: Some(self.device.container), errno }
     }
 }
@@ -349,28 +303,6 @@ impl From<Port> for OwnedFd {
     fn from(port: Port) -> Self {
         port.device.file
     }
-}
-
-/// Opens a device for reading and writing, close-on-exec (as the standard library always does).
-pub(crate) fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let file = std::fs::File::options().read(true).write(true).open(path);
-    file.map(OwnedFd::from).map_err(|error| Error {
-        call: Call::Open,
-        subject: Subject::Path(path.to_path_buf()),
-        container: None,
-        errno: rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
-    })
-}
-
-fn info(file: &OwnedFd) -> Result<Info, Error> {
-    let mut info = Info::default();
-    sys::call::<{ ioctl::GET_INFO }, _>(file, &mut info).map_err(|errno| Error {
-        call: Call::GetInfo,
-        subject: Subject::None,
-        container: None,
-        errno,
-    })?;
-    Ok(info)
 }
 
 fn sending(to: Endpoint, timeout: Timeout) -> Exchange {

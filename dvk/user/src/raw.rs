@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls with their argument blocks as the kernel sees them: for programs that test or trace the
 //! kernel, and want to say what [`Port`](crate::Port) and [`Control`](crate::Control) never say.
+//! Blocks that name memory are for an [`Arena`].
 //!
 //! ```no_run
 //! use dvk_abi::ioctl::{Exchange, RECEIVE};
@@ -13,4 +14,4 @@
 //! # }
 //! ```
 
-pub use crate::sys::{call, call_bare, call_null, Block};
+pub use crate::sys::{call, call_bare, call_null, Arena, Block, Layout, MemoryBlock};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dvk::{Control, DvsInit, Errno, Lease, LinkInfo, Port, Slot, Timeout, Transport};
+use dvk::{Control, DvsInit, Errno, Lease, Limits, LinkInfo, Port, Slot, Timeout, Transport};
 use dvk_abi::limits::LEASE_SLOTS;
 use dvk_abi::{Endpoint, Message};
 
@@ -103,7 +103,7 @@ impl Kernel for Dvk {
                 (control.dvs_init(&init), None)
             }
             Call::CreateContainer => {
-                let created = control.dc_create(SYSTEM_CONTAINER, SYSTEM_NAME, 0);
+                let created = control.dc_create(SYSTEM_CONTAINER, SYSTEM_NAME, Limits::default());
                 (created, Some(Errno::Exists))
             }
             Call::AddNode { seat, first_slot, first_generation } => {

@@ -6,7 +6,7 @@ use crate::check::{equal, fails, refused};
 use crate::dvs::{self, lease, Scratch, HOME};
 use crate::puppet::{Answer, Order, Puppet};
 use anyhow::{ensure, Result};
-use dvk::{device_path, raw, Control, DvsInit, Endpoint, Errno, Lease, Port, Slot};
+use dvk::{device_path, raw, Control, DvsInit, Endpoint, Errno, Lease, Limits, Port, Slot};
 use dvk_abi::{ioctl, limits};
 
 pub(super) const CASES: &[Case] = &[
@@ -67,7 +67,7 @@ fn without_dvs() -> Result<()> {
     let results = [
         ("node_up", control.node_up(1, 1)),
         ("node_down", control.node_down(1)),
-        ("dc_create", control.dc_create(0, "none", 0)),
+        ("dc_create", control.dc_create(0, "none", Limits::default())),
         ("dc_destroy", control.dc_destroy(0)),
         ("dc_add_node", control.dc_add_node(&lease(0, 64, 32))),
         ("dc_remove_node", control.dc_remove_node(0, 1)),
@@ -105,7 +105,7 @@ fn create_twice() -> Result<()> {
     let scratch = Scratch::new(1)?;
     scratch.lease(64, 32)?;
     let _port = scratch.bind()?;
-    let again = Control::open()?.dc_create(scratch.id, "again", 0);
+    let again = Control::open()?.dc_create(scratch.id, "again", Limits::default());
     fails("dc_create", again, Errno::Exists)?;
     // Nothing of the second call is in effect.
     fails("bind 2 of 1", scratch.bind(), Errno::Limit)

@@ -2,8 +2,9 @@
 //! Calls of an asynchronous program: each on an endpoint and a thread of its own.
 
 use super::shut_down;
+use crate::device::{device_path, Slot};
 use crate::error::{Call, Error};
-use crate::port::{device_path, Port, Slot};
+use crate::port::Port;
 use crate::protocol::{CallError, Request};
 use crate::sys;
 use crate::timeout::Timeout;

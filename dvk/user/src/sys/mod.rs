@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ioctl itself: the only place of this crate where the compiler takes our word.
+//! The ioctl itself, and memory that the kernel gets to see: the only place of this crate where the
+//! compiler takes our word.
 //!
 //! What makes the calls sound: the kernel reads and writes at most the argument block, whose size
-//! is part of the ioctl number, and blocks hold integers only, of which every bit pattern is a
-//! value. No block holds an address.
+//! is part of the ioctl number, and what an address in the block names. Blocks hold integers only,
+//! of which every bit pattern is a value. Those with an address have calls of their own in
+//! `memory`, which say whose memory it is.
 
+mod arena;
+mod memory;
 #[cfg(feature = "async")]
 mod readable;
 
+pub use self::arena::Arena;
+pub(crate) use self::memory::{copy, copy_into, events, lend, migrate_start, Memory, OwnMemory};
 #[cfg(feature = "async")]
 pub(crate) use self::readable::{FileOwner, Readable};
 
@@ -17,34 +23,68 @@ use rustix::fd::AsFd;
 use rustix::io::Result;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 
-/// An argument block of the ABI.
+/// The memory of an argument block of the ABI.
 ///
 /// # Safety
-/// The type is `repr(C)`, every bit pattern of it is a value, and it holds no address.
-pub unsafe trait Block: Copy {}
+/// The type is `repr(C)`, every bit pattern of it is a value, and it has no padding.
+pub unsafe trait Layout: Copy {}
 
-// SAFETY: fields are a Message (integers and an array of bytes) and integers.
-unsafe impl Block for ioctl::Exchange {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::Bind {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::Notify {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::Info {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::DvsInit {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::Node {}
-// SAFETY: fields are integers and an array of bytes.
-unsafe impl Block for ioctl::Container {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::Lease {}
-// SAFETY: fields are integers and an array of bytes.
-unsafe impl Block for ioctl::LinkAttach {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::LinkInfo {}
-// SAFETY: fields are integers.
-unsafe impl Block for ioctl::RemoteEndpoint {}
+/// An argument block that names no memory.
+///
+/// # Safety
+/// None of its fields is an address.
+pub unsafe trait Block: Layout {}
+
+/// An argument block that names memory: `address` and as many bytes after it as `len` says.
+///
+/// # Safety
+/// There is no other memory that it names.
+pub unsafe trait MemoryBlock: Layout {
+    /// The first byte.
+    fn address(&self) -> u64;
+    /// How many bytes.
+    fn bytes(&self) -> u64;
+}
+
+macro_rules! blocks {
+    ($($block:ident)*) => {$(
+        // SAFETY: the fields are integers, arrays of integers, or structures of these; that there
+        // is no padding is asserted in the tests.
+        unsafe impl Layout for ioctl::$block {}
+        // SAFETY: where a field is an address, `dvk/abi` says so; none of these has one.
+        unsafe impl Block for ioctl::$block {}
+    )*};
+}
+
+blocks! {
+    Bind Container DvsInit EndpointInfo Exchange Info Lease LinkAttach LinkInfo MigrateEnd Node
+    Notify Privileges PromoteBackup RemoteEndpoint Revoke WaitBind WaitUnbind CopyBetween
+}
+
+macro_rules! memory_blocks {
+    ($($block:ident: $address:ident, |$it:ident| $len:expr;)*) => {$(
+        // SAFETY: the fields are integers or structures of integers, without padding.
+        unsafe impl Layout for ioctl::$block {}
+        // SAFETY: it is the only field that `dvk/abi` calls an address.
+        unsafe impl MemoryBlock for ioctl::$block {
+            fn address(&self) -> u64 {
+                self.$address
+            }
+
+            fn bytes(&self) -> u64 {
+                let $it = self;
+                $len
+            }
+        }
+    )*};
+}
+
+memory_blocks! {
+    Copy: address, |it| it.len;
+    Events: address, |it| u64::from(it.count) * size_of::<ioctl::Event>() as u64;
+    Grant: address, |it| it.len;
+    Migrate: state, |it| it.state_len;
+}
 
 /// Whether `opcode` is a DVK call whose block has `bytes` bytes.
 const fn is_call(opcode: u32, bytes: usize) -> bool {
@@ -80,10 +120,24 @@ unsafe impl Ioctl for Request {
 /// Makes call `OPCODE` with `block`.
 #[inline]
 pub fn call<const OPCODE: u32, B: Block>(fd: impl AsFd, block: &mut B) -> Result<()> {
+    // SAFETY: the block names no memory.
+    unsafe { call_naming_memory::<OPCODE, B>(fd, block) }
+}
+
+/// Makes call `OPCODE` with `block`, which may name memory.
+///
+/// # Safety
+/// The kernel may do to the memory what the call does, for as long as the call says.
+#[inline]
+unsafe fn call_naming_memory<const OPCODE: u32, B: Layout>(
+    fd: impl AsFd,
+    block: &mut B,
+) -> Result<()> {
     const { assert!(is_call(OPCODE, size_of::<B>()), "the block is not this call's") };
     let request = Request { opcode: OPCODE, block: core::ptr::from_mut(block).cast() };
     // SAFETY: the number says that the kernel reads and writes `size_of::<B>()` bytes at the
     // pointer, which is an exclusive reference to as many; whatever it writes is a value of `B`.
+    // For the memory that it names this function's contract holds.
     unsafe { rustix::ioctl::ioctl(fd, request) }
 }
 
@@ -135,7 +189,16 @@ mod tests {
             (ioctl::REPLY_RECEIVE, R | W, 0x14, 128),
             (ioctl::RECEIVE_REQUEST, R | W, 0x15, 128),
             (ioctl::NOTIFY, W, 0x16, 16),
+            (ioctl::WAIT_BIND, R | W, 0x18, 24),
+            (ioctl::WAIT_UNBIND, W, 0x19, 16),
             (ioctl::GET_INFO, R, 0x20, 72),
+            (ioctl::SET_PRIVILEGES, W, 0x21, 32),
+            (ioctl::GET_PRIVILEGES, R, 0x22, 32),
+            (ioctl::GRANT, R | W, 0x30, 40),
+            (ioctl::REVOKE, W, 0x31, 8),
+            (ioctl::COPY_FROM, R | W, 0x32, 56),
+            (ioctl::COPY_TO, R | W, 0x33, 56),
+            (ioctl::COPY_BETWEEN, R | W, 0x34, 72),
             (ioctl::DVS_INIT, W, 0x40, 16),
             (ioctl::DVS_END, NONE, 0x41, 0),
             (ioctl::NODE_UP, W, 0x42, 8),
@@ -148,6 +211,12 @@ mod tests {
             (ioctl::LINK_DETACH, W, 0x49, 24),
             (ioctl::LINK_INFO, R | W, 0x4a, 72),
             (ioctl::ENDPOINT_SET_REMOTE, W, 0x4b, 24),
+            (ioctl::MIGRATE_START, R | W, 0x50, 48),
+            (ioctl::MIGRATE_COMMIT, W, 0x51, 16),
+            (ioctl::MIGRATE_ROLLBACK, W, 0x52, 16),
+            (ioctl::PROMOTE_BACKUP, W, 0x53, 24),
+            (ioctl::ENDPOINT_INFO, R | W, 0x54, 80),
+            (ioctl::EVENTS, R | W, 0x55, 32),
         ];
         for (number, direction, nr, size) in table {
             assert_eq!(number, ioc(direction, nr, size), "call {nr:#x}");
@@ -176,4 +245,18 @@ mod tests {
     const _: () = assert!(size_of::<ioctl::LinkAttach>() == 4 * 4 + 8);
     const _: () = assert!(size_of::<ioctl::LinkInfo>() == 4 * 4 + 7 * 8);
     const _: () = assert!(size_of::<ioctl::RemoteEndpoint>() == 8 + 4 * 4);
+    const _: () = assert!(size_of::<ioctl::WaitBind>() == 2 * 4 + 2 * 8);
+    const _: () = assert!(size_of::<ioctl::WaitUnbind>() == 2 * 8);
+    const _: () = assert!(size_of::<ioctl::Privileges>() == 3 * 8 + 2 * 4);
+    const _: () = assert!(size_of::<ioctl::Grant>() == 4 * 8 + 2 * 4);
+    const _: () = assert!(size_of::<ioctl::Revoke>() == 8);
+    const _: () = assert!(size_of::<ioctl::Granted>() == 3 * 8);
+    const _: () = assert!(size_of::<ioctl::Copy>() == 7 * 8);
+    const _: () = assert!(size_of::<ioctl::CopyBetween>() == 9 * 8);
+    const _: () = assert!(size_of::<ioctl::Migrate>() == 8 + 4 * 4 + 3 * 8);
+    const _: () = assert!(size_of::<ioctl::MigrateEnd>() == 8 + 2 * 4);
+    const _: () = assert!(size_of::<ioctl::PromoteBackup>() == 8 + 4 * 4);
+    const _: () = assert!(size_of::<ioctl::EndpointInfo>() == 2 * 4 + 72);
+    const _: () = assert!(size_of::<ioctl::Events>() == 8 + 2 * 4 + 2 * 8);
+    const _: () = assert!(size_of::<ioctl::Event>() == 2 * 8 + 4 * 4);
 }
