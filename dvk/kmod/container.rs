@@ -2,14 +2,17 @@
 //! A Distributed Container on this node: its endpoint table, and how steps find their port.
 
 use super::abi::errno::Errno;
+use super::abi::ioctl::Info;
+use super::abi::limits::SLOTS;
 use super::abi::wire::record::{Record, Step};
 use super::abi::Endpoint;
 use super::dvs;
 use super::local_port::LocalPort;
-use super::rules::port::{Answer, Peer};
+use super::rules::port::{Answer, Peer, PeerCall};
 use super::rules::table::{Lease, Route, Table};
+use super::rules::waiters::{Waiter, Waiters};
 use super::storage::KernelStorage;
-use super::sys::{new_bh_lock, BhLock, PollQueue};
+use super::sys::{new_bh_lock, BhLock, PollQueue, SoftirqsHeld};
 use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -24,6 +27,10 @@ pub(crate) struct Container {
     local: u16,
     #[pin]
     table: BhLock<Option<Ports>>,
+    /// Who waits for a bind. Whoever waits is put here before looking at the table, and whoever
+    /// binds is put into the table before looking here, so one of them sees the other.
+    #[pin]
+    waiters: BhLock<Waiters<KernelStorage>>,
 }
 
 /// Where a destination is.
@@ -52,6 +59,7 @@ impl Container {
                 id,
                 local,
                 table <- new_bh_lock!(Some(table), c"dvk_table"),
+                waiters <- new_bh_lock!(Waiters::default(), c"dvk_waiters"),
             }),
             GFP_KERNEL,
         )
@@ -93,7 +101,69 @@ impl Container {
         self.with_table(|table| match node {
             Some(node) => table.set_remote(endpoint, node),
             None => table.forget_remote(endpoint),
-        })
+        })?;
+        if let Some(node) = node {
+            self.announce(Peer { endpoint, node });
+        }
+        Ok(())
+    }
+
+    /// Tells those who wait for a bind of the slot of `bound`.
+    fn announce(&self, bound: Peer) {
+        loop {
+            let waiter = self.waiters.lock().take(bound.endpoint.slot());
+            let Some(PeerCall { peer, call }) = waiter else { return };
+            if peer.node != self.local {
+                self.tell(bound.endpoint, peer, &Step::Bound { call });
+            } else if let Ok(Target::Local(port)) = self.route(peer.endpoint) {
+                port.apply(bound, &Step::Bound { call });
+            }
+        }
+    }
+
+    /// Has `call` end when somebody is bound to `slot`; returns who is already. `None` with a
+    /// node that leases the slot is that this node has to be asked.
+    pub(crate) fn await_bind(&self, slot: u32, call: PeerCall) -> Result<Option<Peer>, Errno> {
+        self.waiters.lock().add(Waiter { slot, call })?;
+        let bound = self.with_table(|table| {
+            Ok(table.bound_to(slot).map(|(endpoint, route)| match route {
+                Route::Local(_) => Peer { endpoint, node: self.local },
+                Route::Remote(node) => Peer { endpoint, node },
+            }))
+        });
+        if !matches!(bound, Ok(None)) {
+            self.forget_waiter(call);
+        }
+        bound
+    }
+
+    /// Takes back what [`await_bind`](Self::await_bind) did.
+    pub(crate) fn forget_waiter(&self, call: PeerCall) {
+        self.waiters.lock().forget(call);
+    }
+
+    /// See [`Table::lessee`].
+    pub(crate) fn lessee(&self, slot: u32) -> Result<Option<u16>, Errno> {
+        self.with_table(|table| Ok(table.lessee(slot)))
+    }
+
+    /// Describes the first endpoint from `slot` on.
+    pub(crate) fn describe_next(&self, slot: u32) -> Result<Info, Errno> {
+        let (endpoint, target) = self.with_table(|table| {
+            let (endpoint, route) = table.next_bound(slot).ok_or(Errno::NoEndpoint)?;
+            Ok((endpoint, Target::from(route)))
+        })?;
+        let mut info = Info {
+            endpoint: endpoint.raw(),
+            container: u32::from(self.id),
+            node: u32::from(self.peer(endpoint, &target).node),
+            waits_for: Endpoint::NONE.raw(),
+            ..Info::default()
+        };
+        if let Target::Local(port) = target {
+            port.describe(&mut info);
+        }
+        Ok(info)
     }
 
     /// Binds a slot; `poll` is woken when something arrives.
@@ -112,7 +182,9 @@ impl Container {
             SlotChoice::Any => table.bind_any(make),
             SlotChoice::Server(number) => table.bind_server(number, make),
         })?;
-        bound.ok_or(Errno::NoMemory)
+        let port = bound.ok_or(Errno::NoMemory)?;
+        self.announce(Peer { endpoint: port.endpoint(), node: self.local });
+        Ok(port)
     }
 
     /// Ends the binding of `port` and tells everybody who waits for it.
@@ -139,6 +211,7 @@ impl Container {
 
     /// Ends everything that waits for `node`, which is down.
     pub(crate) fn node_down(&self, node: u16) {
+        self.waiters.lock().node_down(node);
         // An error means that the container was destroyed: nobody waits any more.
         let _ = self.with_table(|table| {
             table.for_each_local(|port| port.node_down(node));
@@ -148,12 +221,53 @@ impl Container {
 
     /// Where `endpoint` is.
     pub(crate) fn route(&self, endpoint: Endpoint) -> Result<Target, Errno> {
-        self.with_table(|table| {
-            Ok(match table.route(endpoint)? {
-                Route::Local(port) => Target::Local(port.clone()),
-                Route::Remote(node) => Target::Remote(node),
-            })
-        })
+        self.with_table(|table| Ok(Target::from(table.route(endpoint)?)))
+    }
+
+    /// As [`route`](Self::route), where softirqs are held off.
+    pub(crate) fn route_in(
+        &self,
+        held: &SoftirqsHeld,
+        endpoint: Endpoint,
+    ) -> Result<Target, Errno> {
+        let table = self.table.lock_in(held);
+        Ok(Target::from(Option::as_ref(&table).ok_or(Errno::NoDevice)?.route(endpoint)?))
+    }
+
+    /// Whether the open call of `from` closes a cycle of endpoints that wait for each other.
+    ///
+    /// Every endpoint on the way is looked at alone, so what was seen first may be over when the
+    /// last is seen. Calls have numbers and do not come back: if the same calls are found open
+    /// twice, all of them were open between the two looks.
+    pub(crate) fn closes_cycle(&self, from: &LocalPort) -> bool {
+        let goal = Peer { endpoint: from.endpoint(), node: self.local };
+        let way = || self.follow(from, goal);
+        way().is_some_and(|first| way() == Some(first))
+    }
+
+    /// Follows who waits for whom from `from` to `goal`, and returns a mark of the calls on the
+    /// way; `None` if the way ends elsewhere. An endpoint on another node is known to wait for
+    /// `from` if its message is with `from`.
+    fn follow(&self, from: &LocalPort, goal: Peer) -> Option<u64> {
+        let mut mark = 0_u64;
+        let mut next = from.with(|port| port.waits_for())?;
+        for _ in 0..SLOTS {
+            let PeerCall { peer, call } = next;
+            for part in [u64::from(call), peer.endpoint.raw()] {
+                mark = (mark.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
+            if peer == goal {
+                return Some(mark);
+            }
+            if peer.node != self.local {
+                let known =
+                    goal.endpoint == from.endpoint() && from.with(|port| port.is_awaited_by(peer));
+                return known.then_some(mark);
+            }
+            let Ok(Target::Local(port)) = self.route(peer.endpoint) else { return None };
+            next = port.with(|port| port.waits_for())?;
+        }
+        None
     }
 
     /// The peer that `endpoint`, which is at `target`, is.
@@ -179,7 +293,9 @@ impl Container {
         wanted: impl FnOnce() -> bool,
     ) -> Result<Option<Answer>, Errno> {
         match target {
-            Target::Local(port) => Ok(port.apply(Peer { endpoint: from, node: self.local }, step)),
+            Target::Local(port) => {
+                Ok(port.apply(Peer { endpoint: from, node: self.local }, step).answer)
+            }
             Target::Remote(node) => {
                 let record = Record { container: self.id, from, to, step: *step };
                 dvs::submit(*node, &record, wanted)?;
@@ -214,13 +330,55 @@ impl Container {
             if record.step.begins() && !table.may_speak(record.from, node) {
                 return Err(Forged);
             }
+            if let Step::AwaitBind { .. } = record.step {
+                return Ok(self.asked_for_bind(table, peer, record));
+            }
             match table.route(record.to) {
                 Ok(Route::Local(port)) => port.clone(),
                 Ok(Route::Remote(_)) => return Ok(refusal(&record.step, Errno::NoEndpoint)),
                 Err(error) => return Ok(refusal(&record.step, error)),
             }
         };
-        Ok(target.apply(peer, &record.step))
+        let effect = target.apply(peer, &record.step);
+        if effect.readable && effect.answer.is_none() && record.step.call() != 0 {
+            return Ok(self.refuse_cycle(&target, peer, record.step.call()));
+        }
+        Ok(effect.answer)
+    }
+
+    /// Takes a message of `peer` back that closes a cycle.
+    fn refuse_cycle(&self, target: &LocalPort, peer: Peer, call: u32) -> Option<Answer> {
+        let way = || self.follow(target, peer);
+        let first = way()?;
+        if way() != Some(first) {
+            return None;
+        }
+        match target.apply(peer, &Step::Cancel { call }).answer {
+            Some(Answer::Cancelled) => Some(Answer::Failed(Errno::Deadlock)),
+            _ => None,
+        }
+    }
+
+    /// `peer` waits for a bind in a slot that this node leases. The table is locked, and so is
+    /// the link: the answer is returned.
+    fn asked_for_bind(&self, table: &Ports, peer: Peer, record: &Record) -> Option<Answer> {
+        let (slot, call) = (record.to.slot(), record.step.call());
+        let waiter = Waiter { slot, call: PeerCall { peer, call } };
+        match table.bound_to(slot) {
+            Some((endpoint, Route::Local(_))) => Some(Answer::Bound(endpoint)),
+            _ if table.lessee(slot).is_some() => Some(Answer::Failed(Errno::NoEndpoint)),
+            // Whoever binds has to have the table first, and looks at the waiters after that.
+            _ => self.waiters.lock().add(waiter).err().map(Answer::Failed),
+        }
+    }
+}
+
+impl From<Route<'_, Arc<LocalPort>>> for Target {
+    fn from(route: Route<'_, Arc<LocalPort>>) -> Self {
+        match route {
+            Route::Local(port) => Self::Local(port.clone()),
+            Route::Remote(node) => Self::Remote(node),
+        }
     }
 }
 
@@ -230,9 +388,11 @@ pub(crate) struct Forged;
 /// What to answer to a step that cannot be given to anybody.
 pub(crate) fn refusal(step: &Step, error: Errno) -> Option<Answer> {
     match step {
-        Step::Send { .. } | Step::Request { .. } | Step::Watch { .. } => {
-            Some(Answer::Failed(error))
-        }
+        Step::Send { .. }
+        | Step::Request { .. }
+        | Step::Watch { .. }
+        | Step::AwaitBind { .. }
+        | Step::Privilege { .. } => Some(Answer::Failed(error)),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
-    self, LinkAttach, LinkInfo, RemoteEndpoint, NODE_NONE, TRANSPORT_ETHERNET,
+    self, EndpointInfo, LinkAttach, LinkInfo, RemoteEndpoint, NODE_NONE, TRANSPORT_ETHERNET,
 };
 use super::abi::limits::{CONTAINERS, NODES};
 use super::abi::Endpoint;
@@ -61,6 +61,13 @@ pub(crate) fn ioctl(cmd: u32, argument: Argument) -> Result<(), Errno> {
             argument.write(&peer(dvs, block.node)?.info())
         }
         ioctl::ENDPOINT_SET_REMOTE => endpoint_set_remote(dvs, &argument.read()?),
+        ioctl::ENDPOINT_INFO => {
+            dvs.identity()?;
+            let mut block: EndpointInfo = argument.read()?;
+            block.info = container(dvs, block.container)?.describe_next(block.slot)?;
+            block.slot = Endpoint::from_raw(block.info.endpoint).slot();
+            argument.write(&block)
+        }
         _ => Err(Errno::NotACall),
     }
 }

@@ -6,8 +6,9 @@
 #include <linux/jiffies.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
+#include <linux/sched/clock.h>
+#include <linux/sched/handoff.h>
 #include <linux/sched/signal.h>
-#include <linux/sched/task.h>
 #include <linux/spinlock.h>
 #include <linux/timer.h>
 #include <linux/wait.h>
@@ -24,14 +25,24 @@ void dvk_spin_unlock_bh(spinlock_t *lock)
 	spin_unlock_bh(lock);
 }
 
-bool dvk_spin_trylock_bh(spinlock_t *lock)
+void dvk_spin_lock(spinlock_t *lock)
 {
-	return spin_trylock_bh(lock);
+	spin_lock(lock);
 }
 
-void dvk_spin_assert_held(spinlock_t *lock)
+void dvk_spin_unlock(spinlock_t *lock)
 {
-	lockdep_assert_held(lock);
+	spin_unlock(lock);
+}
+
+void dvk_softirqs_hold(void)
+{
+	local_bh_disable();
+}
+
+void dvk_softirqs_release(void)
+{
+	local_bh_enable();
 }
 
 /* From here until dvk_finish_sleep, a wake-up makes the next dvk_sleep_until return at once. */
@@ -62,20 +73,47 @@ bool dvk_signal_pending(bool fatal_only)
 	return fatal_only ? fatal_signal_pending(current) : signal_pending(current);
 }
 
-struct task_struct *dvk_current_get(void)
+struct task_struct *dvk_current(void)
 {
-	return get_task_struct(current);
+	return current;
 }
 
-void dvk_task_wake_put(struct task_struct *task)
+void dvk_wake(struct task_struct *task)
 {
 	wake_up_process(task);
-	put_task_struct(task);
 }
 
-void dvk_task_put(struct task_struct *task)
+/*
+ * Ends dvk_softirqs_hold, wakes the task, if any, and sleeps until woken. The task was found to be
+ * alive while softirqs were held off, and preemption stays off until it has been woken.
+ */
+void dvk_release_and_sleep(struct task_struct *task)
 {
-	put_task_struct(task);
+	preempt_disable();
+	local_bh_enable();
+	if (task) {
+		schedule_handoff(task);
+	} else {
+		sched_preempt_enable_no_resched();
+		schedule();
+	}
+}
+
+u32 dvk_this_cpu(void)
+{
+	return raw_smp_processor_id();
+}
+
+/* Nanoseconds of this CPU; those of two CPUs are near to each other and no more. */
+u64 dvk_spin_clock(void)
+{
+	return local_clock();
+}
+
+/* Whether nobody else needs this CPU, and no signal waits for the thread. */
+bool dvk_may_spin(void)
+{
+	return !need_resched() && !signal_pending(current);
 }
 
 void dvk_wait_queue_init(struct wait_queue_head *queue)

@@ -38,15 +38,20 @@ int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destina
 /* dvk_sched.c */
 void dvk_spin_lock_bh(spinlock_t *lock);
 void dvk_spin_unlock_bh(spinlock_t *lock);
-bool dvk_spin_trylock_bh(spinlock_t *lock);
-void dvk_spin_assert_held(spinlock_t *lock);
+void dvk_spin_lock(spinlock_t *lock);
+void dvk_spin_unlock(spinlock_t *lock);
+void dvk_softirqs_hold(void);
+void dvk_softirqs_release(void);
 void dvk_prepare_sleep(bool killable_only);
 void dvk_finish_sleep(void);
 bool dvk_sleep_until(s64 deadline_ns);
 bool dvk_signal_pending(bool fatal_only);
-struct task_struct *dvk_current_get(void);
-void dvk_task_wake_put(struct task_struct *task);
-void dvk_task_put(struct task_struct *task);
+void dvk_release_and_sleep(struct task_struct *task);
+struct task_struct *dvk_current(void);
+void dvk_wake(struct task_struct *task);
+u32 dvk_this_cpu(void);
+u64 dvk_spin_clock(void);
+bool dvk_may_spin(void);
 void dvk_wait_queue_init(struct wait_queue_head *queue);
 void dvk_wait_queue_wake(struct wait_queue_head *queue);
 void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void *table);

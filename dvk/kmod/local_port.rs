@@ -1,13 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 //! An endpoint bound on this node: its state, the thread that waits in it, and those who poll it.
+//!
+//! # The way of a local round trip
+//! A thread that begins a call registers itself as the sleeper in the very critical section that
+//! begins it, gives the peer its step, and then wakes the peer and sleeps in one go
+//! ([`SoftirqsHeld::sleep`]): the peer's lock is taken once, the own one twice, and softirqs are
+//! held off once for all of it. A thread whose partner runs on another CPU does not register but
+//! spins for a while ([`Spin`]); it registers, under the lock, before it sleeps after all, so that
+//! whoever ends its call finds either a sleeper to wake or a thread that will look again.
 
 use super::abi::errno::Errno;
+use super::abi::ioctl::Info;
 use super::abi::wire::record::Step;
-use super::abi::Endpoint;
-use super::rules::port::{Answer, Cancel, Filter, Mode, Outcome, Peer, PeerCall, Port, Receive};
+use super::abi::{Endpoint, Message};
+use super::rules::port::{Answer, Cancel, Effect, Mode, Outcome, Peer, PeerCall, Port};
+use super::rules::spin::Patience;
 use super::storage::KernelStorage;
-use super::sys::{self, new_bh_lock, BhLock, PollQueue, Sleeper, WokenBy};
+use super::sys::{self, new_bh_lock, BhLock, PollQueue, Sleeper, SoftirqsHeld, WokenBy};
 use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use kernel::sync::Arc;
 
 /// How long a call may wait.
@@ -32,6 +43,15 @@ impl Timeout {
     }
 }
 
+/// What a thread does first when its call does not end at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// Sleep: the partner needs this CPU, or is far away.
+    Sleep,
+    /// Look again for a while: the partner runs on another CPU.
+    Spin,
+}
+
 /// What the lock of a port guards.
 struct State {
     port: Port<KernelStorage>,
@@ -48,6 +68,12 @@ pub(crate) struct LocalPort {
     #[pin]
     state: BhLock<State>,
     poll: Arc<PollQueue>,
+    /// The CPU on which the endpoint's thread was last seen. A hint.
+    cpu: Atomic<u32>,
+    /// Number of the call that ended last.
+    ended: Atomic<u32>,
+    /// [`Patience`] of the endpoint's thread, in nanoseconds.
+    patience: Atomic<u32>,
 }
 
 impl LocalPort {
@@ -59,6 +85,9 @@ impl LocalPort {
                 endpoint,
                 state <- new_bh_lock!(state, c"dvk_port"),
                 poll,
+                cpu: Atomic::new(sys::this_cpu()),
+                ended: Atomic::new(0),
+                patience: Atomic::new(Patience::INITIAL.ns()),
             }),
             GFP_ATOMIC,
         )
@@ -69,159 +98,305 @@ impl LocalPort {
         self.endpoint
     }
 
-    /// See [`Port::counts`] and [`Port::queues`].
-    pub(crate) fn numbers(&self) -> ((u64, u64), (usize, usize)) {
-        let state = self.state.lock();
-        (state.port.counts(), state.port.queues())
+    /// Uses the state of the rendezvous for something that neither ends nor opens a call.
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut Port<KernelStorage>) -> T) -> T {
+        look(&mut self.state.lock().port)
+    }
+
+    /// As [`with`](Self::with), where softirqs are held off.
+    pub(crate) fn with_in<T>(
+        &self,
+        held: &SoftirqsHeld,
+        look: impl FnOnce(&mut Port<KernelStorage>) -> T,
+    ) -> T {
+        look(&mut self.state.lock_in(held).port)
+    }
+
+    /// See [`Port::describe`].
+    pub(crate) fn describe(&self, info: &mut Info) {
+        self.with(|port| port.describe(info));
     }
 
     /// See [`Port::is_readable`].
     pub(crate) fn is_readable(&self) -> bool {
-        self.state.lock().port.is_readable()
+        self.with(|port| port.is_readable())
     }
 
     /// See [`Port::is_dead`].
     pub(crate) fn is_dead(&self) -> bool {
-        self.state.lock().port.is_dead()
+        self.with(|port| port.is_dead())
     }
 
     /// See [`Port::is_open`].
     pub(crate) fn is_open(&self, call: u32) -> bool {
-        self.state.lock().port.is_open(call)
+        self.with(|port| port.is_open(call))
     }
 
-    /// See [`Port::begin_send`].
-    pub(crate) fn begin_send(&self, peer: Peer, mode: Mode) -> Result<u32, Errno> {
-        self.state.lock().port.begin_send(peer, mode)
+    /// How to wait for this endpoint's thread.
+    pub(crate) fn rest_of_partner(&self) -> Rest {
+        if self.cpu.load(Relaxed) == sys::this_cpu() {
+            Rest::Sleep
+        } else {
+            Rest::Spin
+        }
     }
 
-    /// See [`Port::begin_receive`].
-    pub(crate) fn begin_receive(&self, filter: Filter) -> Result<Receive, Errno> {
-        self.state.lock().port.begin_receive(filter)
+    /// Begins a call, by `begin`, which says its number if it opened one. The caller then has to
+    /// [`wait`](Self::wait).
+    pub(crate) fn begin<T>(
+        &self,
+        held: &SoftirqsHeld,
+        rest: Rest,
+        begin: impl FnOnce(&mut Port<KernelStorage>) -> Result<(T, Option<u32>), Errno>,
+    ) -> Result<(T, Option<u32>), Errno> {
+        let mut state = self.state.lock_in(held);
+        let begun = begin(&mut state.port)?;
+        self.cpu.store(sys::this_cpu(), Relaxed);
+        if begun.1.is_some() && rest == Rest::Sleep {
+            state.sleeper = Sleeper::current();
+            sys::prepare_sleep(WokenBy::Signals);
+        }
+        Ok(begun)
     }
 
-    /// See [`Port::reply`].
-    pub(crate) fn reply(&self, to: Endpoint) -> Result<PeerCall, Errno> {
-        self.state.lock().port.reply(to)
-    }
-
-    /// See [`Port::count_notify`].
-    pub(crate) fn count_notify(&self) {
-        self.state.lock().port.count_notify();
-    }
-
-    /// See [`Port::fail`].
+    /// See [`Port::fail`]. For the thread that began the call, which need not sleep then.
     pub(crate) fn fail(&self, call: u32, error: Errno) {
-        self.state.lock().port.fail(call, error);
+        self.with(|port| port.fail(call, error));
+        sys::finish_sleep();
     }
 
-    /// Applies a step of `peer`, wakes whom that concerns, and returns what to answer.
-    pub(crate) fn apply(&self, peer: Peer, step: &Step) -> Option<Answer> {
+    /// Applies `send` or `sendrec` of the endpoint `from` on this node. Returns what to answer
+    /// and whom to wake, and whether the message waits.
+    pub(crate) fn arrive(
+        &self,
+        held: &SoftirqsHeld,
+        from: PeerCall,
+        mode: Mode,
+        message: &Message,
+    ) -> (Effect, Option<Sleeper>) {
+        self.act(held, |port| port.arrive_in_turn(from, mode, message))
+    }
+
+    /// Applies the reply `message` of an endpoint on this node. Returns whom to wake.
+    pub(crate) fn answered(
+        &self,
+        held: &SoftirqsHeld,
+        to: PeerCall,
+        message: &Message,
+    ) -> Option<Sleeper> {
+        self.act(held, |port| port.answered(to, message)).1
+    }
+
+    /// Changes the state, tells those who poll, and returns whom to wake.
+    fn act(
+        &self,
+        held: &SoftirqsHeld,
+        change: impl FnOnce(&mut Port<KernelStorage>) -> Effect,
+    ) -> (Effect, Option<Sleeper>) {
         let (effect, sleeper) = {
-            let mut state = self.state.lock();
-            let effect = state.port.apply(peer, step);
-            let sleeper = if effect.wake { state.sleeper.take() } else { None };
+            let mut state = self.state.lock_in(held);
+            let effect = change(&mut state.port);
+            let sleeper = if effect.wake { self.ended(&mut state) } else { None };
             (effect, sleeper)
         };
         if effect.readable {
             self.poll.wake();
         }
+        (effect, sleeper)
+    }
+
+    /// Tells a spinning thread that its call is over, and returns a sleeping one.
+    fn ended(&self, state: &mut State) -> Option<Sleeper> {
+        self.ended.store(state.port.call(), Release);
+        state.sleeper.take()
+    }
+
+    /// Applies a step of `peer`, wakes whom that concerns, and returns what comes of it.
+    pub(crate) fn apply(&self, peer: Peer, step: &Step) -> Effect {
+        let held = SoftirqsHeld::new();
+        let (effect, sleeper) = self.act(&held, |port| port.apply(peer, step));
         if let Some(sleeper) = sleeper {
-            sleeper.wake();
+            sleeper.wake(&held);
         }
-        effect.answer
+        effect
+    }
+
+    /// Applies what came at once of a step of the own call. For the thread that began the call,
+    /// which need not sleep then.
+    pub(crate) fn take_answer(&self, peer: Peer, call: u32, answer: Answer) {
+        self.with(|port| port.apply(peer, &answer.step(call)));
+        sys::finish_sleep();
     }
 
     /// See [`Port::node_down`].
     pub(crate) fn node_down(&self, node: u16) {
+        let held = SoftirqsHeld::new();
         let sleeper = {
-            let mut state = self.state.lock();
+            let mut state = self.state.lock_in(&held);
             if !state.port.node_down(node) {
                 return;
             }
-            state.sleeper.take()
+            self.ended(&mut state)
         };
         if let Some(sleeper) = sleeper {
-            sleeper.wake();
+            sleeper.wake(&held);
         }
     }
 
     /// Marks the endpoint dead and wakes its thread. `tell` gives a step to a peer: those who
     /// wait for this endpoint hear that it died, and the one it waited for that it no longer does.
     pub(crate) fn kill(&self, mut tell: impl FnMut(Peer, Step)) {
-        let (sleeper, open) = {
-            let mut state = self.state.lock();
-            let (wake, open) = state.port.kill();
-            (if wake { state.sleeper.take() } else { None }, open)
+        let open = {
+            let held = SoftirqsHeld::new();
+            let (sleeper, open) = {
+                let mut state = self.state.lock_in(&held);
+                let (wake, open) = state.port.kill();
+                (if wake { self.ended(&mut state) } else { None }, open)
+            };
+            if let Some(sleeper) = sleeper {
+                sleeper.wake(&held);
+            }
+            open
         };
-        if let Some(sleeper) = sleeper {
-            sleeper.wake();
-        }
         self.poll.wake();
         if let Some(PeerCall { peer, call }) = open {
             tell(peer, Step::Cancel { call });
         }
         loop {
-            let bereaved = self.state.lock().port.next_bereaved();
+            let bereaved = self.with(|port| port.next_bereaved());
             let Some(PeerCall { peer, call }) = bereaved else { break };
             tell(peer, Step::Failed { call, error: Errno::OwnerDead });
         }
     }
 
-    /// Waits until the open call is over. `cancel` gives the peer [`Step::Cancel`].
+    /// Waits until the call that [`begin`](Self::begin) opened is over, and puts what it received
+    /// into `message`. `wake` is the thread that the call's step woke; `cancel` gives the peer
+    /// [`Step::Cancel`].
     ///
     /// Giving up takes two stages: the peer is asked, and what it says ends the call. Only a
     /// thread that is being killed does not wait for that.
-    pub(crate) fn wait(&self, timeout: Timeout, cancel: impl Fn(PeerCall)) -> Outcome {
+    pub(crate) fn wait(
+        &self,
+        held: SoftirqsHeld,
+        wake: Option<Sleeper>,
+        (call, rest): (u32, Rest),
+        timeout: Timeout,
+        message: &mut Message,
+        cancel: impl Fn(PeerCall),
+    ) -> Outcome {
         let mut by = WokenBy::Signals;
         let mut deadline = match timeout {
             Timeout::Until(at) => Some(at),
             Timeout::Never | Timeout::Forever => None,
         };
         let mut reason = (timeout == Timeout::Never).then_some(Errno::WouldBlock);
+        let mut slept_from = None;
+        if (rest, timeout) == (Rest::Sleep, Timeout::Forever) {
+            held.sleep(wake);
+        } else {
+            if let Some(sleeper) = wake {
+                sleeper.wake(&held);
+            }
+            drop(held);
+            if rest == Rest::Spin && timeout != Timeout::Never && !self.spin(call) {
+                slept_from = Some(sys::now_ns());
+            }
+        }
+        sys::finish_sleep();
         loop {
+            if let Some(outcome) = self.collect(message) {
+                if let Some(from) = slept_from {
+                    let patience = Patience::from_ns(self.patience.load(Relaxed));
+                    let slept_ns = sys::now_ns().saturating_sub(from);
+                    self.patience.store(patience.after_sleep(slept_ns).ns(), Relaxed);
+                }
+                return outcome;
+            }
+            if reason.is_none() && sys::signal_pending(by) {
+                reason = Some(Errno::Interrupted);
+            }
             if let Some(reason) = reason.take() {
-                let killed = by == WokenBy::FatalSignals;
-                let ended = {
-                    let mut state = self.state.lock();
-                    let ended = state.port.cancel(reason);
-                    if killed {
-                        // Asked before, and now being killed: the answer finds no call open.
-                        state.port.abandon();
-                    }
-                    if killed || !matches!(ended, Cancel::Ask(_)) {
-                        state.sleeper = None;
-                    }
-                    ended
-                };
-                match ended {
-                    Cancel::Over(outcome) => return outcome,
-                    Cancel::Nothing => return Outcome::Failed(reason),
-                    Cancel::Ask(_) if killed => return Outcome::Failed(Errno::Interrupted),
-                    Cancel::Ask(call) => {
+                match self.give_up(reason, by, message) {
+                    GivenUp::Over(outcome) => return outcome,
+                    GivenUp::Ask(call) => {
                         (by, deadline) = (WokenBy::FatalSignals, None);
                         cancel(call);
                     }
                 }
             }
-            {
-                let mut state = self.state.lock();
-                if let Some(outcome) = state.port.collect() {
-                    state.sleeper = None;
-                    return outcome;
+            if self.prepare_sleep(by) {
+                if !sys::sleep_until(deadline) {
+                    reason = Some(Errno::TimedOut);
                 }
-                if state.sleeper.is_none() {
-                    state.sleeper = Sleeper::current();
-                }
-                sys::prepare_sleep(by);
-            }
-            let in_time = sys::sleep_until(deadline);
-            sys::finish_sleep();
-            if !in_time {
-                reason = Some(Errno::TimedOut);
-            } else if sys::signal_pending(by) {
-                reason = Some(Errno::Interrupted);
+                sys::finish_sleep();
             }
         }
     }
+
+    /// Spins for the end of the call, as long as experience says that it is worth it. Returns
+    /// whether it came.
+    fn spin(&self, call: u32) -> bool {
+        let patience = Patience::from_ns(self.patience.load(Relaxed));
+        if patience.ns() == 0 {
+            return false;
+        }
+        let ended = || self.ended.load(Acquire) == call;
+        let answered = sys::spin_until(patience.ns(), ended);
+        self.patience.store(patience.after_spin(answered).ns(), Relaxed);
+        answered
+    }
+
+    /// How the call ended, if it is over, and the message that it received.
+    fn collect(&self, message: &mut Message) -> Option<Outcome> {
+        let mut state = self.state.lock();
+        let outcome = state.port.collect()?;
+        state.sleeper = None;
+        if matches!(outcome, Outcome::Received { .. }) {
+            *message = *state.port.message();
+        }
+        Some(outcome)
+    }
+
+    /// Gets the thread ready to sleep, unless its call is over.
+    fn prepare_sleep(&self, by: WokenBy) -> bool {
+        let mut state = self.state.lock();
+        if state.port.is_done() {
+            return false;
+        }
+        state.sleeper = Sleeper::current();
+        sys::prepare_sleep(by);
+        true
+    }
+
+    /// Ends the call, or learns whom to ask for it.
+    fn give_up(&self, reason: Errno, by: WokenBy, message: &mut Message) -> GivenUp {
+        let killed = by == WokenBy::FatalSignals;
+        let mut state = self.state.lock();
+        let ended = state.port.cancel(reason);
+        if killed {
+            // Asked before, and now being killed: the answer finds no call open.
+            state.port.abandon();
+        }
+        match ended {
+            Cancel::Ask(call) if !killed => return GivenUp::Ask(call),
+            _ => state.sleeper = None,
+        }
+        GivenUp::Over(match ended {
+            Cancel::Over(outcome) => {
+                if matches!(outcome, Outcome::Received { .. }) {
+                    *message = *state.port.message();
+                }
+                outcome
+            }
+            Cancel::Ask(_) => Outcome::Failed(Errno::Interrupted),
+            Cancel::Nothing => Outcome::Failed(reason),
+        })
+    }
+}
+
+/// What giving up a call gives.
+enum GivenUp {
+    Over(Outcome),
+    /// The peer is to be asked; the call goes on until it has answered.
+    Ask(PeerCall),
 }

@@ -14,6 +14,7 @@ use super::rules::fifo::Fifo;
 use super::rules::link::{
     Config, Event, Link, Slot, State as LinkState, Storage, SubmitError, Timing,
 };
+use super::rules::port::Answer;
 use super::storage::KernelArray;
 use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer};
 use core::ffi::c_void;
@@ -334,8 +335,12 @@ impl PeerLink {
         let Some(answer) = answer.filter(|_| !matches!(record.step, Step::Notify { .. })) else {
             return ControlFlow::Continue(());
         };
+        let from = match answer {
+            Answer::Bound(endpoint) => endpoint,
+            _ => record.to,
+        };
         let step = answer.step(record.step.call());
-        let answer = Record { from: record.to, to: record.from, step, ..record };
+        let answer = Record { from, to: record.from, step, ..record };
         if state.queue(&answer).is_err() {
             // The peer would wait for ever for what cannot be said.
             self.restart(state);

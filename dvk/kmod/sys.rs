@@ -3,12 +3,15 @@
 //! timers, network devices. All the driver's `unsafe` is here, in `entry` and in `uapi`.
 
 use super::abi::wire::ETHERTYPE;
+use core::cell::UnsafeCell;
 use core::ffi::c_void;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::sync::lock::{Backend, Lock};
+use kernel::sync::LockClassKey;
 use kernel::types::Opaque;
 
 // Tasks, files and network devices are opaque here: their bindings have members that Rust does not
@@ -33,15 +36,20 @@ extern "C" {
     ) -> c_int;
     fn dvk_spin_lock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_unlock_bh(lock: *mut bindings::spinlock_t);
-    fn dvk_spin_trylock_bh(lock: *mut bindings::spinlock_t) -> bool;
-    fn dvk_spin_assert_held(lock: *mut bindings::spinlock_t);
+    fn dvk_spin_lock(lock: *mut bindings::spinlock_t);
+    fn dvk_spin_unlock(lock: *mut bindings::spinlock_t);
+    fn dvk_softirqs_hold();
+    fn dvk_softirqs_release();
     fn dvk_prepare_sleep(killable_only: bool);
     fn dvk_finish_sleep();
     fn dvk_sleep_until(deadline_ns: i64) -> bool;
+    fn dvk_release_and_sleep(task: *mut c_void);
     fn dvk_signal_pending(fatal_only: bool) -> bool;
-    fn dvk_current_get() -> *mut c_void;
-    fn dvk_task_wake_put(task: *mut c_void);
-    fn dvk_task_put(task: *mut c_void);
+    fn dvk_current() -> *mut c_void;
+    fn dvk_wake(task: *mut c_void);
+    fn dvk_this_cpu() -> u32;
+    fn dvk_spin_clock() -> u64;
+    fn dvk_may_spin() -> bool;
     fn dvk_wait_queue_init(queue: *mut bindings::wait_queue_head);
     fn dvk_wait_queue_wake(queue: *mut bindings::wait_queue_head);
     fn dvk_wait_queue_poll(
@@ -54,46 +62,136 @@ extern "C" {
     fn dvk_timer_shutdown(timer: *mut bindings::timer_list);
 }
 
-/// Backend of [`BhLock`].
-pub(crate) struct BhBackend;
+/// While it lives, no softirq runs on this CPU, the thread stays on it, and no task that was seen
+/// meanwhile is freed (it is an RCU read-side critical section). Nobody may sleep.
+pub(crate) struct SoftirqsHeld(PhantomData<*mut ()>);
+
+impl SoftirqsHeld {
+    pub(crate) fn new() -> Self {
+        // SAFETY: may be called in any context but with interrupts disabled; given up in `drop` or
+        // `sleep`.
+        unsafe { dvk_softirqs_hold() };
+        Self(PhantomData)
+    }
+
+    /// Ends the section, wakes `sleeper` and sleeps until woken oneself. Where both share a CPU,
+    /// that is one pass through the scheduler. For a thread that has called [`prepare_sleep`].
+    pub(crate) fn sleep(self, sleeper: Option<Sleeper>) {
+        let task = sleeper.map_or(core::ptr::null_mut(), |sleeper| sleeper.0.as_ptr());
+        core::mem::forget(self);
+        // SAFETY: ends what `new` began; the task is alive by the contract of `Sleeper`, and
+        // `dvk_release_and_sleep` keeps it so until it is woken.
+        unsafe { dvk_release_and_sleep(task) }
+    }
+}
+
+impl Drop for SoftirqsHeld {
+    fn drop(&mut self) {
+        // SAFETY: ends what `new` began.
+        unsafe { dvk_softirqs_release() }
+    }
+}
 
 /// A spin lock whose holder is not interrupted by softirqs, so that received frames and timers may
 /// take it too. Nobody may sleep while holding it.
-pub(crate) type BhLock<T> = Lock<T, BhBackend>;
+#[pin_data]
+pub(crate) struct BhLock<T> {
+    #[pin]
+    lock: Opaque<bindings::spinlock_t>,
+    guarded: UnsafeCell<T>,
+}
 
-// SAFETY: the kernel's `spinlock_t` ensures mutual exclusion, also against softirqs of the same
-// CPU, which `lock` and `try_lock` disable until `unlock`. `relock` is the default.
-unsafe impl Backend for BhBackend {
-    type State = bindings::spinlock_t;
-    type GuardState = ();
+// SAFETY: the lock gives one thread at a time access to what it guards.
+unsafe impl<T: Send> Send for BhLock<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for BhLock<T> {}
 
-    unsafe fn init(
-        ptr: *mut Self::State,
-        name: *const kernel::ffi::c_char,
-        key: *mut bindings::lock_class_key,
-    ) {
+impl<T> BhLock<T> {
+    /// Use [`new_bh_lock!`], which gives the lock a class of its own.
+    pub(crate) fn new(
+        guarded: T,
+        name: &'static CStr,
+        class: Pin<&'static LockClassKey>,
+    ) -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: the pointer is to pinned memory, which the call initialises; the name and
+            // the class live for ever.
+            lock <- Opaque::ffi_init(|lock| unsafe {
+                bindings::__spin_lock_init(lock, name.as_char_ptr(), class.as_ptr())
+            }),
+            guarded: UnsafeCell::new(guarded),
+        })
+    }
+
+    /// Takes the lock, and holds softirqs off as long as it is held.
+    pub(crate) fn lock(&self) -> Guard<'_, T, Alone> {
+        // SAFETY: the lock was initialised.
+        unsafe { dvk_spin_lock_bh(self.lock.get()) };
+        Guard { lock: self, _hold: PhantomData }
+    }
+
+    /// Takes the lock where softirqs are held off already, which is cheaper.
+    pub(crate) fn lock_in<'a>(&'a self, _held: &'a SoftirqsHeld) -> Guard<'a, T, Within> {
+        // SAFETY: the lock was initialised.
+        unsafe { dvk_spin_lock(self.lock.get()) };
+        Guard { lock: self, _hold: PhantomData }
+    }
+}
+
+/// How a [`Guard`] holds softirqs off.
+pub(crate) trait Hold {
+    /// # Safety
+    /// The lock is held, in the way that this type stands for.
+    unsafe fn unlock(lock: *mut bindings::spinlock_t);
+}
+
+/// By itself.
+pub(crate) struct Alone;
+
+impl Hold for Alone {
+    unsafe fn unlock(lock: *mut bindings::spinlock_t) {
         // SAFETY: by this function's contract.
-        unsafe { bindings::__spin_lock_init(ptr, name, key) }
+        unsafe { dvk_spin_unlock_bh(lock) }
     }
+}
 
-    unsafe fn lock(ptr: *mut Self::State) -> Self::GuardState {
-        // SAFETY: by this function's contract the lock was initialised.
-        unsafe { dvk_spin_lock_bh(ptr) }
+/// Within a section that does.
+pub(crate) struct Within;
+
+impl Hold for Within {
+    unsafe fn unlock(lock: *mut bindings::spinlock_t) {
+        // SAFETY: by this function's contract.
+        unsafe { dvk_spin_unlock(lock) }
     }
+}
 
-    unsafe fn try_lock(ptr: *mut Self::State) -> Option<Self::GuardState> {
-        // SAFETY: by this function's contract the lock was initialised.
-        unsafe { dvk_spin_trylock_bh(ptr) }.then_some(())
+/// A lock that is held.
+pub(crate) struct Guard<'a, T, H: Hold> {
+    lock: &'a BhLock<T>,
+    // Whoever locks unlocks.
+    _hold: PhantomData<(H, *mut ())>,
+}
+
+impl<T, H: Hold> Deref for Guard<'_, T, H> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held.
+        unsafe { &*self.lock.guarded.get() }
     }
+}
 
-    unsafe fn unlock(ptr: *mut Self::State, _state: &Self::GuardState) {
-        // SAFETY: by this function's contract the caller holds the lock.
-        unsafe { dvk_spin_unlock_bh(ptr) }
+impl<T, H: Hold> DerefMut for Guard<'_, T, H> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the lock is held, and the guard borrowed mutably.
+        unsafe { &mut *self.lock.guarded.get() }
     }
+}
 
-    unsafe fn assert_is_held(ptr: *mut Self::State) {
-        // SAFETY: by this function's contract the lock was initialised.
-        unsafe { dvk_spin_assert_held(ptr) }
+impl<T, H: Hold> Drop for Guard<'_, T, H> {
+    fn drop(&mut self) {
+        // SAFETY: the lock was taken in this way.
+        unsafe { H::unlock(self.lock.lock.get()) }
     }
 }
 
@@ -113,31 +211,54 @@ pub(crate) fn now_ns() -> u64 {
 
 /// The thread that is to be woken when its call is over.
 ///
-/// Holds a reference of the task, so that waking it outside of all locks is safe.
+/// There is one in the state of a port only while its thread is inside a call on that port, and the
+/// thread takes it out before it leaves. So whoever finds it there, under the port's lock, may wake
+/// the thread until its own [`SoftirqsHeld`] ends: until then no task is freed.
 pub(crate) struct Sleeper(NonNull<c_void>);
 
-// SAFETY: tasks are reference-counted and may be woken from anywhere.
+// SAFETY: tasks may be woken from anywhere.
 unsafe impl Send for Sleeper {}
 
 impl Sleeper {
     /// The calling thread.
     pub(crate) fn current() -> Option<Self> {
         // SAFETY: called in a process context, in which there is a current task.
-        NonNull::new(unsafe { dvk_current_get() }).map(Self)
+        NonNull::new(unsafe { dvk_current() }).map(Self)
     }
 
-    /// Wakes the thread.
-    pub(crate) fn wake(self) {
-        let task = core::mem::ManuallyDrop::new(self);
-        // SAFETY: the reference taken in `current` is given up here, and only here.
-        unsafe { dvk_task_wake_put(task.0.as_ptr()) }
+    /// Wakes the thread, within the section in which it was found.
+    pub(crate) fn wake(self, _held: &SoftirqsHeld) {
+        // SAFETY: the task is alive by the contract of this type.
+        unsafe { dvk_wake(self.0.as_ptr()) }
     }
 }
 
-impl Drop for Sleeper {
-    fn drop(&mut self) {
-        // SAFETY: the reference taken in `current` is given up here; `wake` does not come here.
-        unsafe { dvk_task_put(self.0.as_ptr()) }
+/// The CPU that the caller runs on, or ran on a moment ago.
+pub(crate) fn this_cpu() -> u32 {
+    // SAFETY: reads a number.
+    unsafe { dvk_this_cpu() }
+}
+
+/// Calls `done` until it says yes, `patience_ns` are over, or somebody else needs the CPU. Returns
+/// what it said last.
+pub(crate) fn spin_until(patience_ns: u32, mut done: impl FnMut() -> bool) -> bool {
+    /// Looks between two readings of the clock.
+    const ROUND: u32 = 64;
+    // SAFETY: reads this CPU's clock.
+    let begun = unsafe { dvk_spin_clock() };
+    loop {
+        for _ in 0..ROUND {
+            if done() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        // SAFETY: reads the state of the current task and this CPU's clock.
+        let (may_go_on, now) = unsafe { (dvk_may_spin(), dvk_spin_clock()) };
+        // The clock of another CPU, if the thread was moved meanwhile, may be behind.
+        if !may_go_on || now.wrapping_sub(begun) > u64::from(patience_ns) {
+            return done();
+        }
     }
 }
 

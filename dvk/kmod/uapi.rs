@@ -2,7 +2,7 @@
 //! Argument blocks of ioctls, from and to user space.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl;
+use super::abi::ioctl::{self, EXCHANGE_BYTES};
 use kernel::prelude::*;
 use kernel::transmute::{AsBytes, FromBytes};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -91,6 +91,34 @@ impl Argument {
     pub(crate) fn write<T: Block>(self, block: &T) -> Result<(), Errno> {
         let slice = UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>());
         slice.writer().write(block).map_err(|_| Errno::Fault)
+    }
+}
+
+/// The block of a call that exchanges messages, where user space has it.
+#[derive(Clone, Copy)]
+pub(crate) struct ExchangeArgument(pub(crate) Argument);
+
+impl ExchangeArgument {
+    fn slice(self) -> UserSlice {
+        UserSlice::new(UserPtr::from_addr(self.0 .0), EXCHANGE_BYTES)
+    }
+
+    /// Reads what means something of the block.
+    pub(crate) fn read(self) -> Result<ioctl::Exchange, Errno> {
+        let mut block = ioctl::Exchange::default();
+        let bytes = &mut block.as_bytes_mut()[..EXCHANGE_BYTES];
+        self.slice().reader().read_slice(bytes).map_err(|_| Errno::Fault)?;
+        if block.flags == 0 {
+            Ok(block)
+        } else {
+            Err(Errno::Invalid)
+        }
+    }
+
+    /// Writes it back.
+    pub(crate) fn write(self, block: &ioctl::Exchange) -> Result<(), Errno> {
+        let bytes = &block.as_bytes()[..EXCHANGE_BYTES];
+        self.slice().writer().write_slice(bytes).map_err(|_| Errno::Fault)
     }
 }
 

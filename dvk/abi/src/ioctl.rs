@@ -146,11 +146,14 @@ pub struct Exchange {
     pub how: u32,
     /// Reserved, 0.
     pub flags: u32,
-    /// Reserved, 0.
-    pub reserved: [u64; 4],
+    /// Fills the block up to its alignment. The kernel does not look at it.
+    pub unused: [u64; 4],
 }
 
 const _: () = assert!(core::mem::size_of::<Exchange>() == 128);
+
+/// Bytes of an [`Exchange`] that mean something.
+pub const EXCHANGE_BYTES: usize = core::mem::offset_of!(Exchange, unused);
 
 impl Default for Exchange {
     fn default() -> Self {
@@ -161,7 +164,7 @@ impl Default for Exchange {
             timeout_ns: 0,
             how: 0,
             flags: 0,
-            reserved: [0; 4],
+            unused: [0; 4],
         }
     }
 }

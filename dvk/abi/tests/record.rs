@@ -3,6 +3,7 @@
 
 use core::num::NonZeroU32;
 use dvk_abi::errno::Errno;
+use dvk_abi::ioctl::{Privileges, MAY_ALL};
 use dvk_abi::limits::SLOTS;
 use dvk_abi::message::{Message, MESSAGE_BYTES};
 use dvk_abi::wire::record::{Record, RecordError, Step, RECORD_BYTES};
@@ -20,6 +21,17 @@ fn message() -> impl Strategy<Value = Message> {
     any::<[u8; MESSAGE_BYTES]>().prop_map(|bytes| Message::from_le_bytes(&bytes))
 }
 
+fn privileges() -> impl Strategy<Value = Privileges> {
+    let servers_notify_calls = (any::<u64>(), any::<u64>(), 0..=MAY_ALL);
+    servers_notify_calls.prop_map(|(servers, notify, calls)| Privileges {
+        endpoint: 0,
+        servers,
+        notify,
+        calls,
+        flags: 0,
+    })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let call = any::<u32>();
     prop_oneof![
@@ -33,15 +45,18 @@ fn step() -> impl Strategy<Value = Step> {
         call.prop_map(|call| Step::Cancelled { call }),
         call.prop_map(|call| Step::Watch { call }),
         (1u64..).prop_map(|bits| Step::Notify { bits }),
+        call.prop_map(|call| Step::AwaitBind { call }),
+        call.prop_map(|call| Step::Bound { call }),
+        (call, privileges()).prop_map(|(call, privileges)| Step::Privilege { call, privileges }),
     ]
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    (any::<u16>(), endpoint(), endpoint(), step()).prop_map(|(container, from, to, step)| Record {
-        container,
-        from,
-        to,
-        step,
+    (any::<u16>(), endpoint(), endpoint(), step()).prop_map(|(container, from, to, mut step)| {
+        if let Step::Privilege { privileges, .. } = &mut step {
+            privileges.endpoint = to.raw();
+        }
+        Record { container, from, to, step }
     })
 }
 

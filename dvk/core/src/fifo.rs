@@ -80,22 +80,29 @@ impl<T, A: Array<Option<T>>> Fifo<T, A> {
 
     /// Takes the first element that `wanted` accepts.
     pub fn take(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Option<T> {
-        if self.len == 0 {
-            return None;
-        }
-        let head = self.head;
-        let occupied = self.entries.as_mut_slice().get_mut(head..)?;
-        let at = occupied.iter().position(|entry| entry.as_ref().is_some_and(&mut wanted))?;
-        let taken = occupied.get_mut(at)?.take();
+        let accepted = |entry: &Option<T>| entry.as_ref().is_some_and(&mut wanted);
+        let at = self.entries.as_slice().get(self.head..)?.iter().position(accepted)?;
+        self.take_at(self.head + at)
+    }
+
+    /// Takes the last element that `wanted` accepts.
+    pub fn take_last(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Option<T> {
+        let accepted = |entry: &Option<T>| entry.as_ref().is_some_and(&mut wanted);
+        let at = self.entries.as_slice().get(self.head..)?.iter().rposition(accepted)?;
+        self.take_at(self.head + at)
+    }
+
+    fn take_at(&mut self, at: usize) -> Option<T> {
+        let taken = self.entries.as_mut_slice().get_mut(at)?.take()?;
         self.len -= 1;
         if self.len == 0 {
             self.entries.truncate(0);
             self.head = 0;
-        } else {
-            let holes = occupied.iter().take_while(|entry| entry.is_none()).count();
-            self.head += holes;
+        } else if at == self.head {
+            let rest = self.entries.as_slice().get(at..)?;
+            self.head += rest.iter().take_while(|entry| entry.is_none()).count();
         }
-        taken
+        Some(taken)
     }
 
     /// Keeps only the elements that `wanted` accepts.

@@ -17,4 +17,7 @@ pub use dvk_abi as abi;
 pub mod fifo;
 pub mod link;
 pub mod port;
+pub mod privilege;
+pub mod spin;
 pub mod table;
+pub mod waiters;

@@ -21,10 +21,15 @@
 //! what makes them hold between nodes.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{HOW_NOTIFY, HOW_REPLY, HOW_REQUEST, HOW_SEND};
+use super::abi::ioctl::{
+    Info, Privileges, HOW_NOTIFY, HOW_REPLY, HOW_REQUEST, HOW_SEND, MAY_RECEIVE, MAY_REPLY,
+    MAY_REQUEST, MAY_SEND, MAY_WAIT, STATE_IDLE, STATE_RECEIVE, STATE_REQUEST, STATE_SEND,
+    STATE_WAIT,
+};
 use super::abi::wire::record::Step;
 use super::abi::{Endpoint, Message};
 use super::fifo::{Array, Fifo, Storage};
+use super::privilege::Privilege;
 
 /// An endpoint and the node where it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,13 +97,15 @@ impl Filter {
 pub enum Outcome {
     /// The message of `send` was received.
     Sent,
-    /// A message arrived: for `receive`, or as the reply to `sendrec`.
+    /// A message arrived, for `receive` or as the reply to `sendrec`: [`Port::message`].
     Received {
-        /// The message, its source set.
-        message: Message,
         /// One of the `HOW_` values of the ABI.
         how: u32,
     },
+    /// The endpoint that `wait_unbind` was about is gone.
+    Gone,
+    /// The slot that `wait_bind` was about has this endpoint.
+    Bound(Endpoint),
     /// Nothing was transferred to the caller.
     Failed(Errno),
 }
@@ -114,6 +121,10 @@ enum Wait {
     Peer { peer: Peer, mode: Mode },
     /// Like `Peer`, but `Cancel` has been sent; ends with `reason` if the peer agrees.
     Cancelling { peer: Peer, mode: Mode, reason: Errno },
+    /// `wait_unbind`: for this peer to go.
+    Unbind(Peer),
+    /// `wait_bind`: for somebody to be bound; if only one node can tell, for that node.
+    Bind { teller: Option<u16> },
     /// The call is over; its thread has not looked yet.
     Done(Outcome),
 }
@@ -143,6 +154,8 @@ pub enum Answer {
     Accepted,
     /// [`Step::Cancelled`].
     Cancelled,
+    /// [`Step::Bound`], by this endpoint.
+    Bound(Endpoint),
     /// [`Step::Failed`].
     Failed(Errno),
 }
@@ -153,6 +166,7 @@ impl Answer {
         match self {
             Self::Accepted => Step::Accepted { call },
             Self::Cancelled => Step::Cancelled { call },
+            Self::Bound(_) => Step::Bound { call },
             Self::Failed(error) => Step::Failed { call, error },
         }
     }
@@ -184,9 +198,8 @@ impl Effect {
 pub enum Receive {
     /// It is over already. If the message came by `send`, the sender is to get
     /// [`Step::Accepted`].
+    /// [`Port::message`] is what was received.
     Done {
-        /// The message, its source set.
-        message: Message,
         /// One of the `HOW_` values of the ABI.
         how: u32,
         /// Whose `send` it was.
@@ -226,6 +239,9 @@ pub struct Port<S: Storage> {
     /// Peers that want to know when this endpoint dies.
     watchers: Queue<PeerCall, S>,
     notices: Queue<Notice, S>,
+    /// What was received last, its source set.
+    message: Message,
+    privilege: Privilege,
     received: u64,
     sent: u64,
 }
@@ -242,6 +258,8 @@ impl<S: Storage> Port<S> {
             clients: Fifo::default(),
             watchers: Fifo::default(),
             notices: Fifo::default(),
+            message: Message::ZERO,
+            privilege: Privilege::initial(me.slot()),
             received: 0,
             sent: 0,
         }
@@ -257,19 +275,70 @@ impl<S: Storage> Port<S> {
         self.dead
     }
 
-    /// Messages received and sent since the bind.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.received, self.sent)
+    /// What was received by the call that ended last; until the next call begins.
+    pub fn message(&self) -> &Message {
+        &self.message
     }
 
-    /// Peers that wait to send to this endpoint, and peers that wait for its reply.
-    pub fn queues(&self) -> (usize, usize) {
-        (self.inbox.len(), self.clients.len())
+    /// What the endpoint may do.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// Says what the endpoint may do from its next call on.
+    pub fn set_privilege(&mut self, privilege: Privilege) {
+        self.privilege = privilege;
+    }
+
+    /// Describes the endpoint, but for what only its container knows.
+    pub fn describe(&self, info: &mut Info) {
+        let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+        info.endpoint = self.me.raw();
+        (info.received, info.sent) = (self.received, self.sent);
+        info.senders = count(self.inbox.len());
+        info.clients = count(self.clients.len());
+        info.notices = count(self.notices.len());
+        let (state, waits_for) = match self.wait {
+            Wait::Idle | Wait::Done(_) => (STATE_IDLE, Endpoint::NONE),
+            Wait::Receive(Filter { from: Some(peer), .. }) => (STATE_RECEIVE, peer.endpoint),
+            Wait::Receive(Filter { from: None, .. }) => (STATE_RECEIVE, Endpoint::ANY),
+            Wait::Peer { peer, mode } | Wait::Cancelling { peer, mode, .. } => match mode {
+                Mode::Send => (STATE_SEND, peer.endpoint),
+                Mode::Request => (STATE_REQUEST, peer.endpoint),
+            },
+            Wait::Unbind(peer) => (STATE_WAIT, peer.endpoint),
+            Wait::Bind { .. } => (STATE_WAIT, Endpoint::NONE),
+        };
+        (info.state, info.waits_for) = (state, waits_for.raw());
+    }
+
+    /// The only peer that can end the open call, and the call's number; `None` where there is
+    /// none, or several. Following this from port to port leads back to the first one exactly if
+    /// they wait for each other.
+    pub fn waits_for(&self) -> Option<PeerCall> {
+        let peer = match self.wait {
+            Wait::Peer { peer, .. } => peer,
+            Wait::Receive(Filter { from: Some(peer), .. }) => peer,
+            _ => return None,
+        };
+        Some(PeerCall { peer, call: self.call })
+    }
+
+    /// Whether `peer` waits for this endpoint, as far as this endpoint knows: its message was not
+    /// received, or its request not answered.
+    pub fn is_awaited_by(&mut self, peer: Peer) -> bool {
+        self.inbox.find(|arrival| arrival.call.peer == peer).is_some()
+            || self.clients.find(|client| client.peer == peer).is_some()
     }
 
     /// Whether `receive` from anybody would not wait.
     pub fn is_readable(&self) -> bool {
         !self.inbox.is_empty() || !self.notices.is_empty()
+    }
+
+    /// Number of the open call, or of the last one.
+    pub fn call(&self) -> u32 {
+        self.call
     }
 
     /// Whether the open call is over, so that [`collect`](Self::collect) gives something.
@@ -279,39 +348,83 @@ impl<S: Storage> Port<S> {
 
     /// Whether call number `call` waits for an answer.
     pub fn is_open(&self, call: u32) -> bool {
-        call == self.call
-            && matches!(self.wait, Wait::Receive(_) | Wait::Peer { .. } | Wait::Cancelling { .. })
+        call == self.call && !matches!(self.wait, Wait::Idle | Wait::Done(_))
     }
 
     /// Begins `send` or `sendrec` to `peer` and returns the call's number, to be given to the peer
     /// with [`Step::Send`] or [`Step::Request`].
     ///
     /// # Errors
-    /// [`Errno::Deadlock`] to oneself, [`Errno::Busy`] while another call is open,
-    /// [`Errno::NotConnected`] after [`kill`](Self::kill).
+    /// [`Errno::Denied`] without the privilege, [`Errno::Deadlock`] to oneself, [`Errno::Busy`]
+    /// while another call is open, [`Errno::NotConnected`] after [`kill`](Self::kill).
     pub fn begin_send(&mut self, peer: Peer, mode: Mode) -> Result<u32, Errno> {
         self.check_free()?;
+        let may = match mode {
+            Mode::Send => MAY_SEND,
+            Mode::Request => MAY_REQUEST,
+        };
+        self.privilege.check_to(may, peer.endpoint)?;
         if peer.endpoint == self.me {
             return Err(Errno::Deadlock);
         }
-        self.wait = Wait::Peer { peer, mode };
-        self.call = self.call.wrapping_add(1);
         self.sent += 1;
-        Ok(self.call)
+        Ok(self.begin(Wait::Peer { peer, mode }))
+    }
+
+    /// Begins a call that ends when `peer` has taken its step, as if that were a message sent.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`] while another call is open, [`Errno::NotConnected`] after
+    /// [`kill`](Self::kill).
+    pub fn begin_step(&mut self, peer: Peer) -> Result<u32, Errno> {
+        self.check_free()?;
+        Ok(self.begin(Wait::Peer { peer, mode: Mode::Send }))
+    }
+
+    /// Begins `wait_unbind`; `peer` is to get [`Step::Watch`] with the call's number.
+    ///
+    /// # Errors
+    /// As [`begin_send`](Self::begin_send).
+    pub fn begin_wait_unbind(&mut self, peer: Peer) -> Result<u32, Errno> {
+        self.check_free()?;
+        self.privilege.check(MAY_WAIT)?;
+        if peer.endpoint == self.me {
+            return Err(Errno::Deadlock);
+        }
+        Ok(self.begin(Wait::Unbind(peer)))
+    }
+
+    /// Begins `wait_bind`; whoever knows of binds in the slot, perhaps only the node `teller`, is
+    /// to answer with [`Step::Bound`].
+    ///
+    /// # Errors
+    /// As [`begin_send`](Self::begin_send).
+    pub fn begin_wait_bind(&mut self, teller: Option<u16>) -> Result<u32, Errno> {
+        self.check_free()?;
+        self.privilege.check(MAY_WAIT)?;
+        Ok(self.begin(Wait::Bind { teller }))
+    }
+
+    /// Opens a call and returns its number, which is never 0.
+    fn begin(&mut self, wait: Wait) -> u32 {
+        self.wait = wait;
+        self.call = self.call.checked_add(1).unwrap_or(1);
+        self.call
     }
 
     /// Begins `receive`.
     ///
     /// # Errors
-    /// [`Errno::Busy`] while another call is open, [`Errno::NotConnected`] after
-    /// [`kill`](Self::kill), [`Errno::NoMemory`] if the client cannot be remembered (its message
-    /// stays queued).
+    /// [`Errno::Denied`] without the privilege, [`Errno::Busy`] while another call is open,
+    /// [`Errno::NotConnected`] after [`kill`](Self::kill), [`Errno::NoMemory`] if the client
+    /// cannot be remembered (its message stays queued).
     pub fn begin_receive(&mut self, filter: Filter) -> Result<Receive, Errno> {
         self.check_free()?;
+        self.privilege.check(MAY_RECEIVE)?;
         if let Some(notice) = self.notices.take(|notice| filter.takes_notices_of(notice.source)) {
             self.received += 1;
-            let message = Message::notification(notice.source, notice.bits);
-            return Ok(Receive::Done { message, how: HOW_NOTIFY, accepted: None });
+            self.message = Message::notification(notice.source, notice.bits);
+            return Ok(Receive::Done { how: HOW_NOTIFY, accepted: None });
         }
         let wanted = |arrival: &Arrival| filter.takes(arrival.call.peer.endpoint, arrival.mode);
         if let Some(arrival) = self.inbox.find(wanted) {
@@ -323,29 +436,27 @@ impl<S: Storage> Port<S> {
             if let Some(arrival) = self.inbox.take(wanted) {
                 self.received += 1;
                 let accepted = (arrival.mode == Mode::Send).then_some(arrival.call);
-                return Ok(Receive::Done {
-                    message: arrival.message,
-                    how: arrival.mode.how(),
-                    accepted,
-                });
+                self.message = arrival.message;
+                return Ok(Receive::Done { how: arrival.mode.how(), accepted });
             }
         }
-        self.wait = Wait::Receive(filter);
-        self.call = self.call.wrapping_add(1);
-        Ok(Receive::Wait { call: self.call })
+        Ok(Receive::Wait { call: self.begin(Wait::Receive(filter)) })
     }
 
     /// Takes `to` off the clients and returns whom, and which of its calls, to give
     /// [`Step::Reply`].
     ///
     /// # Errors
-    /// [`Errno::WouldBlock`] if `to` does not wait for a reply of this endpoint.
+    /// [`Errno::WouldBlock`] if `to` does not wait for a reply of this endpoint,
+    /// [`Errno::Denied`] without the privilege, [`Errno::NotConnected`] after
+    /// [`kill`](Self::kill).
     pub fn reply(&mut self, to: Endpoint) -> Result<PeerCall, Errno> {
         if self.dead {
             return Err(Errno::NotConnected);
         }
+        self.privilege.check(MAY_REPLY)?;
         let client =
-            self.clients.take(|client| client.peer.endpoint == to).ok_or(Errno::WouldBlock)?;
+            self.clients.take_last(|client| client.peer.endpoint == to).ok_or(Errno::WouldBlock)?;
         self.sent += 1;
         Ok(client)
     }
@@ -370,7 +481,8 @@ impl<S: Storage> Port<S> {
         match self.wait {
             Wait::Idle => Cancel::Nothing,
             Wait::Done(_) => self.collect().map_or(Cancel::Nothing, Cancel::Over),
-            Wait::Receive(_) => {
+            // What the peers were told of these does no harm: their answers find no call open.
+            Wait::Receive(_) | Wait::Unbind(_) | Wait::Bind { .. } => {
                 self.wait = Wait::Idle;
                 Cancel::Over(Outcome::Failed(reason))
             }
@@ -390,15 +502,18 @@ impl<S: Storage> Port<S> {
     /// Ends call number `call` with `error`, if it is still open: its step could not be given to
     /// the peer. Returns whether it was.
     pub fn fail(&mut self, call: u32, error: Errno) -> bool {
-        if call != self.call {
+        if !self.is_open(call) {
             return false;
         }
-        match self.wait {
-            Wait::Peer { .. } | Wait::Receive(_) | Wait::Cancelling { .. } => {
-                self.wait = Wait::Done(Outcome::Failed(error));
-                true
-            }
-            Wait::Idle | Wait::Done(_) => false,
+        self.wait = Wait::Done(self.failure(error));
+        true
+    }
+
+    /// How the open call ends if its peer fails it with `error`.
+    fn failure(&self, error: Errno) -> Outcome {
+        match (self.wait, error) {
+            (Wait::Unbind(_), Errno::OwnerDead | Errno::Stale) => Outcome::Gone,
+            _ => Outcome::Failed(error),
         }
     }
 
@@ -414,10 +529,7 @@ impl<S: Storage> Port<S> {
             Step::Accepted { call } => {
                 self.end(peer, *call, |mode, _| (mode == Mode::Send).then_some(Outcome::Sent))
             }
-            Step::Reply { call, message } => self.end(peer, *call, |mode, _| {
-                let message = Message { source: peer.endpoint.raw(), ..*message };
-                (mode == Mode::Request).then_some(Outcome::Received { message, how: HOW_REPLY })
-            }),
+            Step::Reply { call, message } => self.answered(PeerCall { peer, call: *call }, message),
             Step::Cancelled { call } => {
                 self.end(peer, *call, |_, reason| reason.map(Outcome::Failed))
             }
@@ -425,6 +537,47 @@ impl<S: Storage> Port<S> {
             Step::Cancel { call } => self.withdraw(PeerCall { peer, call: *call }),
             Step::Watch { call } => self.watch(PeerCall { peer, call: *call }),
             Step::Notify { bits } => self.notice(peer.endpoint, *bits),
+            Step::Bound { call } => self.slot_bound(*call, peer),
+            Step::Privilege { privileges, .. } => self.restrict(privileges),
+            // For the table: nobody may be bound yet.
+            Step::AwaitBind { .. } => Effect::NONE,
+        }
+    }
+
+    /// Applies the reply `message` to call number `call` that went to its peer.
+    pub fn answered(&mut self, to: PeerCall, message: &Message) -> Effect {
+        let effect = self.end(to.peer, to.call, |mode, _| {
+            (mode == Mode::Request).then_some(Outcome::Received { how: HOW_REPLY })
+        });
+        if effect.wake {
+            self.message = Message { source: to.peer.endpoint.raw(), ..*message };
+        }
+        effect
+    }
+
+    /// Tells call number `call`, a `wait_bind`, that `bound` has the slot it waits for.
+    fn slot_bound(&mut self, call: u32, bound: Peer) -> Effect {
+        match self.wait {
+            Wait::Bind { teller }
+                if call == self.call && teller.is_none_or(|node| node == bound.node) =>
+            {
+                self.wait = Wait::Done(Outcome::Bound(bound.endpoint));
+                Effect::WAKE
+            }
+            _ => Effect::NONE,
+        }
+    }
+
+    fn restrict(&mut self, privileges: &Privileges) -> Effect {
+        if self.dead {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
+        match Privilege::from_block(privileges) {
+            Ok(privilege) => {
+                self.privilege = privilege;
+                Effect::answer(Answer::Accepted)
+            }
+            Err(error) => Effect::answer(Answer::Failed(error)),
         }
     }
 
@@ -437,9 +590,14 @@ impl<S: Storage> Port<S> {
         match self.wait {
             Wait::Peer { peer, .. }
             | Wait::Cancelling { peer, .. }
+            | Wait::Unbind(peer)
             | Wait::Receive(Filter { from: Some(peer), .. })
                 if peer.node == node =>
             {
+                self.wait = Wait::Done(Outcome::Failed(Errno::NodeDown));
+                true
+            }
+            Wait::Bind { teller: Some(teller) } if teller == node => {
                 self.wait = Wait::Done(Outcome::Failed(Errno::NodeDown));
                 true
             }
@@ -453,7 +611,7 @@ impl<S: Storage> Port<S> {
         self.dead = true;
         let open = match self.wait {
             Wait::Idle | Wait::Done(_) => return (false, None),
-            Wait::Receive(_) => None,
+            Wait::Receive(_) | Wait::Unbind(_) | Wait::Bind { .. } => None,
             Wait::Peer { peer, .. } | Wait::Cancelling { peer, .. } => {
                 Some(PeerCall { peer, call: self.call })
             }
@@ -482,21 +640,29 @@ impl<S: Storage> Port<S> {
     }
 
     fn arrive(&mut self, call: PeerCall, mode: Mode, message: &Message) -> Effect {
-        if self.dead {
-            return Effect::answer(Answer::Failed(Errno::Stale));
-        }
         let source = call.peer.endpoint;
         if !supersede(&mut self.inbox, source, |arrival| arrival.call.peer.endpoint)
             || !supersede(&mut self.clients, source, |client| client.peer.endpoint)
         {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
+        self.arrive_in_turn(call, mode, message)
+    }
+
+    /// Applies `send` or `sendrec` of a peer on this node. Such a peer has withdrawn its earlier
+    /// calls before it makes another, so nothing is looked for that it might have left behind.
+    pub fn arrive_in_turn(&mut self, call: PeerCall, mode: Mode, message: &Message) -> Effect {
+        if self.dead {
+            return Effect::answer(Answer::Failed(Errno::Stale));
+        }
+        let source = call.peer.endpoint;
         let message = Message { source: source.raw(), ..*message };
         if matches!(self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
             if mode == Mode::Request && self.clients.push(call).is_err() {
                 return Effect::answer(Answer::Failed(Errno::NoMemory));
             }
-            self.wait = Wait::Done(Outcome::Received { message, how: mode.how() });
+            self.message = message;
+            self.wait = Wait::Done(Outcome::Received { how: mode.how() });
             let answer = (mode == Mode::Send).then_some(Answer::Accepted);
             return Effect { answer, ..Effect::WAKE };
         }
@@ -532,13 +698,17 @@ impl<S: Storage> Port<S> {
     }
 
     fn peer_failed(&mut self, from: Peer, call: u32, error: Errno) -> Effect {
-        if let Wait::Receive(filter) = self.wait {
-            if filter.from == Some(from) && call == self.call {
-                self.wait = Wait::Done(Outcome::Failed(error));
-                return Effect::WAKE;
-            }
+        let concerned = match self.wait {
+            Wait::Receive(filter) => filter.from == Some(from),
+            Wait::Unbind(peer) => peer == from,
+            Wait::Bind { teller } => teller == Some(from.node),
+            _ => return self.end(from, call, |_, _| Some(Outcome::Failed(error))),
+        };
+        if !concerned || call != self.call {
+            return Effect::NONE;
         }
-        self.end(from, call, |_, _| Some(Outcome::Failed(error)))
+        self.wait = Wait::Done(self.failure(error));
+        Effect::WAKE
     }
 
     fn withdraw(&mut self, call: PeerCall) -> Effect {
@@ -567,8 +737,8 @@ impl<S: Storage> Port<S> {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
         if matches!(self.wait, Wait::Receive(filter) if filter.takes_notices_of(source)) {
-            let message = Message::notification(source, bits);
-            self.wait = Wait::Done(Outcome::Received { message, how: HOW_NOTIFY });
+            self.message = Message::notification(source, bits);
+            self.wait = Wait::Done(Outcome::Received { how: HOW_NOTIFY });
             return Effect::WAKE;
         }
         if let Some(pending) = self.notices.find(|notice| notice.source == source) {

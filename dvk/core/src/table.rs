@@ -313,6 +313,42 @@ impl<P, S: BlockStorage> Table<P, S> {
         }
     }
 
+    /// Who is bound to a slot, as far as is known here.
+    pub fn bound_to(&self, slot: u32) -> Option<(Endpoint, Route<'_, P>)> {
+        let number = slot as usize;
+        let block = self.blocks.as_slice().get(number / BLOCK_SLOTS)?.as_ref()?;
+        let known = &block.slots[number % BLOCK_SLOTS];
+        let route = match &known.binding {
+            Binding::Local(port) => Route::Local(port),
+            Binding::Remote(node) => Route::Remote(*node),
+            Binding::Free => return None,
+        };
+        Some((Endpoint::new(slot, NonZeroU32::new(known.generation)?), route))
+    }
+
+    /// The first slot from `slot` on that somebody is bound to, as far as is known here.
+    pub fn next_bound(&self, slot: u32) -> Option<(Endpoint, Route<'_, P>)> {
+        let blocks = self.blocks.as_slice();
+        let mut at = slot as usize;
+        while let Some(block) = blocks.get(at / BLOCK_SLOTS) {
+            if block.is_none() {
+                at = (at / BLOCK_SLOTS + 1) * BLOCK_SLOTS;
+                continue;
+            }
+            if let Some(found) = u32::try_from(at).ok().and_then(|slot| self.bound_to(slot)) {
+                return Some(found);
+            }
+            at += 1;
+        }
+        None
+    }
+
+    /// The other node that leases a slot, and so knows of binds there before this one does.
+    pub fn lessee(&self, slot: u32) -> Option<u16> {
+        let holder = self.holder(slot as usize / BLOCK_SLOTS)?;
+        (holder.node != self.local).then_some(holder.node)
+    }
+
     /// Whether a record from `node` may name `endpoint` as its source: the endpoint is known to
     /// be there, or lies in the node's lease, or is a server of a later generation than is known
     /// here, in a slot that nobody else is known to have.

@@ -7,6 +7,7 @@
 
 use super::super::endpoint::Endpoint;
 use super::super::errno::Errno;
+use super::super::ioctl::{Privileges, MAY_ALL};
 use super::super::message::{Message, MESSAGE_BYTES};
 
 /// The step that a record stands for.
@@ -65,6 +66,24 @@ pub enum Step {
         /// The bits, not 0.
         bits: u64,
     },
+    /// `from` waits in its call number `call` until somebody is bound to the slot of `to`, whose
+    /// generation means nothing. For the node that leases the slot.
+    AwaitBind {
+        /// Number of the call.
+        call: u32,
+    },
+    /// The answer to [`AwaitBind`](Self::AwaitBind), from the endpoint that is bound.
+    Bound {
+        /// Number of the call.
+        call: u32,
+    },
+    /// `from`, which may do so, says what `to` may do; answered with [`Accepted`](Self::Accepted).
+    Privilege {
+        /// Number of the call.
+        call: u32,
+        /// What `to` may do; its endpoint is `to`.
+        privileges: Privileges,
+    },
 }
 
 impl Step {
@@ -79,7 +98,10 @@ impl Step {
             | Self::Failed { call, .. }
             | Self::Cancel { call }
             | Self::Cancelled { call }
-            | Self::Watch { call } => call,
+            | Self::Watch { call }
+            | Self::AwaitBind { call }
+            | Self::Bound { call }
+            | Self::Privilege { call, .. } => call,
             Self::Notify { .. } => 0,
         }
     }
@@ -88,7 +110,12 @@ impl Step {
     pub const fn begins(&self) -> bool {
         matches!(
             self,
-            Self::Send { .. } | Self::Request { .. } | Self::Watch { .. } | Self::Notify { .. }
+            Self::Send { .. }
+                | Self::Request { .. }
+                | Self::Watch { .. }
+                | Self::Notify { .. }
+                | Self::AwaitBind { .. }
+                | Self::Privilege { .. }
         )
     }
 }
@@ -111,6 +138,9 @@ const HEAD_BYTES: usize = 24;
 /// The longest record.
 pub const RECORD_BYTES: usize = HEAD_BYTES + MESSAGE_BYTES;
 
+/// Bytes of a privilege record's step-specific part.
+const PRIVILEGE_BYTES: usize = 20;
+
 mod kind {
     pub(super) const SEND: u8 = 1;
     pub(super) const REQUEST: u8 = 2;
@@ -121,6 +151,9 @@ mod kind {
     pub(super) const CANCELLED: u8 = 7;
     pub(super) const WATCH: u8 = 8;
     pub(super) const NOTIFY: u8 = 9;
+    pub(super) const AWAIT_BIND: u8 = 11;
+    pub(super) const BOUND: u8 = 12;
+    pub(super) const PRIVILEGE: u8 = 13;
 }
 
 /// Why bytes are not a record.
@@ -147,6 +180,9 @@ impl Record {
             Step::Cancelled { .. } => kind::CANCELLED,
             Step::Watch { .. } => kind::WATCH,
             Step::Notify { .. } => kind::NOTIFY,
+            Step::AwaitBind { .. } => kind::AWAIT_BIND,
+            Step::Bound { .. } => kind::BOUND,
+            Step::Privilege { .. } => kind::PRIVILEGE,
         };
         out[0] = kind;
         out[1] = 0;
@@ -168,6 +204,13 @@ impl Record {
             Step::Notify { bits } => {
                 out[HEAD_BYTES..HEAD_BYTES + 8].copy_from_slice(&bits.to_le_bytes());
                 HEAD_BYTES + 8
+            }
+            Step::Privilege { privileges, .. } => {
+                let rest = &mut out[HEAD_BYTES..];
+                rest[..8].copy_from_slice(&privileges.servers.to_le_bytes());
+                rest[8..16].copy_from_slice(&privileges.notify.to_le_bytes());
+                rest[16..20].copy_from_slice(&privileges.calls.to_le_bytes());
+                HEAD_BYTES + PRIVILEGE_BYTES
             }
             _ => HEAD_BYTES,
         }
@@ -208,6 +251,27 @@ impl Record {
                     return Err(RecordError::Field);
                 }
                 Step::Notify { bits }
+            }
+            kind::AWAIT_BIND => bare(Step::AwaitBind { call })?,
+            kind::BOUND => bare(Step::Bound { call })?,
+            kind::PRIVILEGE => {
+                let rest: &[u8; PRIVILEGE_BYTES] =
+                    rest.try_into().map_err(|_| RecordError::Length)?;
+                let u32_at = |at: usize| {
+                    u32::from_le_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]])
+                };
+                let u64_at = |at: usize| u64::from(u32_at(at + 4)) << 32 | u64::from(u32_at(at));
+                let privileges = Privileges {
+                    endpoint: endpoint_at(16).raw(),
+                    servers: u64_at(0),
+                    notify: u64_at(8),
+                    calls: u32_at(16),
+                    flags: 0,
+                };
+                if privileges.calls & !MAY_ALL != 0 {
+                    return Err(RecordError::Field);
+                }
+                Step::Privilege { call, privileges }
             }
             _ => return Err(RecordError::Kind),
         };

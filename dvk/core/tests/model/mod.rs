@@ -3,8 +3,10 @@
 //! and how properties are run.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+use dvk_core::abi::ioctl::Info;
 use dvk_core::abi::{Endpoint, Message};
 use dvk_core::fifo::{Array, NoMemory, Storage};
+use dvk_core::port::Port;
 use dvk_core::table::BlockStorage;
 use proptest::test_runner::{Config, RngSeed};
 use std::cell::Cell;
@@ -125,4 +127,23 @@ pub(crate) fn number_of(message: &Message) -> u64 {
 /// Whether a failure asked for by [`refuse_allocation_after`] is still to come.
 pub(crate) fn refusal_is_pending() -> bool {
     UNTIL_REFUSAL.get().is_some()
+}
+
+/// What a port says of itself.
+fn described(port: &Port<TestStorage>) -> Info {
+    let mut info = Info::default();
+    port.describe(&mut info);
+    info
+}
+
+/// Endpoints that wait to send to this one, and those that wait for its reply.
+pub(crate) fn queues(port: &Port<TestStorage>) -> (u32, u32) {
+    let info = described(port);
+    (info.senders, info.clients)
+}
+
+/// Messages received and sent.
+pub(crate) fn counts(port: &Port<TestStorage>) -> (u64, u64) {
+    let info = described(port);
+    (info.received, info.sent)
 }

@@ -9,7 +9,7 @@ mod faults;
 pub(crate) mod history;
 mod threads;
 
-use crate::model::{number_of, refusal_is_pending, refuse_allocation_after, TestStorage};
+use crate::model::{number_of, queues, refusal_is_pending, refuse_allocation_after, TestStorage};
 use dvk_core::abi::errno::Errno;
 use dvk_core::abi::wire::record::Step;
 use dvk_core::abi::Endpoint;
@@ -233,8 +233,8 @@ impl Simulation {
             }
         }
         for (port, observed) in self.history.ports.iter().enumerate() {
-            let expected = (observed.queue.len(), observed.clients.len());
-            assert_eq!(self.ports[port].queues(), expected, "queues of {:?}", self.peers[port]);
+            let expected = (observed.queue.len() as u32, observed.clients.len() as u32);
+            assert_eq!(queues(&self.ports[port]), expected, "queues of {:?}", self.peers[port]);
         }
         self.history.check_transfers();
         // What is queued is really there.

@@ -147,7 +147,8 @@ impl Simulation {
             (self.history.first_notice(port, filter), self.history.first(port, filter));
         let memory_was_low = refusal_is_pending();
         match self.ports[port].begin_receive(filter) {
-            Ok(Receive::Done { message, how, accepted }) => {
+            Ok(Receive::Done { how, accepted }) => {
+                let message = *self.ports[port].message();
                 match notice {
                     Some((source, bits)) => {
                         self.history.ports[port].notices.retain(|notice| notice.0 != source);
@@ -221,12 +222,15 @@ impl Simulation {
             (Outcome::Sent, Some(number)) => {
                 assert_eq!(self.history.message(number).mode, Mode::Send);
             }
-            (Outcome::Received { message, how }, Some(number)) => {
+            (Outcome::Received { how }, Some(number)) => {
+                let message = *self.ports[port].message();
                 self.history.check_reply(port, number, &message, how);
             }
-            (Outcome::Received { message, how }, None) => {
+            (Outcome::Received { how }, None) => {
+                let message = *self.ports[port].message();
                 self.history.check_received(port, open.filter, &message, how);
             }
+            (Outcome::Gone | Outcome::Bound(_), _) => unreachable!("nobody waits for that"),
             (Outcome::Failed(error), _) => {
                 assert_eq!(self.history.ports[port].handed, None, "something was lost");
                 let peer_dead = open.peer.is_some_and(|peer| self.dead(self.known[&peer.endpoint]));

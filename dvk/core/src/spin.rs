@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! How long a thread spins for a partner on another CPU before it sleeps.
+//!
+//! Sleeping and being woken across CPUs costs tens of times what a round trip between two spinning
+//! threads does; spinning for a partner that is busy costs the CPU. So patience follows experience,
+//! as in KVM's halt polling: it doubles while partners answer in time, halves when they do not,
+//! and comes back when one answered soon after the thread had gone to sleep.
+
+/// The longest that is ever spun, in nanoseconds: about what a sleep and a wake-up would cost.
+pub const LONGEST_NS: u32 = 50_000;
+/// Where patience begins.
+const FIRST_NS: u32 = 10_000;
+/// Below this, spinning is not worth beginning.
+const LEAST_NS: u32 = 1_000;
+
+/// The patience of one endpoint's thread, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience(u32);
+
+impl Patience {
+    /// That of a thread without experience.
+    pub const INITIAL: Self = Self(FIRST_NS);
+
+    /// A patience that was kept as a number.
+    pub const fn from_ns(ns: u32) -> Self {
+        Self(ns)
+    }
+
+    /// How long to spin now; 0 for not at all.
+    pub const fn ns(self) -> u32 {
+        self.0
+    }
+
+    /// After having spun: whether the partner answered in time.
+    pub const fn after_spin(self, answered: bool) -> Self {
+        let next = if answered { self.0 * 2 } else { self.0 / 2 };
+        Self(if next > LONGEST_NS {
+            LONGEST_NS
+        } else if next < LEAST_NS {
+            0
+        } else {
+            next
+        })
+    }
+
+    /// After having slept this long, instead of spinning or after it.
+    pub const fn after_sleep(self, slept_ns: u64) -> Self {
+        if self.0 == 0 && slept_ns <= LONGEST_NS as u64 {
+            Self::INITIAL
+        } else {
+            self
+        }
+    }
+}
