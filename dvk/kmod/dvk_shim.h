@@ -59,6 +59,11 @@ void dvk_timer_init(struct timer_list *timer);
 void dvk_timer_set(struct timer_list *timer, u64 now_ns, u64 deadline_ns);
 void dvk_timer_shutdown(struct timer_list *timer);
 
+/* dvk_uaccess.c */
+struct dvk_exchange;
+int dvk_exchange_read(struct dvk_exchange *block, struct dvk_exchange __user *from, bool answered);
+int dvk_exchange_write(const struct dvk_exchange *block, struct dvk_exchange __user *to);
+
 /* Exported by Rust. */
 int dvk_file_open(u32 minor, void **private);
 void dvk_file_release(void *private);

@@ -17,6 +17,7 @@ use super::rules::port::{Answer, Filter, Mode, Outcome, Peer, PeerCall, Receive}
 use super::rules::privilege::Privilege;
 use super::sys::{self, PollQueue, Sleeper, SoftirqsHeld};
 use super::uapi::{Argument, ExchangeArgument};
+use core::mem::MaybeUninit;
 use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SpinLock};
@@ -236,7 +237,8 @@ impl ContainerFile {
     /// `send` and `sendrec`.
     fn send(&self, argument: Argument, mode: Mode) -> Result<(), Errno> {
         let argument = ExchangeArgument(argument);
-        let mut block = argument.read()?;
+        let mut block = MaybeUninit::uninit();
+        let block = argument.read(&mut block, mode == Mode::Request)?;
         let to = Endpoint::from_raw(block.peer);
         let (port, target) = self.port_and_target(to)?;
         let timeout = Timeout::from_ns(block.timeout_ns);
@@ -256,7 +258,7 @@ impl ContainerFile {
         match outcome? {
             Outcome::Received { how } => {
                 block.how = how;
-                argument.write(&block)
+                argument.write(block)
             }
             Outcome::Failed(error) => Err(error),
             _ => Ok(()),
@@ -316,7 +318,8 @@ impl ContainerFile {
     }
 
     fn reply(&self, argument: Argument) -> Result<(), Errno> {
-        let block = ExchangeArgument(argument).read()?;
+        let mut block = MaybeUninit::uninit();
+        let block = ExchangeArgument(argument).read(&mut block, false)?;
         let (port, target) = self.port_and_client(Endpoint::from_raw(block.peer))?;
         let held = SoftirqsHeld::new();
         let client = port.with_in(&held, |state| state.reply(Endpoint::from_raw(block.peer)))?;
@@ -348,7 +351,8 @@ impl ContainerFile {
     /// `receive`, `receive_request` and `reply_receive`.
     fn receive(&self, argument: Argument, replies: bool, requests_only: bool) -> Result<(), Errno> {
         let argument = ExchangeArgument(argument);
-        let mut block = argument.read()?;
+        let mut block = MaybeUninit::uninit();
+        let block = argument.read(&mut block, true)?;
         let to = Endpoint::from_raw(block.peer);
         let (port, client) = if replies { self.port_and_client(to)? } else { (self.port()?, None) };
         let from = Endpoint::from_raw(block.from);
@@ -415,7 +419,7 @@ impl ContainerFile {
                 return Err(error);
             }
         }
-        argument.write(&block)
+        argument.write(block)
     }
 
     /// The peer that `from` is, and where.

@@ -2,7 +2,8 @@
 //! Argument blocks of ioctls, from and to user space.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{self, EXCHANGE_BYTES};
+use super::abi::ioctl;
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 use kernel::transmute::{AsBytes, FromBytes};
 use kernel::uaccess::{UserPtr, UserSlice};
@@ -94,20 +95,32 @@ impl Argument {
     }
 }
 
-/// The block of a call that exchanges messages, where user space has it.
+extern "C" {
+    fn dvk_exchange_read(block: *mut ioctl::Exchange, from: usize, answered: bool) -> c_int;
+    fn dvk_exchange_write(block: *const ioctl::Exchange, to: usize) -> c_int;
+}
+
+/// The block of a call that exchanges messages, where user space has it. Read and written word by
+/// word: on the way of every message, the general functions cost more than what they do.
 #[derive(Clone, Copy)]
 pub(crate) struct ExchangeArgument(pub(crate) Argument);
 
 impl ExchangeArgument {
-    fn slice(self) -> UserSlice {
-        UserSlice::new(UserPtr::from_addr(self.0 .0), EXCHANGE_BYTES)
-    }
-
-    /// Reads what means something of the block.
-    pub(crate) fn read(self) -> Result<ioctl::Exchange, Errno> {
-        let mut block = ioctl::Exchange::default();
-        let bytes = &mut block.as_bytes_mut()[..EXCHANGE_BYTES];
-        self.slice().reader().read_slice(bytes).map_err(|_| Errno::Fault)?;
+    /// Reads what means something of the block into `block`. `answered` is that something will be
+    /// written back: whether that can be is tried now, before a message is taken that could then
+    /// not be delivered.
+    #[inline]
+    pub(crate) fn read(
+        self,
+        block: &mut MaybeUninit<ioctl::Exchange>,
+        answered: bool,
+    ) -> Result<&mut ioctl::Exchange, Errno> {
+        // SAFETY: the pointer is valid for a write of a whole block.
+        if unsafe { dvk_exchange_read(block.as_mut_ptr(), self.0 .0, answered) } != 0 {
+            return Err(Errno::Fault);
+        }
+        // SAFETY: all of it was written.
+        let block = unsafe { block.assume_init_mut() };
         if block.flags == 0 {
             Ok(block)
         } else {
@@ -115,10 +128,14 @@ impl ExchangeArgument {
         }
     }
 
-    /// Writes it back.
+    /// Writes the message and how it was sent.
+    #[inline]
     pub(crate) fn write(self, block: &ioctl::Exchange) -> Result<(), Errno> {
-        let bytes = &block.as_bytes()[..EXCHANGE_BYTES];
-        self.slice().writer().write_slice(bytes).map_err(|_| Errno::Fault)
+        // SAFETY: the pointer is to a whole block.
+        if unsafe { dvk_exchange_write(block, self.0 .0) } != 0 {
+            return Err(Errno::Fault);
+        }
+        Ok(())
     }
 }
 

@@ -146,14 +146,11 @@ pub struct Exchange {
     pub how: u32,
     /// Reserved, 0.
     pub flags: u32,
-    /// Fills the block up to its alignment. The kernel does not look at it.
+    /// Fills the block up to its alignment. The kernel neither reads nor writes it.
     pub unused: [u64; 4],
 }
 
 const _: () = assert!(core::mem::size_of::<Exchange>() == 128);
-
-/// Bytes of an [`Exchange`] that mean something.
-pub const EXCHANGE_BYTES: usize = core::mem::offset_of!(Exchange, unused);
 
 impl Default for Exchange {
     fn default() -> Self {

@@ -550,9 +550,15 @@ impl<S: Storage> Port<S> {
             (mode == Mode::Request).then_some(Outcome::Received { how: HOW_REPLY })
         });
         if effect.wake {
-            self.message = Message { source: to.peer.endpoint.raw(), ..*message };
+            self.deliver(to.peer.endpoint, message);
         }
         effect
+    }
+
+    /// Puts `message` of `source` where the call that it ends finds it.
+    fn deliver(&mut self, source: Endpoint, message: &Message) {
+        self.message = *message;
+        self.message.source = source.raw();
     }
 
     /// Tells call number `call`, a `wait_bind`, that `bound` has the slot it waits for.
@@ -656,16 +662,16 @@ impl<S: Storage> Port<S> {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
         let source = call.peer.endpoint;
-        let message = Message { source: source.raw(), ..*message };
-        if matches!(self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
+        if matches!(&self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
             if mode == Mode::Request && self.clients.push(call).is_err() {
                 return Effect::answer(Answer::Failed(Errno::NoMemory));
             }
-            self.message = message;
+            self.deliver(source, message);
             self.wait = Wait::Done(Outcome::Received { how: mode.how() });
             let answer = (mode == Mode::Send).then_some(Answer::Accepted);
             return Effect { answer, ..Effect::WAKE };
         }
+        let message = Message { source: source.raw(), ..*message };
         match self.inbox.push(Arrival { call, mode, message }) {
             Ok(()) => Effect::READABLE,
             Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
