@@ -4,7 +4,7 @@
 use super::exchange::bind_shared;
 use super::Case;
 use crate::blocked::blocked;
-use crate::check::{fails, refused};
+use crate::check::{equal, fails, refused};
 use crate::dvs::{self, with_generation, FIRST_SLOT, HOME, SLOTS};
 use anyhow::Result;
 use dvk::{raw, Endpoint, Errno, Message, Port, Slot, Timeout};
@@ -20,6 +20,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("second-thread-is-ebusy", second_thread),
     Case::new("reserved-field-is-einval", reserved_field),
     Case::new("bad-address-is-efault", bad_address),
+    Case::new("block-that-cannot-be-written-loses-no-message", read_only),
     Case::new("unknown-call-is-enotty", unknown_call),
 ];
 
@@ -148,6 +149,33 @@ fn bad_address() -> Result<()> {
     let device = dvk::Device::open(HOME)?;
     let (nr, bytes) = ((ioctl::BIND & 0xff) as u8, ioctl::BIND >> 16 & 0x3fff);
     refused("bind", raw::call_null(&device, nr, ioctl::BIND >> 30, bytes), Errno::Fault)
+}
+
+fn read_only() -> Result<()> {
+    /// Receives from anybody, and lies where programs keep what never changes.
+    static BLOCK: Exchange = Exchange {
+        message: Message::ZERO,
+        peer: 0,
+        from: 0xffff_ffff,
+        timeout_ns: 0,
+        how: 0,
+        flags: 0,
+        unused: [0; 4],
+    };
+    equal("the block's source", Endpoint::from_raw(BLOCK.from), Endpoint::ANY)?;
+    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+    peer.notify(port.endpoint(), 6)?;
+    let refusals = [
+        raw::call_read_only::<{ ioctl::RECEIVE }>(&port, &BLOCK),
+        raw::call_read_only::<{ ioctl::RECEIVE_REQUEST }>(&port, &BLOCK),
+        raw::call_read_only::<{ ioctl::REPLY_RECEIVE }>(&port, &BLOCK),
+        raw::call_read_only::<{ ioctl::SENDREC }>(&port, &BLOCK),
+    ];
+    for refusal in refusals {
+        refused("a call with a read-only block", refusal, Errno::Fault)?;
+    }
+    let received = port.receive(Endpoint::ANY, Timeout::NoWait)?;
+    equal("bits", received.message.notify_bits(), Some(6))
 }
 
 fn unknown_call() -> Result<()> {

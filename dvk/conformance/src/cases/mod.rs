@@ -9,9 +9,11 @@ mod exchange;
 mod isolation;
 mod notify;
 mod poll;
+mod privileges;
 mod remote;
 mod stress;
 mod timeout;
+mod waiting;
 
 use core::time::Duration;
 
@@ -43,6 +45,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         notify::CASES,
         timeout::CASES,
         errors::CASES,
+        waiting::CASES,
+        privileges::CASES,
         death::CASES,
         poll::CASES,
         isolation::CASES,
