@@ -37,6 +37,9 @@ pub(crate) fn build(session: &Session, test: bool) -> Result<Root> {
     let root = &session.workspace.root;
     let manifest = Manifest::read(root)?;
     let programs = userspace::build(session, &manifest.packages(test))?;
+    for (binary, source) in manifest.c_programs(test) {
+        userspace::build_c(session, &programs, &binary, &source)?;
+    }
     let pack = |layers: &[&Layer]| {
         let archives: Result<Vec<_>> = layers
             .iter()

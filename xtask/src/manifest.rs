@@ -57,6 +57,8 @@ struct Program {
     path: String,
     package: String,
     binary: String,
+    /// The source of a program in C, relative to the checkout; its package is that of the library for C.
+    c: Option<String>,
     #[serde(default = "executable")]
     mode: u32,
 }
@@ -102,12 +104,19 @@ impl Manifest {
 
     /// The packages whose binaries the node, and with `test` also its overlay, holds.
     pub(crate) fn packages(&self, test: bool) -> BTreeSet<String> {
-        let overlay = test.then_some(&self.test);
-        std::iter::once(&self.node)
-            .chain(overlay)
-            .flat_map(|layer| &layer.programs)
-            .map(|program| program.package.clone())
+        self.programs(test).map(|program| program.package.clone()).collect()
+    }
+
+    /// The programs in C among them: each binary with its source.
+    pub(crate) fn c_programs(&self, test: bool) -> Vec<(String, String)> {
+        self.programs(test)
+            .filter_map(|program| Some((program.binary.clone(), program.c.clone()?)))
             .collect()
+    }
+
+    fn programs(&self, test: bool) -> impl Iterator<Item = &Program> {
+        let overlay = test.then_some(&self.test);
+        std::iter::once(&self.node).chain(overlay).flat_map(|layer| &layer.programs)
     }
 }
 

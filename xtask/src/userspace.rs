@@ -69,6 +69,38 @@ pub(crate) fn build(session: &Session, packages: &BTreeSet<String>) -> Result<Pr
     Ok(Programs::in_directory(target.join(TARGET).join("image")))
 }
 
+/// Compiles the C program `source` of the checkout and links it with the library for C, which is one of `programs`.
+///
+/// # Errors
+/// When the compiler is missing or fails.
+pub(crate) fn build_c(
+    session: &Session,
+    programs: &Programs,
+    binary: &str,
+    source: &str,
+) -> Result<()> {
+    let mut step = session.begin("programs", &format!("compiling {source}"))?;
+    let mut cc = Command::new("cc");
+    cc.current_dir(&session.workspace.root)
+        .args([
+            "-std=gnu11",
+            "-Os",
+            "-static",
+            "-s",
+            "-Wall",
+            "-Wextra",
+            "-I",
+            "dvk/user/c/include",
+        ])
+        .arg(source)
+        .arg(programs.path("libdvk.a"))
+        .arg("-o")
+        .arg(programs.path(binary));
+    step.watch(&mut cc, |_| None)?;
+    step.finish(&format!("{source} compiled"));
+    Ok(())
+}
+
 fn cargo_home() -> PathBuf {
     env::var_os("CARGO_HOME").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cargo"),

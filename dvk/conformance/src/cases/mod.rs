@@ -2,6 +2,7 @@
 //! The cases: one per rule of `docs/dvk-reference.md`, with the rule's name.
 
 mod bind;
+mod c_library;
 mod control;
 mod death;
 mod errors;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         control::CASES,
         remote::CASES,
         stress::CASES,
+        c_library::CASES,
     ]
     .into_iter()
     .flatten()

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 /*
- * A server that adds up what its clients lend it, and one client, in two processes. The argument is
- * the number of a container in which this node may bind two endpoints. Exits with 0 if all went as
- * it should, else says what did not.
+ * A server that adds up numbers, and one client, in two processes. The first argument is the number
+ * of a container in which this node may bind two endpoints. With "lent" as the second, the client
+ * lends the numbers in its memory, else they are in the message. Exits with 0 if all went as it
+ * should, else says what did not.
  */
 #include <dvk.h>
 
@@ -13,14 +14,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { KIND_SUM = 0x501, KIND_STOP = 0x502 };
+enum { KIND_SUM = 0x501, KIND_OTHER = 0x502 };
 
-/* The payload of a request: so many numbers are lent. */
+/* The payload of a request: so many numbers, in it or, if there is a grant, lent. */
 struct sum {
 	uint64_t grant;
 	uint32_t count;
-	uint32_t reserved;
+	uint32_t numbers[9];
 };
+
+_Static_assert(sizeof(struct sum) <= DVK_PAYLOAD_BYTES, "a request fits a message");
 
 #define SECOND INT64_C(1000000000)
 
@@ -41,31 +44,38 @@ static void expect(uint64_t expected, uint64_t found, const char *what)
 	}
 }
 
-/* Answers one request: with the sum, or, in the flags, why there is none. */
+/* Adds up what a request is about; 0 or why it cannot be done. */
+static uint32_t add(int fd, uint64_t client, struct sum *request, uint64_t *sum)
+{
+	size_t bytes = request->count * sizeof(request->numbers[0]);
+	struct dvk_granted from = { .endpoint = client, .grant = request->grant };
+	uint64_t copied;
+
+	if (bytes > sizeof(request->numbers))
+		return EMSGSIZE;
+	if (request->grant != 0) {
+		if (dvk_copy_from(fd, &from, request->numbers, bytes, &copied, SECOND) < 0)
+			return errno;
+		expect(bytes, copied, "number of bytes copied");
+	}
+	for (uint32_t at = 0; at < request->count; at++)
+		*sum += request->numbers[at];
+	return 0;
+}
+
+/* Answers a request: with the sum, or, in the flags, why there is none. */
 static void answer(int fd, struct dvk_message *message)
 {
-	uint32_t numbers[16];
-	uint64_t sum = 0, copied;
 	struct sum request;
+	uint64_t sum = 0;
 
 	memcpy(&request, message->payload, sizeof(request));
-	struct dvk_granted from = { .endpoint = message->source, .grant = request.grant };
-	size_t bytes = request.count * sizeof(numbers[0]);
-
-	memset(message->payload, 0, sizeof(message->payload));
-	if (message->kind != KIND_SUM) {
+	if (message->kind == KIND_SUM)
+		message->flags = add(fd, message->source, &request, &sum);
+	else
 		message->flags = DVK_CODE_UNKNOWN;
-	} else if (bytes > sizeof(numbers)) {
-		message->flags = EMSGSIZE;
-	} else if (dvk_copy_from(fd, &from, numbers, bytes, &copied, SECOND) < 0) {
-		message->flags = errno;
-	} else {
-		expect(bytes, copied, "number of bytes copied");
-		for (uint32_t at = 0; at < request.count; at++)
-			sum += numbers[at];
-		memcpy(message->payload, &sum, sizeof(sum));
-		message->flags = 0;
-	}
+	memset(message->payload, 0, sizeof(message->payload));
+	memcpy(message->payload, &sum, sizeof(sum));
 }
 
 static void serve(int fd)
@@ -83,40 +93,50 @@ static void serve(int fd)
 	expect(0x11, dvk_notify_bits(&message), "what was notified");
 }
 
-static void ask(int fd, uint64_t server)
+static uint32_t ask(int fd, uint64_t server, uint32_t kind, const struct sum *request,
+		    uint64_t *sum)
+{
+	struct dvk_message message = { .kind = kind };
+
+	memcpy(message.payload, request, sizeof(*request));
+	check(dvk_sendrec(fd, server, &message, 10 * SECOND), "sendrec");
+	expect(server, message.source, "source of the reply");
+	memcpy(sum, message.payload, sizeof(*sum));
+	return message.flags;
+}
+
+static void ask_by_message(int fd, uint64_t server)
+{
+	struct sum request = { .count = 4, .numbers = { 1, 20, 300, 4000 } };
+	uint64_t sum;
+
+	expect(0, ask(fd, server, KIND_SUM, &request, &sum), "status");
+	expect(4321, sum, "sum");
+	expect(DVK_CODE_UNKNOWN, ask(fd, server, KIND_OTHER, &request, &sum),
+	       "status of an unknown request");
+	request.count = 10;
+	expect(EMSGSIZE, ask(fd, server, KIND_SUM, &request, &sum), "status of too many numbers");
+}
+
+static void ask_by_grant(int fd, uint64_t server)
 {
 	uint32_t numbers[4] = { 1, 20, 300, 4000 };
-	struct dvk_message message = { .kind = KIND_SUM };
 	struct sum request = { .count = 4 };
 	uint64_t sum;
 
 	check(dvk_grant(fd, numbers, sizeof(numbers), server, DVK_GRANT_READ, &request.grant),
 	      "grant");
-	memcpy(message.payload, &request, sizeof(request));
-	check(dvk_sendrec(fd, server, &message, 10 * SECOND), "sendrec");
-	expect(0, message.flags, "status");
-	expect(server, message.source, "source");
-	memcpy(&sum, message.payload, sizeof(sum));
-	expect(4321, sum, "sum");
-
+	expect(0, ask(fd, server, KIND_SUM, &request, &sum), "status of a grant");
+	expect(4321, sum, "sum of what was lent");
 	check(dvk_revoke(fd, request.grant), "revoke");
-	memcpy(message.payload, &request, sizeof(request));
-	check(dvk_sendrec(fd, server, &message, 10 * SECOND), "sendrec");
-	expect(EACCES, message.flags, "status after the grant was revoked");
-
-	message.kind = KIND_STOP;
-	check(dvk_sendrec(fd, server, &message, 10 * SECOND), "sendrec");
-	expect(DVK_CODE_UNKNOWN, message.flags, "status of an unknown request");
-
-	check(dvk_notify(fd, server, 0x11), "notify");
-	check(dvk_wait_unbind(fd, server, 10 * SECOND), "wait_unbind");
-	expect(0, dvk_notify(fd, server, 1) == 0, "success of a notify to the dead");
-	expect(ESTALE, errno, "errno of a notify to the dead");
+	expect(EACCES, ask(fd, server, KIND_SUM, &request, &sum),
+	       "status after the grant was revoked");
 }
 
 int main(int argc, char **argv)
 {
 	uint32_t container = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
+	int lent = argc > 2 && strcmp(argv[2], "lent") == 0;
 	uint64_t server, client;
 	struct dvk_info info;
 	int status;
@@ -136,7 +156,11 @@ int main(int argc, char **argv)
 		fd = dvk_open(container);
 		check(fd, "open");
 		check(dvk_bind(fd, DVK_SLOT_ANY, 0, &client), "bind");
-		ask(fd, server);
+		if (lent)
+			ask_by_grant(fd, server);
+		else
+			ask_by_message(fd, server);
+		check(dvk_notify(fd, server, 0x11), "notify");
 		return 0;
 	}
 	serve(fd);
