@@ -61,7 +61,9 @@ impl LinkState {
     }
 }
 
-/// The open control device.
+/// The open control device: the administrator's part of the papers' DVK interface (Pessolani et al.
+/// 2018, III-C), which maps nodes to the DVS, containers to nodes and links to nodes. The original's
+/// names are `dvs_init`, `add_node`, `node_up`, `dc_init` and so on; its proxies are links here.
 ///
 /// Every call needs `CAP_SYS_ADMIN` in the initial user namespace, else it is `EPERM`. All but
 /// [`dvs_init`](Self::dvs_init) are `ENODEV` on a node that is in no DVS.

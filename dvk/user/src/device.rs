@@ -63,7 +63,8 @@ impl fmt::Display for Slot {
     }
 }
 
-/// The device of a container, opened and not bound.
+/// The device of a container, opened and not bound. A container is the papers' Distributed
+/// Container, or DC (Pessolani et al. 2018, III-A).
 ///
 /// A process reaches the containers whose devices it can open and no others.
 #[derive(Debug)]

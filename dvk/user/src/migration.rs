@@ -14,8 +14,9 @@ const STATE_BYTES_MAX: usize = 1 << 30;
 /// The move of an endpoint to another node. It is started, and then committed or rolled back, on
 /// every node of the container: see [`Control::migrate_start`].
 ///
-/// The papers describe the same steps (`migrate` with start, commit and rollback); that senders
-/// are queued and replayed is the kernel's affair, that the process and its memory move is not.
+/// The original DVS has the same steps (`migrate` with start, commit and rollback; the paper has the
+/// outcome in III-C). That senders are queued and replayed is the kernel's affair; that the process
+/// and its memory move is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Migration {
     /// The container.

@@ -55,6 +55,10 @@ impl Received {
 
 /// An endpoint: a bound file.
 ///
+/// In the paper's terms it is a process of a DC, with its endpoint (Pessolani et al. 2018, III-B),
+/// and the calls are M3-IPC (III-D), whose primitives and semantics are MINIX 3's; where they
+/// differ is said at each. That the endpoint is a file, and ends with it, is this DVK's own.
+///
 /// Dropping it unbinds, and so does the end of the process, however it comes; peers that wait for
 /// it are told `EOWNERDEAD`. It may be shared by threads, but only one of them can be blocked in it
 /// at a time; a second one gets `EBUSY`.
@@ -62,8 +66,10 @@ impl Received {
 /// Its file descriptor polls readable when a [`receive`](Self::receive) from anybody would not
 /// wait.
 ///
-/// Every call can fail with `ENOTCONN` once the container was destroyed, and those that wait with
-/// `EINTR` when a signal comes (even if its handler was installed with `SA_RESTART`).
+/// Every call can fail with `ENOTCONN` once the container was destroyed, and with `EACCES` if the
+/// endpoint's [privileges](Self::set_privileges) do not allow it, or not towards that peer; those
+/// that wait can fail with `EINTR` when a signal comes (even if its handler was installed with
+/// `SA_RESTART`), and with `EBUSY` while another thread waits in the endpoint.
 #[derive(Debug)]
 pub struct Port {
     device: Device,
@@ -138,7 +144,8 @@ impl Port {
         self.device.info()
     }
 
-    /// Sends `message` to `to` and waits until it is received.
+    /// Sends `message` to `to` and waits until it is received: MINIX 3's `send`, a rendezvous
+    /// without buffers. There is no `sendnb` or `senda`: [`Timeout::NoWait`] is the former.
     ///
     /// # Errors
     /// Those of [`sendrec`](Self::sendrec), except that a time-out or signal means that the
@@ -150,7 +157,8 @@ impl Port {
     }
 
     /// Waits for a message, sent in whatever way, from `from` or, with [`Endpoint::ANY`], from
-    /// anybody. Notifications come first, then messages in the order of their arrival.
+    /// anybody. Notifications come first, then messages in the order of their arrival. MINIX 3's
+    /// `receive`, with a timeout, and with [`How`] in place of a status word.
     ///
     /// # Errors
     /// `EAGAIN` or `ETIMEDOUT` if none comes in time; `ESRCH` or `ESTALE` if `from` names nobody,
@@ -163,7 +171,7 @@ impl Port {
     }
 
     /// Like [`receive`](Self::receive), but takes only messages sent by
-    /// [`sendrec`](Self::sendrec), and leaves others queued.
+    /// [`sendrec`](Self::sendrec), and leaves others queued. M3-IPC's `rcvrqst`.
     ///
     /// # Errors
     /// Those of [`receive`](Self::receive).
@@ -174,11 +182,12 @@ impl Port {
         Ok(received(&block))
     }
 
-    /// Sends `message` to `to` and waits for its reply.
+    /// Sends `message` to `to` and waits for its reply: MINIX 3's `sendrec`. Notifications that
+    /// come meanwhile are kept for later.
     ///
     /// # Errors
     /// `ESRCH` if `to` is nobody, `ESTALE` if it was somebody, `EINVAL` if it is a reserved value,
-    /// `EDEADLK` if it is this endpoint; `EOWNERDEAD` if it dies meanwhile, `EHOSTUNREACH` if its
+    /// `EDEADLK` if it is this endpoint or waits for it, directly or through others; `EOWNERDEAD` if it dies meanwhile, `EHOSTUNREACH` if its
     /// node is or goes down, `ENOTCONN` if there is no link to it; `EAGAIN`, `ETIMEDOUT` or `EINTR`
     /// if no reply came, though `to` may have received the message and its reply be refused.
     pub fn sendrec(
@@ -193,7 +202,8 @@ impl Port {
         Ok(block.message)
     }
 
-    /// Answers `to`, whose request this endpoint received. Never waits.
+    /// Answers `to`, whose request this endpoint received. Never waits. M3-IPC's `reply`; in MINIX
+    /// 3 a server answers by `send`, which a client that is not there can block.
     ///
     /// # Errors
     /// `EAGAIN` if `to` is not waiting for a reply of this endpoint (any more).
@@ -203,7 +213,8 @@ impl Port {
             .map_err(|errno| self.error(Call::Reply, Subject::To(to), errno))
     }
 
-    /// [`reply`](Self::reply) and then [`receive`](Self::receive), in one call.
+    /// [`reply`](Self::reply) and then [`receive`](Self::receive), in one call, as servers of the L4
+    /// kernels do it: for each request there is one entry into the kernel.
     ///
     /// # Errors
     /// Those of both. An error of the reply comes at once and nothing is received; after any other
@@ -223,7 +234,7 @@ impl Port {
     }
 
     /// Sets notification `bits`, not 0, at `to`. Never waits; bits set before `to` receives them
-    /// are OR-ed.
+    /// are OR-ed. MINIX 3's `notify`, whose one bit per source is 64 here.
     ///
     /// # Errors
     /// `EINVAL` if `bits` is 0; as [`sendrec`](Self::sendrec) for what `to` is.
@@ -234,7 +245,7 @@ impl Port {
     }
 
     /// Waits until somebody is bound to `slot`, on whatever node, and gives the endpoint: a client
-    /// that starts before its server. The original DVS has `wait4bind`.
+    /// that starts before its server. M3-IPC's `wait4bind`.
     ///
     /// # Errors
     /// `EAGAIN` or `ETIMEDOUT` if nobody is in time, `EINVAL` for a slot out of range.
@@ -246,7 +257,7 @@ impl Port {
         Ok(Endpoint::from_raw(block.endpoint))
     }
 
-    /// Waits until `endpoint` is dead.
+    /// Waits until `endpoint` is dead. The other half of M3-IPC's `wait4bind`.
     ///
     /// # Errors
     /// `EAGAIN` or `ETIMEDOUT` if it lives that long, `ESRCH` if it is nobody, `EINVAL` if it is a

@@ -19,7 +19,8 @@ pub enum Then {
     Stop,
 }
 
-/// Receives messages from anybody and gives each to `handle`, until it says [`Then::Stop`].
+/// Receives messages from anybody and gives each to `handle`, until it says [`Then::Stop`]. It is
+/// the main loop of a MINIX 3 server, with reply and receive in one call.
 ///
 /// A client that is gone when its reply comes (it died, gave up, or its node is down) is its own
 /// affair: the loop goes on. Signals do not end the loop either.

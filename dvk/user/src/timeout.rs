@@ -4,7 +4,8 @@
 use core::fmt;
 use core::time::Duration;
 
-/// How long a call may wait.
+/// How long a call may wait. The kernel counts in nanoseconds, and a call never ends before its
+/// time. MINIX 3 has no timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Timeout {
     /// Until it is over.

@@ -281,8 +281,8 @@ struct dvk_exchange {
 	uint32_t how;
 	/* Reserved, 0. */
 	uint32_t flags;
-	/* Reserved, 0. */
-	uint64_t reserved[4];
+	/* Fills the block up to its alignment. The kernel neither reads nor writes it. */
+	uint64_t unused[4];
 };
 DVK_SIZE(struct dvk_exchange, 128);
 

@@ -8,9 +8,18 @@ use source::{folder, Source};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
+/// The header in the tree, written anew first if that is asked for, whichever test comes first.
 fn committed() -> PathBuf {
-    folder().join("user/c/include/dvk.h")
+    static WRITTEN: OnceLock<()> = OnceLock::new();
+    let path = folder().join("user/c/include/dvk.h");
+    WRITTEN.get_or_init(|| {
+        if std::env::var_os("UPDATE_HEADER").is_some() {
+            write(&path, &text::header(&Source::read()));
+        }
+    });
+    path
 }
 
 /// Runs a program and gives its output.
@@ -26,7 +35,7 @@ fn run(command: &mut Command) -> String {
 fn cc(language: &str) -> Command {
     let mut command = Command::new("cc");
     command.args(["-x", language, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-I"]);
-    command.arg(folder().join("user/c/include"));
+    command.arg(committed().parent().expect("a file is in a folder"));
     command
 }
 
@@ -37,9 +46,6 @@ fn write(path: &Path, text: &str) {
 #[test]
 fn the_committed_header_is_current() {
     let generated = text::header(&Source::read());
-    if std::env::var_os("UPDATE_HEADER").is_some() {
-        write(&committed(), &generated);
-    }
     let found = std::fs::read_to_string(committed()).unwrap_or_default();
     let differs = found.lines().zip(generated.lines()).position(|(old, new)| old != new);
     assert!(
@@ -135,9 +141,18 @@ fn c_and_rust_agree() {
 fn the_header_is_c_and_cpp() {
     let folder = tempfile::tempdir().unwrap();
     let (source, object) = (folder.path().join("empty"), folder.path().join("object"));
-    write(&source, "#include <dvk.h>\n#include <dvk.h>\n");
-    for language in [["c", "-std=c11"], ["c", "-std=gnu17"], ["c++", "-std=c++17"]] {
-        run(cc(language[0]).arg(language[1]).arg("-c").arg(&source).arg("-o").arg(&object));
+    let compile = |language: &str, standard: &str, text: &str| {
+        write(&source, text);
+        let mut cc = cc(language);
+        cc.arg(standard).arg("-c").arg(&source).arg("-o").arg(&object);
+        cc
+    };
+    let twice = "#include <dvk.h>\n#include <dvk.h>\n";
+    run(&mut compile("c", "-std=c11", twice));
+    run(&mut compile("c", "-std=gnu17", twice));
+    // The C compiler of a machine need not come with one for C++.
+    if compile("c++", "-std=c++17", "int i;\n").output().unwrap().status.success() {
+        run(&mut compile("c++", "-std=c++17", twice));
     }
 }
 

@@ -143,10 +143,46 @@ impl Source {
                     BinOp::Shl(_) => left << right,
                     BinOp::BitOr(_) => left | right,
                     BinOp::Sub(_) => left - right,
-                    _ => panic!("an operator that is not known here"),
+                    _ => panic!("`{}` is not known here", words(expr)),
                 }
             }
-            _ => panic!("an expression that is not known here"),
+            _ => panic!("`{}` is not known here", words(expr)),
+        }
+    }
+
+    /// The length of an array.
+    pub(crate) fn length(&self, expr: &Expr) -> u128 {
+        self.value(expr)
+    }
+
+    /// Size and alignment of a structure by the rules of C.
+    pub(crate) fn layout(&self, name: &str) -> (u128, u128) {
+        let structure = self.known(name);
+        let (mut size, mut align) = (0u128, structure.align.unwrap_or(1));
+        for (_, ty, _) in &structure.fields {
+            let (field, field_align) = self.type_layout(ty);
+            size = size.next_multiple_of(field_align) + field;
+            align = align.max(field_align);
+        }
+        (size.next_multiple_of(align), align)
+    }
+
+    fn known(&self, name: &str) -> &Structure {
+        let structure = self.structures.iter().find(|known| known.name == name);
+        structure.unwrap_or_else(|| panic!("what is {name}?"))
+    }
+
+    fn type_layout(&self, ty: &Type) -> (u128, u128) {
+        if let Type::Array(array) = ty {
+            let (size, align) = self.type_layout(&array.elem);
+            return (size * self.length(&array.len), align);
+        }
+        match words(ty).as_str() {
+            "u8" => (1, 1),
+            "u16" => (2, 2),
+            "u32" => (4, 4),
+            "u64" | "i64" => (8, 8),
+            other => self.layout(other),
         }
     }
 

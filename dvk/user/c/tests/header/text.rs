@@ -3,7 +3,7 @@
 
 use crate::source::{Constant, Function, Number, Source, Structure};
 use std::fmt::Write;
-use syn::{Expr, Lit, Type};
+use syn::Type;
 
 const HEAD: &str = "\
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
@@ -113,7 +113,7 @@ fn put_structure(text: &mut String, structure: &Structure, source: &Source) {
     let align = structure
         .align
         .map_or_else(String::new, |align| format!(" __attribute__((aligned({align})))"));
-    let bytes = layout(&structure.name, source).0;
+    let bytes = source.layout(&structure.name).0;
     writeln!(text, "}}{align};\nDVK_SIZE({name}, {bytes});").expect("a string grows");
 }
 
@@ -135,7 +135,7 @@ fn put_function(text: &mut String, function: &Function, source: &Source) {
 fn declaration(ty: &Type, name: &str, source: &Source) -> String {
     match ty {
         Type::Array(array) => {
-            let length = length(&array.len, source);
+            let length = source.length(&array.len);
             format!("{}[{length}]", declaration(&array.elem, name, source))
         }
         Type::Ptr(pointer) => {
@@ -162,52 +162,6 @@ fn declaration(ty: &Type, name: &str, source: &Source) -> String {
             format!("{c} {name}")
         }
         _ => panic!("the type of {name} is not known in C"),
-    }
-}
-
-fn length(expr: &Expr, source: &Source) -> u128 {
-    match expr {
-        Expr::Lit(lit) => match &lit.lit {
-            Lit::Int(int) => int.base10_parse().expect("a length"),
-            _ => panic!("a length that is no number"),
-        },
-        Expr::Path(path) => {
-            let constant = source.constants.iter().find(|known| path.path.is_ident(&known.name));
-            constant.expect("a length that is known").value
-        }
-        _ => panic!("a length that is not known here"),
-    }
-}
-
-/// Size and alignment by the rules of C.
-fn layout(name: &str, source: &Source) -> (u128, u128) {
-    let structure = source.structures.iter().find(|known| known.name == name);
-    let structure = structure.unwrap_or_else(|| panic!("what is {name}?"));
-    let (mut size, mut align) = (0u128, structure.align.unwrap_or(1));
-    for (_, ty, _) in &structure.fields {
-        let (field, field_align) = type_layout(ty, source);
-        size = size.next_multiple_of(field_align) + field;
-        align = align.max(field_align);
-    }
-    (size.next_multiple_of(align), align)
-}
-
-fn type_layout(ty: &Type, source: &Source) -> (u128, u128) {
-    match ty {
-        Type::Array(array) => {
-            let (size, align) = type_layout(&array.elem, source);
-            (size * length(&array.len, source), align)
-        }
-        Type::Path(path) => {
-            match path.path.segments.last().expect("a path has a name").ident.to_string().as_str() {
-                "u8" => (1, 1),
-                "u16" => (2, 2),
-                "u32" => (4, 4),
-                "u64" | "i64" => (8, 8),
-                other => layout(other, source),
-            }
-        }
-        _ => panic!("a type whose size is not known here"),
     }
 }
 
