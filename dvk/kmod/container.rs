@@ -2,7 +2,7 @@
 //! A Distributed Container on this node: its endpoint table, and how steps find their port.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::Info;
+use super::abi::ioctl::{Event, Info, EVENT_BOUND, EVENT_UNBOUND};
 use super::abi::limits::SLOTS;
 use super::abi::wire::record::{Record, Step};
 use super::abi::Endpoint;
@@ -183,6 +183,7 @@ impl Container {
             SlotChoice::Server(number) => table.bind_server(number, make),
         })?;
         let port = bound.ok_or(Errno::NoMemory)?;
+        self.happened(EVENT_BOUND, port.endpoint());
         self.announce(Peer { endpoint: port.endpoint(), node: self.local });
         Ok(port)
     }
@@ -195,7 +196,20 @@ impl Container {
         self.kill(port);
     }
 
+    fn happened(&self, kind: u32, endpoint: Endpoint) {
+        dvs::happened(Event {
+            endpoint: endpoint.raw(),
+            kind,
+            container: u32::from(self.id),
+            node: u32::from(self.local),
+            ..Event::default()
+        });
+    }
+
     fn kill(&self, port: &LocalPort) {
+        if !port.is_dead() {
+            self.happened(EVENT_UNBOUND, port.endpoint());
+        }
         port.kill(|peer, step| {
             self.tell(port.endpoint(), peer, &step);
         });

@@ -13,6 +13,7 @@ use super::dvs::{self, Dvs, Identity};
 use super::peer::PeerLink;
 use super::sys;
 use super::uapi::{from_kernel, Argument};
+use super::watch::ControlFile;
 use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::str::CString;
@@ -39,11 +40,15 @@ fn container_id(container: u32) -> Result<u16, Errno> {
 }
 
 /// Carries out a control call. Whoever was given the open file must be allowed, too.
-pub(crate) fn ioctl(cmd: u32, argument: Argument) -> Result<(), Errno> {
+pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<(), Errno> {
     if !sys::may_control() {
         return Err(Errno::NotPermitted);
     }
     let dvs = dvs::get()?;
+    if cmd == ioctl::EVENTS {
+        // It may wait, and does not change anything.
+        return file.events(argument);
+    }
     let _serialised = dvs.control.lock();
     match cmd {
         ioctl::DVS_INIT => dvs_init(dvs, &argument.read()?),

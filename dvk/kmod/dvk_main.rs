@@ -14,7 +14,7 @@
 //! # Lock order
 //! Outer first: `Dvs::control` (a mutex, control calls only) → the lock of the network devices
 //! (attaching only) → `PeerLink::state` → `Container::table` → `LocalPort::state`. Registries,
-//! `Dvs::identity`, `Container::waiters` and `ContainerFile::bound` are leaves: nothing is locked under them. No two
+//! `Dvs::identity`, `Dvs::events`, `Container::waiters` and `ContainerFile::bound` are leaves: nothing is locked under them. No two
 //! locks of one kind are ever held together. All but the first two are spin locks that keep
 //! softirqs out, because frames and timers take them too; nobody sleeps or touches user memory
 //! under them.
@@ -37,6 +37,7 @@ mod sys;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
 mod uapi;
+mod watch;
 
 module! {
     type: Dvk,

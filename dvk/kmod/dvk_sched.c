@@ -128,6 +128,18 @@ void dvk_wait_queue_wake(struct wait_queue_head *queue)
 		wake_up_interruptible_poll(queue, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
 }
 
+/* From here until dvk_wait_queue_finish, a wake-up of the queue ends the next dvk_sleep_until. */
+void dvk_wait_queue_prepare(struct wait_queue_head *queue, struct wait_queue_entry *entry)
+{
+	init_wait(entry);
+	prepare_to_wait(queue, entry, TASK_INTERRUPTIBLE);
+}
+
+void dvk_wait_queue_finish(struct wait_queue_head *queue, struct wait_queue_entry *entry)
+{
+	finish_wait(queue, entry);
+}
+
 void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void *table)
 {
 	poll_wait(file, queue, table);

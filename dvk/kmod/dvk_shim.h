@@ -54,6 +54,8 @@ u64 dvk_spin_clock(void);
 bool dvk_may_spin(void);
 void dvk_wait_queue_init(struct wait_queue_head *queue);
 void dvk_wait_queue_wake(struct wait_queue_head *queue);
+void dvk_wait_queue_prepare(struct wait_queue_head *queue, struct wait_queue_entry *entry);
+void dvk_wait_queue_finish(struct wait_queue_head *queue, struct wait_queue_entry *entry);
 void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void *table);
 void dvk_timer_init(struct timer_list *timer);
 void dvk_timer_set(struct timer_list *timer, u64 now_ns, u64 deadline_ns);

@@ -2,10 +2,13 @@
 //! This node's part in the DVS: who it is, which containers span it, and which peers it has.
 
 use super::abi::errno::Errno;
+use super::abi::ioctl::Event;
 use super::abi::wire::record::Record;
 use super::container::Container;
 use super::peer::PeerLink;
-use super::sys::{new_bh_lock, BhLock};
+use super::rules::event_log::EventLog;
+use super::storage::KernelStorage;
+use super::sys::{self, new_bh_lock, BhLock, PollQueue};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 
@@ -110,6 +113,11 @@ pub(crate) struct Dvs {
     /// Peer nodes that were up since this node joined.
     #[pin]
     pub(crate) peers: Registry<PeerLink>,
+    #[pin]
+    events: BhLock<EventLog<KernelStorage>>,
+    /// Those who wait for events.
+    #[pin]
+    pub(crate) watchers: PollQueue,
 }
 
 static DVS: SetOnce<Arc<Dvs>> = SetOnce::new();
@@ -122,6 +130,8 @@ pub(crate) fn init() -> Result {
             identity <- new_bh_lock!(None, c"dvk_identity"),
             containers <- Registry::new(),
             peers <- Registry::new(),
+            events <- new_bh_lock!(EventLog::default(), c"dvk_events"),
+            watchers <- PollQueue::new(),
         }),
         GFP_KERNEL,
     )?;
@@ -150,7 +160,24 @@ pub(crate) fn submit(
     get()?.peers.get(node).ok_or(Errno::NodeDown)?.submit(record, wanted)
 }
 
+/// Notes that something happened: its time is set here.
+pub(crate) fn happened(event: Event) {
+    let Ok(dvs) = get() else { return };
+    dvs.events.lock().push(Event { time_ns: sys::now_ns(), ..event });
+    dvs.watchers.wake();
+}
+
 impl Dvs {
+    /// Number of the next event.
+    pub(crate) fn next_event(&self) -> u64 {
+        self.events.lock().next()
+    }
+
+    /// See [`EventLog::read`].
+    pub(crate) fn read_event(&self, cursor: &mut u64) -> (Option<Event>, u64) {
+        self.events.lock().read(cursor)
+    }
+
     /// Who this node is.
     ///
     /// # Errors

@@ -68,7 +68,16 @@ unsafe extern "C" fn dvk_file_poll(
     table: *mut c_void,
 ) -> bindings::__poll_t {
     // SAFETY: by this function's contract.
-    let File::Container(open) = (unsafe { &*private.cast::<File>() }) else { return 0 };
+    let open = match unsafe { &*private.cast::<File>() } {
+        File::Container(open) => open,
+        File::Control(control) => {
+            let Ok(dvs) = dvs::get() else { return 0 };
+            // SAFETY: by this function's contract; the instance lives for ever.
+            unsafe { dvs.watchers.register(file, table) };
+            let readable = control.is_readable(dvs);
+            return if readable { bindings::POLLIN | bindings::POLLRDNORM } else { 0 };
+        }
+    };
     // SAFETY: by this function's contract.
     match unsafe { open.poll(file, table) } {
         Readiness::Waiting => 0,

@@ -17,6 +17,7 @@ use super::rules::port::{Answer, Filter, Mode, Outcome, Peer, PeerCall, Receive}
 use super::rules::privilege::Privilege;
 use super::sys::{self, PollQueue, Sleeper, SoftirqsHeld};
 use super::uapi::{Argument, ExchangeArgument};
+use super::watch::ControlFile;
 use core::mem::MaybeUninit;
 use core::num::NonZeroU32;
 use kernel::prelude::*;
@@ -25,7 +26,7 @@ use kernel::sync::{new_spinlock, Arc, SpinLock};
 /// What is behind an open file.
 pub(crate) enum File {
     /// `/dev/dvk`.
-    Control,
+    Control(Pin<KBox<ControlFile>>),
     /// `/dev/dvk-dc<N>`.
     Container(Pin<KBox<ContainerFile>>),
 }
@@ -34,7 +35,10 @@ impl File {
     /// Opens the device of a container, or the control device.
     pub(crate) fn open(container: Option<u16>) -> Result<Self, Errno> {
         let Some(id) = container else {
-            return if sys::may_control() { Ok(Self::Control) } else { Err(Errno::NotPermitted) };
+            if !sys::may_control() {
+                return Err(Errno::NotPermitted);
+            }
+            return Ok(Self::Control(ControlFile::new()?));
         };
         let container = dvs::get()?.containers.get(id).ok_or(Errno::NoDevice)?;
         let poll = Arc::pin_init(PollQueue::new(), GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
@@ -49,7 +53,7 @@ impl File {
     /// Carries out an ioctl.
     pub(crate) fn ioctl(&self, cmd: u32, argument: Argument) -> Result<(), Errno> {
         match self {
-            Self::Control => control::ioctl(cmd, argument),
+            Self::Control(file) => control::ioctl(file, cmd, argument),
             Self::Container(file) => file.ioctl(cmd, argument),
         }
     }

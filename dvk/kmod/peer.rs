@@ -3,7 +3,10 @@
 //! records it brings.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{LinkInfo, TRANSPORT_ETHERNET};
+use super::abi::ioctl::{
+    self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
+    EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP, TRANSPORT_ETHERNET,
+};
 use super::abi::wire::frame::{
     Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
@@ -28,6 +31,9 @@ use kernel::sync::Arc;
 /// Records that wait for room in the link beyond which nothing new is begun. What answers or
 /// withdraws is taken beyond it: there is at most one of it for what was begun.
 const BEGIN_BACKLOG: usize = 4096;
+
+/// How long after an event about forged records there is no other, in nanoseconds.
+const FORGED_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// The memory of a link. Frames are queued under spin locks and in softirqs.
 struct LinkMemory;
@@ -71,6 +77,8 @@ struct State {
     armed_ns: u64,
     /// Records that were malformed, or whose sender may not speak for their source.
     forged: u64,
+    /// Until when more of them are no event.
+    quiet_until_ns: u64,
 }
 
 /// One peer node. There is one for each that was up since this node joined the DVS.
@@ -108,6 +116,7 @@ impl PeerLink {
             newest: 0,
             armed_ns: 0,
             forged: 0,
+            quiet_until_ns: 0,
         };
         let peer = pin_init!(Self {
             node,
@@ -189,8 +198,9 @@ impl PeerLink {
 
     /// Detaches from a device that is going away.
     pub(crate) fn device_gone(&self, device: *const c_void) {
-        // `None` is that another device is attached, or none.
-        let _ = self.detach_if(|attachment| attachment.device.is(device));
+        if self.detach_if(|attachment| attachment.device.is(device)).is_some() {
+            self.happened(EVENT_LINK_DETACHED);
+        }
     }
 
     /// Detaches from an attachment that `unwanted` accepts.
@@ -276,7 +286,7 @@ impl PeerLink {
         let expected =
             |attachment: &Attachment| attachment.device.is(device) && attachment.address == *source;
         if !state.attachment.as_ref().is_some_and(expected) {
-            state.forged = state.forged.wrapping_add(1);
+            self.forged(&mut state);
             return;
         }
         if let Ok(chunks) = state.link.on_frame(now, frame) {
@@ -319,7 +329,7 @@ impl PeerLink {
     /// Breaks if the stream was given up.
     fn take_record(&self, state: &mut State, bytes: &[u8]) -> ControlFlow<()> {
         let Ok(record) = Record::decode(bytes) else {
-            state.forged = state.forged.wrapping_add(1);
+            self.forged(state);
             return ControlFlow::Continue(());
         };
         let container = dvs::get().ok().and_then(|dvs| dvs.containers.get(record.container));
@@ -328,7 +338,7 @@ impl PeerLink {
             None => Ok(refusal(&record.step, Errno::NoDevice)),
         };
         let answer = arrived.unwrap_or_else(|_| {
-            state.forged = state.forged.wrapping_add(1);
+            self.forged(state);
             refusal(&record.step, Errno::Denied)
         });
         // Nobody waits for what becomes of a notification.
@@ -365,10 +375,43 @@ impl PeerLink {
         state.link.peer_up(sys::now_ns(), incarnation);
     }
 
+    /// Tells those who watch this node.
+    fn report(&self, event: Event) {
+        let kind = match event {
+            Event::Up => EVENT_LINK_UP,
+            Event::Lost => EVENT_LINK_LOST,
+            Event::Found => EVENT_LINK_FOUND,
+            Event::Reset => EVENT_LINK_RESET,
+            Event::Incompatible => EVENT_LINK_INCOMPATIBLE,
+            Event::Room => return,
+        };
+        self.happened(kind);
+    }
+
+    fn happened(&self, kind: u32) {
+        dvs::happened(ioctl::Event {
+            kind,
+            container: CONTAINER_NONE,
+            node: u32::from(self.node),
+            ..ioctl::Event::default()
+        });
+    }
+
+    /// The peer sent what it may not, or what nobody understands. A flood of that is one event.
+    fn forged(&self, state: &mut State) {
+        state.forged = state.forged.wrapping_add(1);
+        let now = sys::now_ns();
+        if now >= state.quiet_until_ns {
+            state.quiet_until_ns = now.saturating_add(FORGED_INTERVAL_NS);
+            self.happened(EVENT_FORGED);
+        }
+    }
+
     /// Does what the link asks for after each call: handles its events, sends its frames, sets
     /// its timer.
     fn pump(&self, state: &mut State, now: u64) {
         while let Some(event) = state.link.poll_event() {
+            self.report(event);
             match event {
                 Event::Reset => {
                     if let Some(incarnation) = state.link.peer_incarnation() {

@@ -2,10 +2,12 @@
 //! Safe faces of the C shim: a lock that also keeps softirqs out, sleeping and waking, poll queues,
 //! timers, network devices. All the driver's `unsafe` is here, in `entry` and in `uapi`.
 
+use super::abi::errno::Errno;
 use super::abi::wire::ETHERTYPE;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -51,6 +53,14 @@ extern "C" {
     fn dvk_spin_clock() -> u64;
     fn dvk_may_spin() -> bool;
     fn dvk_wait_queue_init(queue: *mut bindings::wait_queue_head);
+    fn dvk_wait_queue_prepare(
+        queue: *mut bindings::wait_queue_head,
+        entry: *mut bindings::wait_queue_entry,
+    );
+    fn dvk_wait_queue_finish(
+        queue: *mut bindings::wait_queue_head,
+        entry: *mut bindings::wait_queue_entry,
+    );
     fn dvk_wait_queue_wake(queue: *mut bindings::wait_queue_head);
     fn dvk_wait_queue_poll(
         queue: *mut bindings::wait_queue_head,
@@ -327,6 +337,40 @@ impl PollQueue {
     pub(crate) fn wake(&self) {
         // SAFETY: the queue was initialised.
         unsafe { dvk_wait_queue_wake(self.queue.get()) }
+    }
+
+    /// Waits, interruptibly, until `condition` holds, which somebody who calls
+    /// [`wake`](Self::wake) brought about.
+    ///
+    /// # Errors
+    /// [`Errno::TimedOut`] after the deadline, [`Errno::Interrupted`] by a signal.
+    pub(crate) fn wait(
+        &self,
+        deadline_ns: Option<u64>,
+        condition: impl Fn() -> bool,
+    ) -> Result<(), Errno> {
+        loop {
+            let mut entry = MaybeUninit::<bindings::wait_queue_entry>::uninit();
+            let entry = entry.as_mut_ptr();
+            // SAFETY: the queue was initialised; the entry stays where it is, and in the queue until
+            // it is taken out below.
+            unsafe { dvk_wait_queue_prepare(self.queue.get(), entry) };
+            let mut in_time = true;
+            if !condition() {
+                in_time = sleep_until(deadline_ns);
+            }
+            // SAFETY: ends what `prepare` began.
+            unsafe { dvk_wait_queue_finish(self.queue.get(), entry) };
+            if condition() {
+                return Ok(());
+            }
+            if !in_time {
+                return Err(Errno::TimedOut);
+            }
+            if signal_pending(WokenBy::Signals) {
+                return Err(Errno::Interrupted);
+            }
+        }
     }
 
     /// Registers the polling thread.

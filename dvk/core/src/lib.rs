@@ -14,6 +14,7 @@ pub(crate) use super::abi;
 #[cfg(not(CONFIG_DVK))]
 pub use dvk_abi as abi;
 
+pub mod event_log;
 pub mod fifo;
 pub mod link;
 pub mod port;

@@ -6,6 +6,7 @@ mod c_library;
 mod control;
 mod death;
 mod errors;
+mod events;
 mod exchange;
 mod isolation;
 mod notify;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         poll::CASES,
         isolation::CASES,
         control::CASES,
+        events::CASES,
         remote::CASES,
         stress::CASES,
         c_library::CASES,
