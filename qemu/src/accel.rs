@@ -4,6 +4,7 @@
 //! `/dev/kvm` existing and opening proves nothing: on some hosts it then hangs an ordinary guest. So `auto` uses KVM only
 //! where the processor says that it virtualises **and** a small guest has been seen to print a line, and remembers the answer.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -22,6 +23,19 @@ pub enum Accelerator {
     Tcg,
     /// The processor, through Linux' KVM.
     Kvm,
+    /// The translator with one processor and a clock that advances by the instructions executed: what runs once runs the same
+    /// way again, and the guest's clock counts instructions.
+    Counting,
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Accelerator::Tcg => "translated (TCG)",
+            Accelerator::Kvm => "KVM",
+            Accelerator::Counting => "translated (TCG), counting instructions",
+        })
+    }
 }
 
 /// What the user wants.

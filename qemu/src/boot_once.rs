@@ -49,6 +49,15 @@ pub fn boot_once(
     timeout: Duration,
     mut on_line: impl FnMut(&str) -> bool,
 ) -> Result<Outcome> {
+    boot_once_watched(options, timeout, |line, _| on_line(line))
+}
+
+/// The same, for one who acts on the machine as well: `on_line` is given the socket where QEMU listens for QMP.
+pub fn boot_once_watched(
+    options: &Options,
+    timeout: Duration,
+    mut on_line: impl FnMut(&str, &Path) -> bool,
+) -> Result<Outcome> {
     options.check()?;
     require_program(&options.qemu)?;
     let claim = claim(&root(), options.name.as_deref())?;
@@ -66,6 +75,8 @@ pub fn boot_once(
         reboot: false,
         ..options.machine(0, &claim.path, 0, None)
     };
+    let qmp = files.qmp.clone();
+    let mut on_line = |line: &str| on_line(line, &qmp);
     let mut node = Node::new(0, machine, files, &options.launcher, &log_path(logs))?;
     let deadline = Instant::now() + timeout;
     node.spawn()?;

@@ -24,7 +24,7 @@ mod socket;
 pub mod switch;
 pub mod transcript;
 
-pub use boot_once::{boot_once, End, Outcome};
+pub use boot_once::{boot_once, boot_once_watched, End, Outcome};
 pub use cluster::{Cluster, NodeHandle};
 pub use console::ConsoleReader;
 pub use control::{NodeStatus, Remote, Request, Status};

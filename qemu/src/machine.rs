@@ -131,11 +131,17 @@ impl Machine {
         let mut line = CommandLine(vec![self.qemu.clone()]);
         line.add(["-name", &self.name, "-nodefaults", "-no-user-config", "-display", "none"]);
         line.add(["-M", "q35"]);
-        line.add(match self.accelerator {
+        match self.accelerator {
             // ERMS off: TCG advertises fast `rep movsb` and then runs it slowly.
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off"],
-            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-        });
+            Accelerator::Tcg => line.add(["-accel", "tcg,thread=multi", "-cpu", "max,erms=off"]),
+            Accelerator::Kvm => line.add(["-accel", "kvm", "-cpu", "host"]),
+            // Nothing of the host's may reach the guest: neither its time nor its randomness.
+            Accelerator::Counting => {
+                line.add(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
+                line.add(["-cpu", "max,erms=off,rdrand=off,rdseed=off"]);
+                line.add(["-rtc", "base=2026-01-01,clock=vm"]);
+            }
+        }
         line.add(["-m", &self.memory.to_string(), "-smp", &self.cpus.to_string()]);
         if !self.reboot {
             line.add(["-no-reboot"]);
@@ -150,7 +156,9 @@ impl Machine {
         line.add(["-serial", "chardev:console", "-chardev"]);
         line.with_path("socket,id=qmp,server=on,wait=off,path=", &self.qmp);
         line.add(["-mon", "chardev=qmp,mode=control"]);
-        line.add(["-device", "virtio-rng-pci"]);
+        if self.accelerator != Accelerator::Counting {
+            line.add(["-device", "virtio-rng-pci"]);
+        }
         if let Some(cluster) = &self.cluster {
             line.add(["-netdev"]);
             line.with_path(
@@ -286,6 +294,15 @@ pub(crate) mod tests {
         assert!(!line.contains("netdev"), "{line}");
         assert!(line.contains(" -no-reboot "), "{line}");
         assert!(line.contains(" -accel kvm -cpu host "), "{line}");
+    }
+
+    #[test]
+    fn nothing_of_the_host_reaches_a_machine_that_counts_instructions() {
+        let counting = Machine { accelerator: Accelerator::Counting, ..machine() };
+        let line = shell_quoted(&counting.command());
+        assert!(line.contains(" -accel tcg,thread=single -icount shift=0,sleep=off "), "{line}");
+        assert!(line.contains(",rdrand=off,rdseed=off -rtc base=2026-01-01,clock=vm "), "{line}");
+        assert!(!line.contains("virtio-rng"), "{line}");
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::machine::{
 pub const NODES_MAX: usize = 256;
 /// What every guest gets on its kernel command line; a panic reboots it after a second.
 const APPEND: &str = "console=ttyS0 quiet panic=1";
+/// What a guest gets as well whose runs are to be the same.
+const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
 /// What slirp, QEMU's user-mode network, gives its one guest.
 const MANAGEMENT_ADDRESS: &str = "10.0.2.15/24";
 
@@ -104,6 +106,11 @@ impl Options {
             let cpus = self.cpus;
             return Err(Error::Invalid(format!("{cpus} processors per node; choose 1 to 255")));
         }
+        if self.accelerator == Accelerator::Counting && self.cpus > 1 {
+            let cpus = self.cpus;
+            let why = "instructions are counted on one processor only";
+            return Err(Error::Invalid(format!("{cpus} processors per node: {why}")));
+        }
         if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
             return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
         }
@@ -144,6 +151,9 @@ impl Options {
     ) -> Machine {
         let files = NodeFiles::new(run, number);
         let mut append = vec![APPEND.to_owned()];
+        if self.accelerator == Accelerator::Counting {
+            append.push(APPEND_COUNTING.to_owned());
+        }
         append.extend(self.append.iter().cloned());
         append.extend(self.append_to.get(&number).into_iter().flatten().cloned());
         Machine {
@@ -279,6 +289,9 @@ mod tests {
         assert!(options(0).check().is_err());
         assert!(options(NODES_MAX + 1).check().is_err());
         assert!(Options { cpus: 0, ..options(1) }.check().is_err());
+        let accelerator = Accelerator::Counting;
+        assert!(Options { cpus: 2, accelerator, ..options(1) }.check().is_err());
+        assert!(Options { cpus: 1, accelerator, ..options(1) }.check().is_ok());
         for name in ["", "../x", "a/b", "A"] {
             let options = Options { name: Some(name.to_owned()), ..options(1) };
             assert!(options.check().is_err(), "{name}");

@@ -74,6 +74,13 @@ impl Qmp {
         self.execute("quit", Value::Null).map(drop)
     }
 
+    /// Runs a command of QEMU's console for people, for what QMP has no command, and returns what that says.
+    pub fn monitor(&mut self, command: &str) -> Result<String> {
+        let arguments = json!({ "command-line": command });
+        let answer = self.execute("human-monitor-command", arguments)?;
+        Ok(answer.as_str().unwrap_or_default().to_owned())
+    }
+
     /// Stops the guest's processors.
     pub fn stop(&mut self) -> Result<()> {
         self.execute("stop", Value::Null).map(drop)

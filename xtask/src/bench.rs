@@ -2,6 +2,7 @@
 //! `cargo xtask bench`: figures, measured and printed. They depend on the host, so nothing is ever asserted about them.
 
 mod boot;
+mod ipc;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,8 @@ use crate::step::Session;
 pub(crate) enum Bench {
     /// How long a virtual cluster takes to be ready, and how much memory and image that costs
     Boot(boot::Arguments),
+    /// How fast processes talk: M3-IPC and what else Linux offers, in time and in instructions
+    Ipc(ipc::Arguments),
     /// One start of a cluster, timed by the process that called this
     #[command(hide = true)]
     BootOnce {
@@ -41,6 +44,7 @@ impl Bench {
     pub(crate) fn run(&self, session: &Session, origin: &Origin) -> Result<ExitCode> {
         match self {
             Bench::Boot(arguments) => boot::run(arguments, session, origin)?,
+            Bench::Ipc(arguments) => ipc::run(arguments, session, origin)?,
             Bench::BootOnce { nodes } => boot::once(*nodes, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)

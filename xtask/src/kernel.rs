@@ -8,6 +8,7 @@ use std::thread;
 
 use anyhow::{bail, ensure, Context, Result};
 use clap::ValueEnum;
+use walkdir::WalkDir;
 
 use crate::digest::Digest;
 use crate::doctor::{self, Need};
@@ -294,9 +295,11 @@ impl<'a> Site<'a> {
             .map(|variant| self.objects.with_file_name(variant.name()))
             .find(|path| path.join("vmlinux").exists());
         match other {
-            Some(other) => step.run(
-                Command::new("cp").args(["--archive", "--reflink=auto"]).arg(other).arg(&partial),
-            )?,
+            Some(other) => {
+                let mut copy = Command::new("cp");
+                step.run(copy.args(["--archive", "--reflink=auto"]).arg(&other).arg(&partial))?;
+                relocate(&partial, &other, &self.objects)?;
+            }
             None => fs::create_dir(&partial)
                 .with_context(|| format!("creating {}", partial.display()))?,
         }
@@ -382,6 +385,26 @@ impl<'a> Site<'a> {
     }
 }
 
+/// Puts the place `to` for `from` into what Kbuild keeps of the commands in `objects`. An object whose command has changed is made
+/// again; so would be Rust's, and the tool objtool, and with it every object that it has checked.
+fn relocate(objects: &Path, from: &Path, to: &Path) -> Result<()> {
+    let (from, to) = (from.to_string_lossy(), to.to_string_lossy());
+    for entry in WalkDir::new(objects) {
+        let entry = entry.with_context(|| format!("listing {}", objects.display()))?;
+        let path = entry.path();
+        if !entry.file_type().is_file() || path.extension() != Some("cmd".as_ref()) {
+            continue;
+        }
+        let text =
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        if text.contains(&*from) {
+            fs::write(path, text.replace(&*from, &to))
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Whether a line of the kernel's make says that an object was compiled, such as `  CC      fs/ext4/super.o`.
 fn is_compilation(line: &str) -> bool {
     let mut words = line.split_whitespace();
@@ -404,6 +427,20 @@ mod tests {
         {
             assert!(!is_compilation(line), "{line}");
         }
+    }
+
+    #[test]
+    fn a_copy_of_objects_has_its_own_commands() {
+        let directory = tempfile::tempdir().unwrap();
+        let command = directory.path().join("rust/.core.o.cmd");
+        let object = directory.path().join("rust/core.o");
+        fs::create_dir(directory.path().join("rust")).unwrap();
+        fs::write(&command, "savedcmd_rust/core.o := rustc --out-dir /o/node/rust\n").unwrap();
+        fs::write(&object, "/o/node/rust").unwrap();
+        relocate(directory.path(), Path::new("/o/node"), Path::new("/o/bench")).unwrap();
+        let text = fs::read_to_string(command).unwrap();
+        assert_eq!(text, "savedcmd_rust/core.o := rustc --out-dir /o/bench/rust\n");
+        assert_eq!(fs::read_to_string(object).unwrap(), "/o/node/rust");
     }
 
     #[test]

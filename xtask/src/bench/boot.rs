@@ -268,11 +268,8 @@ impl Figures {
             ("initramfs", megabytes(self.initramfs_bytes)),
             ("  both", megabytes(self.kernel_and_initramfs_bytes)),
         ];
-        let how = match self.accelerator {
-            Accelerator::Tcg => "translated (TCG)",
-            Accelerator::Kvm => "KVM",
-        };
-        let head = format!("{} nodes, {how}, median of {} runs\n", self.nodes, self.runs);
+        let Self { nodes, accelerator, runs, .. } = self;
+        let head = format!("{nodes} nodes, {accelerator}, median of {runs} runs\n");
         rows.iter().fold(head, |text, (name, value)| text + &format!("{name:<22}{value:>12}\n"))
     }
 }

@@ -68,13 +68,9 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     let faults = options.faults;
     let running = Running::start(options, start.keep)?;
     let cluster = &running.description;
-    let accelerator = match cluster.accelerator {
-        Accelerator::Tcg => "translated (TCG)",
-        Accelerator::Kvm => "KVM",
-    };
     eprintln!(
-        "cluster {}: {} nodes, {accelerator}, {faults}, seed {seed}",
-        cluster.name, start.nodes
+        "cluster {}: {} nodes, {}, {faults}, seed {seed}",
+        cluster.name, start.nodes, cluster.accelerator
     );
     eprint!("{}", screen::nodes(cluster));
     let ready = running.await_ready(start.ready_timeout, &signals);
