@@ -2,15 +2,16 @@
 //! KUnit tests of the glue: what the host tests of `dvk-core` cannot see.
 
 use super::abi::errno::Errno;
+use super::abi::ioctl::HOW_REPLY;
 use super::abi::wire::record::{Record, Step};
 use super::abi::{Endpoint, Message};
 use super::container::{self, Container, SlotChoice, Target};
 use super::dvs::Registry;
-use super::local_port::{LocalPort, Timeout};
+use super::local_port::{LocalPort, Rest, Timeout};
 use super::rules::fifo::Array;
-use super::rules::port::{Filter, Mode, Outcome, Receive};
+use super::rules::port::{Filter, Mode, Outcome, PeerCall, Receive};
 use super::storage::KernelArray;
-use super::sys::{self, PollQueue};
+use super::sys::{self, PollQueue, SoftirqsHeld};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -45,6 +46,32 @@ fn give(container: &Container, from: &LocalPort, to: &LocalPort, step: &Step) ->
 
 fn peer_of(container: &Container, port: &LocalPort) -> super::rules::port::Peer {
     super::rules::port::Peer { endpoint: port.endpoint(), node: container.local() }
+}
+
+/// Begins a `sendrec` of `client` to `server`, whose step is still to be given.
+fn begin_request(
+    container: &Container,
+    client: &LocalPort,
+    server: &LocalPort,
+) -> Result<(SoftirqsHeld, u32)> {
+    let held = SoftirqsHeld::new();
+    let begun = client.begin(&held, Rest::Sleep, |port| {
+        let call = port.begin_send(peer_of(container, server), Mode::Request)?;
+        Ok((call, Some(call)))
+    });
+    let (call, _) = begun.map_err(|_| EINVAL)?;
+    Ok((held, call))
+}
+
+fn wait(
+    port: &LocalPort,
+    held: SoftirqsHeld,
+    call: u32,
+    timeout: Timeout,
+    message: &mut Message,
+    cancel: impl Fn(PeerCall),
+) -> Outcome {
+    port.wait(held, None, (call, Rest::Sleep), timeout, message, cancel)
 }
 
 #[kunit_tests(dvk)]
@@ -84,23 +111,24 @@ mod cases {
     fn request_and_reply_meet() -> Result {
         let container = container()?;
         let (client, server) = (bind(&container)?, bind(&container)?);
-        let call = client.begin_send(peer_of(&container, &server), Mode::Request);
-        let Ok(call) = call else { return Err(EINVAL) };
+        let (held, call) = begin_request(&container, &client, &server)?;
         let message = Message::new(41);
         assert!(give(&container, &client, &server, &Step::Request { call, message }));
         assert!(server.is_readable());
-        let received = server.begin_receive(Filter { from: None, requests_only: true });
-        let Ok(Receive::Done { message, .. }) = received else { return Err(EINVAL) };
-        assert_eq!(message.source(), client.endpoint());
-        assert!(server.reply(client.endpoint()).is_ok_and(|to| to.call == call));
-        assert!(give(
-            &container,
-            &server,
-            &client,
-            &Step::Reply { call, message: Message::new(42) }
-        ));
-        let outcome = client.wait(Timeout::Forever, |_| ());
-        assert!(matches!(outcome, Outcome::Received { message, .. } if message.kind == 42));
+        let received = server.with(|port| {
+            let begun = port.begin_receive(Filter { from: None, requests_only: true });
+            (begun, port.message().source())
+        });
+        assert!(matches!(received.0, Ok(Receive::Done { .. })));
+        assert_eq!(received.1, client.endpoint());
+        let reply = server.with(|port| port.reply(client.endpoint()));
+        assert!(reply.is_ok_and(|to| to.call == call));
+        let step = Step::Reply { call, message: Message::new(42) };
+        assert!(give(&container, &server, &client, &step));
+        let mut message = Message::ZERO;
+        let outcome = wait(&client, held, call, Timeout::Forever, &mut message, |_| ());
+        assert_eq!(outcome, Outcome::Received { how: HOW_REPLY });
+        assert_eq!(message.kind, 42);
         container.unbind(&client);
         container.unbind(&server);
         Ok(())
@@ -110,13 +138,14 @@ mod cases {
     fn timeout_takes_the_message_back() -> Result {
         let container = container()?;
         let (client, server) = (bind(&container)?, bind(&container)?);
-        let call = client.begin_send(peer_of(&container, &server), Mode::Send);
-        let Ok(call) = call else { return Err(EINVAL) };
-        assert!(give(&container, &client, &server, &Step::Send { call, message: Message::new(1) }));
-        let outcome = client.wait(Timeout::Until(sys::now_ns() + 2_000_000), |open| {
+        let (held, call) = begin_request(&container, &client, &server)?;
+        let message = Message::new(1);
+        assert!(give(&container, &client, &server, &Step::Request { call, message }));
+        let timeout = Timeout::Until(sys::now_ns() + 2_000_000);
+        let outcome = wait(&client, held, call, timeout, &mut Message::ZERO.clone(), |open| {
             let step = Step::Cancel { call: open.call };
             if let Some(answer) = container.tell(client.endpoint(), open.peer, &step) {
-                client.apply(open.peer, &answer.step(open.call));
+                client.take_answer(open.peer, open.call, answer);
             }
         });
         assert_eq!(outcome, Outcome::Failed(Errno::TimedOut));
@@ -144,9 +173,12 @@ mod cases {
     fn destroyed_container_refuses_and_frees() -> Result {
         let container = container()?;
         let (client, server) = (bind(&container)?, bind(&container)?);
-        assert!(client.begin_send(peer_of(&container, &server), Mode::Request).is_ok());
+        let (held, call) = begin_request(&container, &client, &server)?;
+        drop(held);
         container.destroy();
-        let outcome = client.wait(Timeout::Forever, |_| ());
+        let held = SoftirqsHeld::new();
+        let message = &mut Message::ZERO.clone();
+        let outcome = wait(&client, held, call, Timeout::Forever, message, |_| ());
         assert_eq!(outcome, Outcome::Failed(Errno::OwnerDead));
         assert!(matches!(container.route(server.endpoint()), Err(Errno::NoDevice)));
         assert!(server.is_dead());
