@@ -14,6 +14,4 @@
 //! # }
 //! ```
 
-pub use crate::sys::{
-    call, call_bare, call_null, call_read_only, Arena, Block, Layout, MemoryBlock,
-};
+pub use crate::sys::{call, call_bare, call_null, Arena, Block, Layout, MemoryBlock};

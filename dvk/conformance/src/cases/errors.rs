@@ -152,24 +152,15 @@ fn bad_address() -> Result<()> {
 }
 
 fn read_only() -> Result<()> {
-    /// Receives from anybody, and lies where programs keep what never changes.
-    static BLOCK: Exchange = Exchange {
-        message: Message::ZERO,
-        peer: 0,
-        from: 0xffff_ffff,
-        timeout_ns: 0,
-        how: 0,
-        flags: 0,
-        unused: [0; 4],
-    };
-    equal("the block's source", Endpoint::from_raw(BLOCK.from), Endpoint::ANY)?;
+    let block = Exchange { from: Endpoint::ANY.raw(), ..Exchange::default() };
+    let arena = raw::Arena::new(1)?;
     let (port, peer) = (dvs::bind()?, dvs::bind()?);
     peer.notify(port.endpoint(), 6)?;
     let refusals = [
-        raw::call_read_only::<{ ioctl::RECEIVE }>(&port, &BLOCK),
-        raw::call_read_only::<{ ioctl::RECEIVE_REQUEST }>(&port, &BLOCK),
-        raw::call_read_only::<{ ioctl::REPLY_RECEIVE }>(&port, &BLOCK),
-        raw::call_read_only::<{ ioctl::SENDREC }>(&port, &BLOCK),
+        arena.call_read_only::<{ ioctl::RECEIVE }>(&port, &block),
+        arena.call_read_only::<{ ioctl::RECEIVE_REQUEST }>(&port, &block),
+        arena.call_read_only::<{ ioctl::REPLY_RECEIVE }>(&port, &block),
+        arena.call_read_only::<{ ioctl::SENDREC }>(&port, &block),
     ];
     for refusal in refusals {
         refused("a call with a read-only block", refusal, Errno::Fault)?;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory that a program may have the kernel do anything to.
 
-use super::{call_naming_memory, MemoryBlock};
+use super::{call_naming_memory, MemoryBlock, Request};
 use core::ptr;
+use dvk_abi::ioctl;
 use rustix::fd::AsFd;
 use rustix::io::Result;
 use rustix::mm::{mmap_anonymous, mprotect, MapFlags, MprotectFlags, ProtFlags};
@@ -103,6 +104,31 @@ impl Arena {
         // that others may interfere with; or there is none: the page at 0 is never mapped, nor is
         // anything of a program beyond the lower half of the address space.
         unsafe { call_naming_memory::<OPCODE, B>(fd, block) }
+    }
+
+    /// Makes call `OPCODE` with a block in the first page of the arena, which is read-only from
+    /// here on: the kernel can read the block and not write it.
+    ///
+    /// # Errors
+    /// Those of `mprotect(2)`; `EFAULT`, if the call has anything to write; else that of the call.
+    ///
+    /// # Panics
+    /// If the arena has no page.
+    pub fn call_read_only<const OPCODE: u32>(
+        &self,
+        fd: impl AsFd,
+        block: &ioctl::Exchange,
+    ) -> Result<()> {
+        self.check(0, PAGE);
+        // SAFETY: the page is the arena's. Writing to it later, by `write`, ends the program.
+        unsafe { mprotect(self.start.cast(), PAGE, MprotectFlags::READ | MprotectFlags::WRITE)? };
+        // SAFETY: the page has room for a block, is aligned, and nobody has a reference to it.
+        unsafe { self.start.cast::<ioctl::Exchange>().write_volatile(*block) };
+        // SAFETY: as above.
+        unsafe { mprotect(self.start.cast(), PAGE, MprotectFlags::READ)? };
+        let request = Request { opcode: OPCODE, block: self.start.cast() };
+        // SAFETY: the block is in the arena, where the kernel may do anything.
+        unsafe { rustix::ioctl::ioctl(fd, request) }
     }
 
     /// Whether the range is the arena's, or has no byte that a program can have. The kernel may

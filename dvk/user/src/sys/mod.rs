@@ -161,21 +161,6 @@ pub fn call_null(fd: impl AsFd, nr: u8, direction: u32, bytes: u32) -> Result<()
     unsafe { rustix::ioctl::ioctl(fd, request) }
 }
 
-/// [`call`] with a block that the kernel cannot write: one in the read-only part of the program.
-///
-/// # Errors
-/// `EFAULT`, if the call has anything to write; else that of the call.
-pub fn call_read_only<const OPCODE: u32>(
-    fd: impl AsFd,
-    block: &'static ioctl::Exchange,
-) -> Result<()> {
-    let request = Request { opcode: OPCODE, block: core::ptr::from_ref(block).cast_mut().cast() };
-    // SAFETY: the block can be read for ever. The kernel writes to the address it is given, as user
-    // space could: to immutable memory of a program not at all, and to that of a block that was
-    // made to live for ever with what it would write to any other.
-    unsafe { rustix::ioctl::ioctl(fd, request) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
