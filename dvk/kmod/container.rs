@@ -2,11 +2,12 @@
 //! A Distributed Container on this node: its endpoint table, and how steps find their port.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{Event, Info, EVENT_BOUND, EVENT_UNBOUND};
+use super::abi::ioctl::{self, Event, Info, EVENT_BOUND, EVENT_UNBOUND};
 use super::abi::limits::SLOTS;
 use super::abi::wire::record::{Record, Step};
 use super::abi::Endpoint;
 use super::dvs;
+use super::limits::Limits;
 use super::local_port::LocalPort;
 use super::rules::port::{Answer, Peer, PeerCall};
 use super::rules::table::{Lease, Route, Table};
@@ -25,6 +26,7 @@ type Ports = Table<Arc<LocalPort>, KernelStorage>;
 pub(crate) struct Container {
     id: u16,
     local: u16,
+    limits: Arc<Limits>,
     #[pin]
     table: BhLock<Option<Ports>>,
     /// Who waits for a bind. Whoever waits is put here before looking at the table, and whoever
@@ -51,13 +53,15 @@ pub(crate) enum SlotChoice {
 }
 
 impl Container {
-    /// A container of node `local`, with room for `max_endpoints` binds there (0: no cap).
-    pub(crate) fn new(id: u16, local: u16, max_endpoints: u32) -> Result<Arc<Self>> {
-        let table = Ports::new(local, max_endpoints);
+    /// A container of node `local`, with the caps that `block` gives.
+    pub(crate) fn new(id: u16, local: u16, block: &ioctl::Container) -> Result<Arc<Self>> {
+        let table = Ports::new(local, block.max_endpoints);
+        let limits = Limits::new(block)?;
         Arc::pin_init(
             pin_init!(Self {
                 id,
                 local,
+                limits,
                 table <- new_bh_lock!(Some(table), c"dvk_table"),
                 waiters <- new_bh_lock!(Waiters::default(), c"dvk_waiters"),
             }),
@@ -68,6 +72,16 @@ impl Container {
     /// The container's id.
     pub(crate) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// What its endpoints may have.
+    pub(crate) fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    /// See [`Table::may_speak`].
+    pub(crate) fn may_speak(&self, endpoint: Endpoint, node: u16) -> bool {
+        self.with_table(|table| Ok(table.may_speak(endpoint, node))).unwrap_or(false)
     }
 
     /// This node.
@@ -212,6 +226,11 @@ impl Container {
         }
         port.kill(|peer, step| {
             self.tell(port.endpoint(), peer, &step);
+        });
+        port.grants.close(|| {
+            if let Ok(dvs) = dvs::get() {
+                dvs.peers.for_each(|_, peer| peer.transfers.died(self.id, port.endpoint()));
+            }
         });
     }
 

@@ -152,8 +152,7 @@ fn dc_create(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
     if block.reserved != 0 {
         return Err(Errno::Invalid);
     }
-    let container =
-        Container::new(id, identity.node, block.max_endpoints).map_err(|_| Errno::NoMemory)?;
+    let container = Container::new(id, identity.node, block).map_err(|_| Errno::NoMemory)?;
     dvs.containers.add(id, container)?;
     let name = CString::try_from_fmt(fmt!("dvk-dc{id}"));
     let added = name.and_then(|name| sys::add_device(minor(id), &name));

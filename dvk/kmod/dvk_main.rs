@@ -10,11 +10,13 @@
 //! - [`local_port::LocalPort`]: one per endpoint bound here; the rendezvous.
 //! - [`file::File`]: one per open file; the ioctls.
 //! - [`peer::PeerLink`]: one per peer node; the link protocol over a transport.
+//! - [`transfer::Transfer`]: one per part of a copy that is under way between two nodes.
 //!
 //! # Lock order
 //! Outer first: `Dvs::control` (a mutex, control calls only) → the lock of the network devices
-//! (attaching only) → `PeerLink::state` → `Container::table` → `LocalPort::state`. Registries,
-//! `Dvs::identity`, `Dvs::events`, `Container::waiters` and `ContainerFile::bound` are leaves: nothing is locked under them. No two
+//! (attaching only) → `PeerLink::state` → `Container::table` → `LocalPort::state`; and
+//! `PeerLink::state` → `Transfers::open` → `Transfer::state`. Registries, `Dvs::identity`,
+//! `Dvs::events`, `Container::waiters`, `ContainerFile::bound` and the lock of a `GrantBook` are leaves: nothing is locked under them. No two
 //! locks of one kind are ever held together. All but the first two are spin locks that keep
 //! softirqs out, because frames and timers take them too; nobody sleeps or touches user memory
 //! under them.
@@ -25,17 +27,24 @@ use kernel::prelude::*;
 mod abi;
 mod container;
 mod control;
+mod copy;
 mod dvs;
 mod entry;
 mod file;
+mod grants;
+mod limits;
 mod local_port;
+mod memory;
 mod peer;
+mod remote_copy;
 #[path = "core/lib.rs"]
 mod rules;
+mod serve;
 mod storage;
 mod sys;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod transfer;
 mod uapi;
 mod watch;
 
@@ -52,6 +61,7 @@ struct Dvk;
 impl kernel::Module for Dvk {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         dvs::init()?;
+        serve::init()?;
         sys::register_net()?;
         sys::register_chardev()?;
         pr_info!("ready\n");

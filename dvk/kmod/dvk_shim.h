@@ -7,12 +7,14 @@
 #ifndef DVK_SHIM_H
 #define DVK_SHIM_H
 
+#include <linux/mm_types.h>
 #include <linux/netdevice.h>
 #include <linux/poll.h>
 #include <linux/spinlock.h>
 #include <linux/timer.h>
 #include <linux/types.h>
 #include <linux/wait.h>
+#include <linux/workqueue.h>
 
 /* The minor number of the control device; container N has DVK_MINOR_CONTAINER + N. */
 #define DVK_MINOR_CONTROL 0
@@ -60,6 +62,26 @@ void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void 
 void dvk_timer_init(struct timer_list *timer);
 void dvk_timer_set(struct timer_list *timer, u64 now_ns, u64 deadline_ns);
 void dvk_timer_shutdown(struct timer_list *timer);
+
+/* dvk_copy.c */
+struct mm_struct *dvk_mm_grab_current(void);
+void dvk_mm_drop(struct mm_struct *mm);
+bool dvk_mm_is_current(const struct mm_struct *mm);
+bool dvk_mm_enter(struct mm_struct *mm);
+void dvk_mm_leave(struct mm_struct *mm);
+bool dvk_user_range(u64 address, u64 len);
+bool dvk_fault_in(u64 address, size_t len, bool write);
+long dvk_mm_pin(struct mm_struct *mm, u64 start, unsigned int count, bool write,
+		struct page **pages);
+void dvk_pages_unpin(struct page **pages, unsigned int count, bool dirty);
+void dvk_pages_write(struct page **pages, size_t offset, const u8 *bytes, size_t len);
+int dvk_mm_copy_user(struct mm_struct *mm, u64 address, u64 user, size_t len, bool write,
+		     size_t *copied);
+int dvk_mm_read(struct mm_struct *mm, u64 address, u8 *bytes, size_t len, size_t *copied);
+int dvk_mm_copy_between(struct mm_struct *source, u64 from, struct mm_struct *destination, u64 to,
+			size_t len, size_t *copied);
+bool dvk_copy_from_user(u8 *bytes, u64 user, size_t len, size_t *copied);
+struct workqueue_struct *dvk_queue_new(void);
 
 /* dvk_uaccess.c */
 struct dvk_exchange;

@@ -11,6 +11,7 @@ use super::abi::wire::record::Step;
 use super::abi::{Endpoint, Message};
 use super::container::{Container, SlotChoice, Target};
 use super::control;
+use super::copy::{self, Caller};
 use super::dvs;
 use super::local_port::{LocalPort, Rest, Timeout};
 use super::rules::port::{Answer, Filter, Mode, Outcome, Peer, PeerCall, Receive};
@@ -116,6 +117,14 @@ impl ContainerFile {
                     // Nobody knows the endpoint, so nobody can have used it.
                     let _ = self.unbind();
                 })
+            }
+            ioctl::COPY_FROM
+            | ioctl::COPY_TO
+            | ioctl::COPY_BETWEEN
+            | ioctl::GRANT
+            | ioctl::REVOKE => {
+                let caller = Caller { container: &self.container, port: &self.port()? };
+                copy::ioctl(caller, cmd, argument)
             }
             ioctl::UNBIND => self.unbind(),
             ioctl::GET_INFO => argument.write(&self.info()),
@@ -232,9 +241,18 @@ impl ContainerFile {
     }
 
     fn unbind(&self) -> Result<(), Errno> {
-        let bound = core::mem::take(&mut *self.bound.lock());
-        let port = bound.port.ok_or(Errno::NotConnected)?;
+        let port = self.port()?;
+        // First, so that whoever finds the file unbound knows that nobody uses its grants.
         self.container.unbind(&port);
+        let unbound = {
+            let mut bound = self.bound.lock();
+            if !bound.port.as_ref().is_some_and(|known| Arc::ptr_eq(known, &port)) {
+                // Another thread was faster.
+                return Err(Errno::NotConnected);
+            }
+            core::mem::take(&mut *bound)
+        };
+        drop(unbound);
         Ok(())
     }
 

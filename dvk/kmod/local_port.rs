@@ -13,6 +13,7 @@ use super::abi::errno::Errno;
 use super::abi::ioctl::Info;
 use super::abi::wire::record::Step;
 use super::abi::{Endpoint, Message};
+use super::grants::GrantBook;
 use super::rules::port::{Answer, Cancel, Effect, Mode, Outcome, Peer, PeerCall, Port};
 use super::rules::spin::Patience;
 use super::storage::KernelStorage;
@@ -74,6 +75,9 @@ pub(crate) struct LocalPort {
     ended: Atomic<u32>,
     /// [`Patience`] of the endpoint's thread, in nanoseconds.
     patience: Atomic<u32>,
+    /// What it has lent.
+    #[pin]
+    pub(crate) grants: GrantBook,
 }
 
 impl LocalPort {
@@ -88,6 +92,7 @@ impl LocalPort {
                 cpu: Atomic::new(sys::this_cpu()),
                 ended: Atomic::new(0),
                 patience: Atomic::new(Patience::INITIAL.ns()),
+                grants <- GrantBook::new(),
             }),
             GFP_ATOMIC,
         )
@@ -115,6 +120,7 @@ impl LocalPort {
     /// See [`Port::describe`].
     pub(crate) fn describe(&self, info: &mut Info) {
         self.with(|port| port.describe(info));
+        info.grants = self.grants.len();
     }
 
     /// See [`Port::is_readable`].

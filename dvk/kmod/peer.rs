@@ -11,15 +11,19 @@ use super::abi::wire::frame::{
     Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
+use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
 use super::container::refusal;
 use super::dvs::{self, Identity};
+use super::local_port::Timeout;
 use super::rules::fifo::Fifo;
 use super::rules::link::{
     Config, Event, Link, Slot, State as LinkState, Storage, SubmitError, Timing,
 };
 use super::rules::port::Answer;
+use super::serve;
 use super::storage::KernelArray;
-use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer};
+use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer, WaitQueue, WokenBy};
+use super::transfer::{Incoming, Request, Transfers};
 use core::ffi::c_void;
 use core::num::NonZeroU32;
 use core::ops::ControlFlow;
@@ -63,16 +67,44 @@ struct Attachment {
     frame: KVec<u8>,
 }
 
+/// How long to wait for memory before a record is tried again.
+const MEMORY_WAIT_NS: u64 = 10_000_000;
+
+/// A record as it goes over the wire, other than data.
+#[derive(Clone, Copy)]
+struct Encoded {
+    bytes: [u8; RECORD_BYTES],
+    len: usize,
+}
+
+impl From<&Record> for Encoded {
+    fn from(record: &Record) -> Self {
+        let mut bytes = [0; RECORD_BYTES];
+        let len = record.encode(&mut bytes);
+        Self { bytes, len }
+    }
+}
+
+impl From<&CopyRecord> for Encoded {
+    fn from(record: &CopyRecord) -> Self {
+        let mut bytes = [0; RECORD_BYTES];
+        let len = record.encode(&mut bytes);
+        Self { bytes, len }
+    }
+}
+
 /// What the lock of a peer guards.
 struct State {
     link: KBox<Link<LinkMemory>>,
     attachment: Option<Attachment>,
     /// Records that the link had no room for, in order.
-    backlog: Fifo<Record, KernelArray<Option<Record>>>,
+    backlog: Fifo<Encoded, KernelArray<Option<Encoded>>>,
     /// The highest incarnation that the peer was said to run with.
     newest: u32,
     /// The beginning of a record whose end is in a later frame.
     partial: KVec<u8>,
+    /// The data record whose end is in a later frame.
+    incoming: Option<Incoming>,
     /// When the timer will expire at the latest; 0 if it is not set.
     armed_ns: u64,
     /// Records that were malformed, or whose sender may not speak for their source.
@@ -87,6 +119,12 @@ pub(crate) struct PeerLink {
     node: u16,
     #[pin]
     timer: Timer,
+    /// The copies between this node and the peer.
+    #[pin]
+    pub(crate) transfers: Transfers,
+    /// Those who wait for room in the link.
+    #[pin]
+    room: WaitQueue,
     /// Outermost spin lock of the driver: see `dvk_main.rs`. Held while records are delivered, so
     /// that two CPUs never deliver the records of one peer at once.
     #[pin]
@@ -113,6 +151,7 @@ impl PeerLink {
             attachment: None,
             backlog: Fifo::default(),
             partial: KVec::new(),
+            incoming: None,
             newest: 0,
             armed_ns: 0,
             forged: 0,
@@ -121,6 +160,8 @@ impl PeerLink {
         let peer = pin_init!(Self {
             node,
             timer <- Timer::new(),
+            transfers <- Transfers::new(),
+            room <- WaitQueue::new(),
             state <- new_bh_lock!(state, c"dvk_peer"),
         });
         Arc::pin_init(peer, GFP_KERNEL).map_err(|_| Errno::NoMemory)
@@ -158,7 +199,7 @@ impl PeerLink {
         let now = sys::now_ns();
         let mut state = self.state.lock();
         state.link.peer_down();
-        state.forget_stream();
+        self.forget_stream(&mut state);
         self.pump(&mut state, now);
     }
 
@@ -249,23 +290,107 @@ impl PeerLink {
         record: &Record,
         wanted: impl FnOnce() -> bool,
     ) -> Result<(), Errno> {
+        self.submit_encoded(&record.into(), record.step.begins(), wanted)
+    }
+
+    /// Queues the first record of a part of a copy, as [`submit`](Self::submit).
+    pub(crate) fn ask_copy(
+        &self,
+        record: &CopyRecord,
+        wanted: impl FnOnce() -> bool,
+    ) -> Result<(), Errno> {
+        self.submit_encoded(&record.into(), true, wanted)
+    }
+
+    /// Queues another record of it. A link that cannot take it is reset, or down, and whoever waits
+    /// hears that from it.
+    pub(crate) fn answer_copy(&self, record: &CopyRecord) {
+        let _ = self.submit_encoded(&record.into(), false, || true);
+    }
+
+    /// Queues a data record once there is room for it, for as long as `wanted` says that it is to
+    /// be sent. Returns whether it was.
+    ///
+    /// Data leaves room in the link for what is short, so that a copy holds up no message for long.
+    ///
+    /// # Errors
+    /// [`Errno::NodeDown`], [`Errno::TimedOut`], [`Errno::Interrupted`].
+    pub(crate) fn submit_data(
+        &self,
+        record: &[u8],
+        timeout: Timeout,
+        wanted: impl Fn() -> bool,
+    ) -> Result<bool, Errno> {
+        let deadline = match timeout {
+            Timeout::Until(at) => Some(at),
+            Timeout::Never | Timeout::Forever => None,
+        };
+        loop {
+            let mut tried = Err(SubmitError::Full);
+            self.room.wait_until(WokenBy::Signals, deadline, || {
+                tried = self.try_data(record, &wanted);
+                tried != Err(SubmitError::Full)
+            })?;
+            match tried {
+                Ok(sent) => return Ok(sent),
+                Err(SubmitError::NotUp) => return Err(Errno::NodeDown),
+                Err(SubmitError::Length) => return Err(Errno::TooLong),
+                Err(SubmitError::Full) => {}
+                Err(SubmitError::NoMemory) => {
+                    // Nobody says when there is some again.
+                    let soon = sys::now_ns().saturating_add(MEMORY_WAIT_NS);
+                    let until = deadline.map_or(soon, |at| at.min(soon));
+                    match self.room.wait_until(WokenBy::Signals, Some(until), || false) {
+                        Err(Errno::TimedOut) if deadline != Some(until) => {}
+                        other => other?,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Queues a data record if it is wanted and there is room for it; says whether it was wanted.
+    fn try_data(&self, record: &[u8], wanted: impl Fn() -> bool) -> Result<bool, SubmitError> {
+        let now = sys::now_ns();
+        let mut state = self.state.lock();
+        if !state.is_live() {
+            return Err(SubmitError::NotUp);
+        }
+        if !wanted() {
+            return Ok(false);
+        }
+        if !state.backlog.is_empty() {
+            // What is short goes first; when it has gone, there is room.
+            return Err(SubmitError::Full);
+        }
+        state.link.submit_bulk(record)?;
+        self.pump(&mut state, now);
+        Ok(true)
+    }
+
+    fn submit_encoded(
+        &self,
+        record: &Encoded,
+        begins: bool,
+        wanted: impl FnOnce() -> bool,
+    ) -> Result<(), Errno> {
         let now = sys::now_ns();
         let mut state = self.state.lock();
         if state.link.peer_incarnation().is_none() {
             return Err(Errno::NodeDown);
         }
         // What answers or withdraws waits for a transport; somebody waits for it.
-        if state.attachment.is_none() && record.step.begins() {
+        if state.attachment.is_none() && begins {
             return Err(Errno::NotConnected);
         }
         if !wanted() {
             return Ok(());
         }
-        if record.step.begins() && state.backlog.len() >= BEGIN_BACKLOG {
+        if begins && state.backlog.len() >= BEGIN_BACKLOG {
             return Err(Errno::Limit);
         }
         let queued = state.queue(record);
-        if queued.is_err() && !record.step.begins() {
+        if queued.is_err() && !begins {
             self.restart(&mut state);
         }
         self.pump(&mut state, now);
@@ -306,13 +431,34 @@ impl PeerLink {
 
     /// Breaks if the stream was given up.
     fn take_chunk(&self, state: &mut State, chunk: &Chunk<'_>) -> ControlFlow<()> {
+        if chunk.first {
+            state.partial.clear();
+            state.incoming = if DataHead::begins(chunk.data) {
+                // Data goes straight to where it belongs. Every frame has room for its head.
+                let Ok((head, data)) = DataHead::decode(chunk.data) else {
+                    self.forged(state);
+                    state.incoming = Some(Incoming::NOBODYS);
+                    return ControlFlow::Continue(());
+                };
+                let mut incoming = self.transfers.receiver(&head);
+                incoming.take(data);
+                Some(incoming)
+            } else {
+                None
+            };
+        } else if let Some(incoming) = &mut state.incoming {
+            incoming.take(chunk.data);
+        }
+        if state.incoming.is_some() {
+            if chunk.last {
+                state.incoming = None;
+            }
+            return ControlFlow::Continue(());
+        }
         if chunk.first && chunk.last {
             return self.take_record(state, chunk.data);
         }
-        if chunk.first {
-            state.partial.clear();
-        }
-        // Records of this version are short; the beginning of a longer one is enough to refuse it.
+        // Other records are short; the beginning of a longer one is enough to refuse it.
         let room = (RECORD_BYTES + 1).saturating_sub(state.partial.len());
         let kept = &chunk.data[..chunk.data.len().min(room)];
         if state.partial.extend_from_slice(kept, GFP_ATOMIC).is_err() {
@@ -328,6 +474,9 @@ impl PeerLink {
 
     /// Breaks if the stream was given up.
     fn take_record(&self, state: &mut State, bytes: &[u8]) -> ControlFlow<()> {
+        if bytes.first().is_some_and(|kind| transfer::KINDS.contains(kind)) {
+            return self.take_copy_record(state, bytes);
+        }
         let Ok(record) = Record::decode(bytes) else {
             self.forged(state);
             return ControlFlow::Continue(());
@@ -351,12 +500,65 @@ impl PeerLink {
         };
         let step = answer.step(record.step.call());
         let answer = Record { from, to: record.from, step, ..record };
-        if state.queue(&answer).is_err() {
+        self.queue_answer(state, &(&answer).into())
+    }
+
+    /// Breaks if the stream was given up.
+    fn queue_answer(&self, state: &mut State, answer: &Encoded) -> ControlFlow<()> {
+        if state.queue(answer).is_err() {
             // The peer would wait for ever for what cannot be said.
             self.restart(state);
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
+    }
+
+    /// Breaks if the stream was given up.
+    fn take_copy_record(&self, state: &mut State, bytes: &[u8]) -> ControlFlow<()> {
+        let Ok(record) = CopyRecord::decode(bytes) else {
+            self.forged(state);
+            return ControlFlow::Continue(());
+        };
+        if !record.step.begins() {
+            self.transfers.arrived(&record);
+            return ControlFlow::Continue(());
+        }
+        let (head, refused) = match self.admit(state, &record) {
+            Ok(()) => return ControlFlow::Continue(()),
+            Err(refused) => refused,
+        };
+        let step = CopyStep::Done { copied: 0, error: Some(refused) };
+        self.queue_answer(state, &(&CopyRecord { head: head.back(), step }).into())
+    }
+
+    /// Takes in a part of a copy that the peer asks for, or says whose is refused, and why.
+    fn admit(
+        &self,
+        state: &mut State,
+        record: &CopyRecord,
+    ) -> Result<(), (transfer::CopyHead, Errno)> {
+        let refuse = |error| (record.head, error);
+        let dvs = dvs::get().map_err(refuse)?;
+        let container = dvs.containers.get(record.head.container);
+        let container = container.ok_or(refuse(Errno::NoDevice))?;
+        if !container.may_speak(record.head.from, self.node) {
+            self.forged(state);
+            return Err(refuse(Errno::Denied));
+        }
+        match self.transfers.asked(record) {
+            Request::Queued => return Ok(()),
+            Request::Refused(error) => return Err(refuse(error)),
+            Request::Start => {}
+        }
+        let started = dvs.peers.get(self.node).is_some_and(serve::start);
+        match if started { None } else { self.transfers.not_started() } {
+            None => Ok(()),
+            Some(transfer) => {
+                // It may be an earlier one than that of this record.
+                self.transfers.finish(&transfer);
+                Err((transfer.head, Errno::NoMemory))
+            }
+        }
     }
 
     /// Gives the stream up and begins a new one: both sides tell whoever waits.
@@ -368,7 +570,7 @@ impl PeerLink {
 
     /// The stream is lost with everything in it.
     fn reset(&self, state: &mut State, incarnation: NonZeroU32) {
-        state.forget_stream();
+        self.forget_stream(state);
         if let Ok(dvs) = dvs::get() {
             dvs.fail_waiters(self.node);
         }
@@ -407,6 +609,15 @@ impl PeerLink {
         }
     }
 
+    /// Drops what was to be sent, and ends the copies that it was for.
+    fn forget_stream(&self, state: &mut State) {
+        state.backlog = Fifo::default();
+        state.partial.clear();
+        state.incoming = None;
+        self.transfers.lost();
+        self.room.wake_all();
+    }
+
     /// Does what the link asks for after each call: handles its events, sends its frames, sets
     /// its timer.
     fn pump(&self, state: &mut State, now: u64) {
@@ -424,7 +635,8 @@ impl PeerLink {
                         self.node
                     );
                 }
-                Event::Up | Event::Lost | Event::Found | Event::Room => {}
+                Event::Room => self.room.wake_all(),
+                Event::Up | Event::Lost | Event::Found => {}
             }
         }
         state.drain_backlog();
@@ -463,7 +675,7 @@ impl State {
     }
 
     /// Queues a record in the link, or behind those that it has no room for.
-    fn queue(&mut self, record: &Record) -> Result<(), Errno> {
+    fn queue(&mut self, record: &Encoded) -> Result<(), Errno> {
         if !self.is_live() {
             return Err(Errno::NodeDown);
         }
@@ -474,10 +686,8 @@ impl State {
     }
 
     /// Whether the link took the record.
-    fn offer(&mut self, record: &Record) -> bool {
-        let mut bytes = [0; RECORD_BYTES];
-        let len = record.encode(&mut bytes);
-        match self.link.submit(&bytes[..len]) {
+    fn offer(&mut self, record: &Encoded) -> bool {
+        match self.link.submit(&record.bytes[..record.len]) {
             Ok(()) => true,
             Err(SubmitError::Full | SubmitError::NoMemory | SubmitError::NotUp) => false,
             Err(SubmitError::Length) => {
@@ -495,10 +705,5 @@ impl State {
             }
             self.backlog.take(|_| true);
         }
-    }
-
-    fn forget_stream(&mut self) {
-        self.backlog = Fifo::default();
-        self.partial.clear();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Safe faces of the C shim: a lock that also keeps softirqs out, sleeping and waking, poll queues,
-//! timers, network devices. All the driver's `unsafe` is here, in `entry` and in `uapi`.
+//! timers, network devices. All the driver's `unsafe` is here, in `entry`, in `memory` and in `uapi`.
 
 use super::abi::errno::Errno;
 use super::abi::wire::ETHERTYPE;
@@ -70,6 +70,7 @@ extern "C" {
     fn dvk_timer_init(timer: *mut bindings::timer_list);
     fn dvk_timer_set(timer: *mut bindings::timer_list, now_ns: u64, deadline_ns: u64);
     fn dvk_timer_shutdown(timer: *mut bindings::timer_list);
+    fn dvk_queue_new() -> *mut bindings::workqueue_struct;
 }
 
 /// While it lives, no softirq runs on this CPU, the thread stays on it, and no task that was seen
@@ -384,6 +385,97 @@ impl PollQueue {
     }
 }
 
+/// Those who wait for a condition.
+#[pin_data]
+pub(crate) struct WaitQueue {
+    #[pin]
+    queue: Opaque<bindings::wait_queue_head>,
+}
+
+// SAFETY: a wait queue has a lock of its own.
+unsafe impl Send for WaitQueue {}
+// SAFETY: as above.
+unsafe impl Sync for WaitQueue {}
+
+impl WaitQueue {
+    pub(crate) fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            // SAFETY: the pointer is to pinned memory, which the call initialises.
+            queue <- Opaque::ffi_init(|queue| unsafe { dvk_wait_queue_init(queue) }),
+        })
+    }
+
+    /// Wakes everybody, to look again.
+    pub(crate) fn wake_all(&self) {
+        // SAFETY: the queue was initialised.
+        unsafe {
+            bindings::__wake_up(self.queue.get(), bindings::TASK_NORMAL, 0, core::ptr::null_mut())
+        };
+    }
+
+    /// Waits until `condition` holds, whatever comes. Only for what comes soon, and for threads of
+    /// the kernel.
+    pub(crate) fn wait(&self, condition: impl FnMut() -> bool) {
+        // Neither a signal nor a deadline ends it.
+        let _ = self.wait_in(TASK_IDLE, None, condition, || false);
+    }
+
+    /// Waits until `condition` holds. It is asked while the thread is about to sleep, and must not.
+    ///
+    /// # Errors
+    /// [`Errno::TimedOut`] after the deadline, [`Errno::Interrupted`] when a signal comes.
+    pub(crate) fn wait_until(
+        &self,
+        by: WokenBy,
+        deadline_ns: Option<u64>,
+        condition: impl FnMut() -> bool,
+    ) -> Result<(), Errno> {
+        let state = match by {
+            WokenBy::Signals => bindings::TASK_INTERRUPTIBLE,
+            WokenBy::FatalSignals => bindings::TASK_UNINTERRUPTIBLE | bindings::TASK_WAKEKILL,
+        };
+        self.wait_in(state, deadline_ns, condition, || signal_pending(by))
+    }
+
+    fn wait_in(
+        &self,
+        state: c_uint,
+        deadline_ns: Option<u64>,
+        mut condition: impl FnMut() -> bool,
+        is_interrupted: impl Fn() -> bool,
+    ) -> Result<(), Errno> {
+        if condition() {
+            return Ok(());
+        }
+        let entry = Opaque::<bindings::wait_queue_entry>::uninit();
+        // SAFETY: `entry` is on this stack, which it does not leave before `finish_wait`.
+        unsafe { bindings::init_wait(entry.get()) };
+        let mut in_time = true;
+        let result = loop {
+            // SAFETY: the queue and the entry were initialised.
+            unsafe {
+                bindings::prepare_to_wait(self.queue.get(), entry.get(), state as c_int);
+            }
+            if condition() {
+                break Ok(());
+            }
+            if is_interrupted() {
+                break Err(Errno::Interrupted);
+            }
+            if !in_time {
+                break Err(Errno::TimedOut);
+            }
+            in_time = sleep_until(deadline_ns);
+        };
+        // SAFETY: as above.
+        unsafe { bindings::finish_wait(self.queue.get(), entry.get()) };
+        result
+    }
+}
+
+/// Asleep, but neither to be woken by signals nor counted as load or as hung.
+const TASK_IDLE: c_uint = bindings::TASK_UNINTERRUPTIBLE | bindings::TASK_NOLOAD;
+
 /// A timer whose expiry calls [`super::peer::PeerLink::timer_expired`].
 #[pin_data]
 #[repr(transparent)]
@@ -484,6 +576,17 @@ impl Drop for NetDevice {
         // SAFETY: the reference taken in `get` is given up here.
         unsafe { dvk_netdev_put(self.0.as_ptr()) }
     }
+}
+
+/// A queue for work that waits for other nodes. It lasts for ever.
+pub(crate) fn new_queue() -> Result<&'static kernel::workqueue::Queue> {
+    // SAFETY: called in a process context.
+    let queue = unsafe { dvk_queue_new() };
+    if queue.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: the queue was made and is never destroyed.
+    Ok(unsafe { kernel::workqueue::Queue::from_raw(queue) })
 }
 
 /// Registers the character devices.

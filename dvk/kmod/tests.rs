@@ -2,7 +2,7 @@
 //! KUnit tests of the glue: what the host tests of `dvk-core` cannot see.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::HOW_REPLY;
+use super::abi::ioctl::{self, HOW_REPLY};
 use super::abi::wire::record::{Record, Step};
 use super::abi::{Endpoint, Message};
 use super::container::{self, Container, SlotChoice, Target};
@@ -21,7 +21,7 @@ const STRANGER: u16 = 2;
 
 /// A container where this node holds slots 64…95 and `PEER` 96…127.
 fn container() -> Result<Arc<Container>> {
-    let container = Container::new(7, LOCAL, 0)?;
+    let container = Container::new(7, LOCAL, &ioctl::Container::default())?;
     for (node, first_slot) in [(LOCAL, 64), (PEER, 96)] {
         let lease = container::lease(node, first_slot, 32, 1).map_err(|_| EINVAL)?;
         container.lease(lease).map_err(|_| EINVAL)?;

@@ -22,6 +22,9 @@ macro_rules! blocks {
     )*};
 }
 
+// A result that is written by itself.
+impl Block for u64 {}
+
 blocks!(
     Bind,
     Exchange,
@@ -82,6 +85,11 @@ const _: () = {
 pub(crate) struct Argument(pub(crate) usize);
 
 impl Argument {
+    /// The field that lies `offset` bytes behind.
+    pub(crate) fn behind(self, offset: usize) -> Self {
+        Self(self.0.wrapping_add(offset))
+    }
+
     /// Reads the block there.
     pub(crate) fn read<T: Block>(self) -> Result<T, Errno> {
         let slice = UserSlice::new(UserPtr::from_addr(self.0), size_of::<T>());

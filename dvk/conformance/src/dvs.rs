@@ -55,17 +55,18 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Makes one without any lease. Cases run one at a time, so that one id does for all.
     pub(crate) fn new(max_endpoints: u32) -> Result<Self> {
+        Self::with(Limits { endpoints: max_endpoints, ..Limits::default() })
+    }
+
+    /// Makes one with these limits, as [`new`](Self::new) does.
+    pub(crate) fn with(limits: Limits) -> Result<Self> {
         let (control, id) = (Control::open()?, 100);
         // One that a killed case left behind.
         match control.dc_destroy(id) {
             Err(error) if !error.is(Errno::NoDevice) => return Err(error.into()),
             _ => {}
         }
-        control.dc_create(
-            id,
-            "scratch",
-            Limits { endpoints: max_endpoints, ..Limits::default() },
-        )?;
+        control.dc_create(id, "scratch", limits)?;
         Ok(Self { control, id })
     }
 

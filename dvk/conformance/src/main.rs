@@ -3,9 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod blocked;
+mod borrower;
 mod cases;
 mod check;
 mod dvs;
+mod lender;
+mod lent;
 mod puppet;
 mod runner;
 mod tap;
@@ -29,9 +32,9 @@ struct Arguments {
     /// Be a part of a test instead of the whole.
     #[arg(long, hide = true)]
     role: Option<Role>,
-    /// Which case to run in the role of one.
+    /// Which case to run in the role of one; what others need to know.
     #[arg(hide = true)]
-    case: Option<String>,
+    about: Vec<String>,
 }
 
 /// What this program is when it has started itself.
@@ -43,14 +46,23 @@ enum Role {
     Puppet,
     /// A party whose standard input is its endpoint.
     Heir,
+    /// A server in container 0 that lends memory; it says its endpoint.
+    Lender,
+    /// Copies from one lender until its node is down.
+    Glutton,
+    /// Tries copies with two lenders, whose endpoints are its arguments.
+    Borrower,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let passed = match arguments.role {
-        Some(Role::Case) => run_case(arguments.case.as_deref()).map(|()| true),
+        Some(Role::Case) => run_case(arguments.about.first().map(String::as_str)).map(|()| true),
         Some(Role::Puppet) => puppet::play().map(|()| true),
         Some(Role::Heir) => puppet::inherit().map(|()| true),
+        Some(Role::Lender) => lender::lend(dvs::HOME).map(|()| true),
+        Some(Role::Glutton) => gorge(&arguments.about).map(|()| true),
+        Some(Role::Borrower) => borrow(&arguments.about).map(|()| true),
         None if arguments.list => {
             for case in cases::all() {
                 println!("{}", case.id);
@@ -67,6 +79,21 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn endpoints<const N: usize>(raw: &[String]) -> anyhow::Result<[dvk::Endpoint; N]> {
+    let raw: Vec<u64> = raw.iter().map(|raw| raw.parse()).collect::<Result<_, _>>()?;
+    let raw: [u64; N] = raw.try_into().map_err(|_| anyhow::anyhow!("{N} lenders are needed"))?;
+    Ok(raw.map(dvk::Endpoint::from_raw))
+}
+
+fn borrow(lenders: &[String]) -> anyhow::Result<()> {
+    borrower::borrow(dvs::HOME, endpoints(lenders)?)
+}
+
+fn gorge(lenders: &[String]) -> anyhow::Result<()> {
+    let [lender] = endpoints(lenders)?;
+    borrower::gorge(dvs::HOME, lender)
 }
 
 fn run_case(id: Option<&str>) -> anyhow::Result<()> {

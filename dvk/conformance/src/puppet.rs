@@ -5,10 +5,12 @@
 //! leaves at the end of its input.
 
 use crate::blocked::{until, until_process_sleeps};
+use crate::lent::{noise, Lent, PAGE};
 use anyhow::{bail, ensure, Context, Result};
 use core::fmt;
 use core::str::FromStr;
 use dvk::{Control, DvsInit, Endpoint, Errno, Lease, Limits, Message, Port, Slot, Timeout};
+use dvk_abi::ioctl::GRANT_READ;
 use rustix::fd::AsFd;
 use rustix::process::Pid;
 use std::io::{BufRead, BufReader, Write};
@@ -30,6 +32,8 @@ pub(crate) enum Order {
     Storm(Endpoint),
     /// Receive; done with the sender.
     Receive(Endpoint),
+    /// Lend 4 MiB to an endpoint for reading; done with the grant's id.
+    Lend(Endpoint),
     /// Catch SIGUSR1 from here on, with `SA_RESTART`.
     CatchSignals,
     /// Lay down all capabilities and try the control calls; done if each is `EPERM`.
@@ -46,6 +50,7 @@ impl fmt::Display for Order {
             Self::Sendrec(to) => write!(f, "sendrec {}", to.raw()),
             Self::Storm(to) => write!(f, "storm {}", to.raw()),
             Self::Receive(from) => write!(f, "receive {}", from.raw()),
+            Self::Lend(to) => write!(f, "lend {}", to.raw()),
             Self::CatchSignals => f.write_str("catch-signals 0"),
             Self::TryControl => f.write_str("try-control 0"),
             Self::Exec => f.write_str("exec 0"),
@@ -66,6 +71,7 @@ impl FromStr for Order {
             "sendrec" => Self::Sendrec(endpoint),
             "storm" => Self::Storm(endpoint),
             "receive" => Self::Receive(endpoint),
+            "lend" => Self::Lend(endpoint),
             "catch-signals" => Self::CatchSignals,
             "try-control" => Self::TryControl,
             "exec" => Self::Exec,
@@ -81,6 +87,16 @@ pub(crate) enum Answer {
     Done(u64),
     /// The call failed.
     Failed(Errno),
+}
+
+impl Answer {
+    /// What it succeeded with, if it did.
+    pub(crate) fn value(self) -> Option<u64> {
+        match self {
+            Self::Done(value) => Some(value),
+            Self::Failed(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Answer {
@@ -213,11 +229,27 @@ pub(crate) fn share(port: &Port) -> Result<Child> {
         .context("start a process that shares a port")
 }
 
-/// Is the other end of [`share`]: answers one request with its kind plus 1.
+/// A request to the process of [`share`]: lend a page of noise, whose seed is the process's id, to
+/// everybody. The answer's payload begins with the grant's id.
+pub(crate) const LEND: u32 = 0x401;
+/// A message to it: leave, without an answer.
+pub(crate) const LEAVE: u32 = 0x402;
+
+/// Is the other end of [`share`]: answers one request with its kind plus 1, or does what it is told.
 pub(crate) fn inherit() -> Result<()> {
     let port = Port::from_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let request = port.receive(Endpoint::ANY, Timeout::Forever)?;
-    port.reply(request.source(), &Message::new(request.message.kind + 1))?;
+    let mut reply = Message::new(request.message.kind + 1);
+    if request.message.kind != LEND {
+        port.reply(request.source(), &reply)?;
+        return Ok(());
+    }
+    let lent = Lent::new(&port, 1, Endpoint::ANY, GRANT_READ)?;
+    lent.arena.write(0, &noise(u64::from(std::process::id()), PAGE));
+    reply.payload[..8].copy_from_slice(&lent.grant.raw().to_le_bytes());
+    port.reply(request.source(), &reply)?;
+    let leave = port.receive(request.source(), Timeout::Forever)?;
+    ensure!(leave.message.kind == LEAVE, "told {:#x} instead of to leave", leave.message.kind);
     Ok(())
 }
 
@@ -264,6 +296,7 @@ fn obey(port: &mut Option<Port>, order: Order) -> Result<Result<u64, dvk::Error>
             let received = bound()?.receive(from, Timeout::Forever);
             received.map(|received| received.source().raw())
         }
+        Order::Lend(to) => Ok(Lent::new(bound()?, 1024, to, GRANT_READ)?.grant.raw()),
         Order::CatchSignals => {
             let caught = Arc::new(AtomicBool::new(false));
             signal_hook::flag::register(signal_hook::consts::SIGUSR1, caught)?;
@@ -325,6 +358,7 @@ mod tests {
             Order::Sendrec(peer),
             Order::Storm(peer),
             Order::Receive(Endpoint::ANY),
+            Order::Lend(peer),
             Order::CatchSignals,
             Order::TryControl,
             Order::Exec,

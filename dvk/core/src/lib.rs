@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! The rules of the DVK as pure state machines.
 //!
-//! Rendezvous ([`port`]), the endpoint table ([`table`]) and the link protocol ([`link`]), without
-//! I/O, clock, randomness, allocation or `unsafe`: time and storage are arguments. The kernel
+//! Rendezvous ([`port`]), the endpoint table ([`table`]), grants ([`grants`]), copies between nodes
+//! ([`transfer`]) and the link protocol ([`link`]), without I/O, clock, randomness, allocation or
+//! `unsafe`: time and storage are arguments. The kernel
 //! mounts the same files as a module of the `dvk` driver; every rule is tested here, on the host,
 //! in seconds.
 #![cfg_attr(not(CONFIG_DVK), no_std)]
@@ -16,9 +17,11 @@ pub use dvk_abi as abi;
 
 pub mod event_log;
 pub mod fifo;
+pub mod grants;
 pub mod link;
 pub mod port;
 pub mod privilege;
 pub mod spin;
 pub mod table;
+pub mod transfer;
 pub mod waiters;

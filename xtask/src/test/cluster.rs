@@ -6,6 +6,7 @@
 
 mod bed;
 mod command_line;
+mod copies;
 mod exchanges;
 mod guest;
 mod mismatch;
@@ -47,6 +48,9 @@ const SCENARIOS: &[Scenario] = &[
         "a bad network loses, repeats and reorders nothing",
         exchanges::exactly_once_in_spite_of_faults,
     ),
+    ("memory is lent and copied between nodes", copies::between_nodes),
+    ("copies between nodes survive a bad network", copies::in_spite_of_faults),
+    ("a node that loses power ends the copies with it", copies::power_cut),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),

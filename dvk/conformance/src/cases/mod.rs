@@ -4,10 +4,12 @@
 mod bind;
 mod c_library;
 mod control;
+mod copy;
 mod death;
 mod errors;
 mod events;
 mod exchange;
+mod grant;
 mod isolation;
 mod notify;
 mod poll;
@@ -45,6 +47,8 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         bind::CASES,
         exchange::CASES,
         notify::CASES,
+        grant::CASES,
+        copy::CASES,
         timeout::CASES,
         errors::CASES,
         waiting::CASES,

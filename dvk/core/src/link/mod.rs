@@ -202,6 +202,18 @@ impl<S: Storage> Link<S> {
         }
     }
 
+    /// Like [`submit`](Self::submit), but refuses a record of bulk data with
+    /// [`SubmitError::Full`] while there is still room for what is short and urgent.
+    ///
+    /// # Errors
+    /// Says why it was not queued.
+    pub fn submit_bulk(&mut self, record: &[u8]) -> Result<(), SubmitError> {
+        match self.state {
+            State::Down | State::Broken => Err(SubmitError::NotUp),
+            State::Connecting | State::Up => self.sender.submit_bulk(&mut self.storage, record),
+        }
+    }
+
     /// Takes a frame. The caller has decoded it, if only to find the link by its source node.
     ///
     /// Returns the parts of records that it brings in order; they belong before those of

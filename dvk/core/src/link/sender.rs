@@ -11,6 +11,12 @@ use super::SubmitError;
 pub(super) const QUEUE_FRAMES: usize = 256;
 /// Queue length from which on a refused sender is told that there is room again.
 const ROOM_FRAMES: u32 = QUEUE_FRAMES as u32 / 2;
+/// Queue length beyond which no bulk data is taken: more than can be in flight, so that the link
+/// has always something to send, and little enough for a short record not to wait behind it for
+/// long.
+const BULK_FRAMES: u32 = 112;
+/// Queue length from which on a refused sender of bulk data is told that there is room again.
+const BULK_ROOM_FRAMES: u32 = 80;
 /// Congestion window of a new stream, in frames.
 const INITIAL_WINDOW: u32 = 16;
 /// Congestion window after a timeout, and the least there is.
@@ -48,6 +54,8 @@ pub(super) struct Sender<S: Storage> {
     capacity: usize,
     /// A record was refused for want of room.
     refused: bool,
+    /// A record of bulk data was, though there may have been room for a short one.
+    bulk_refused: bool,
 }
 
 /// The frame to be sent next.
@@ -103,6 +111,7 @@ impl<S: Storage> Sender<S> {
             peer_window: 1,
             capacity: MIN_PAYLOAD_BYTES,
             refused: false,
+            bulk_refused: false,
         }
     }
 
@@ -123,6 +132,7 @@ impl<S: Storage> Sender<S> {
         self.recovery = None;
         self.capacity = MIN_PAYLOAD_BYTES;
         self.refused = false;
+        self.bulk_refused = false;
     }
 
     /// The peer can take payloads of `capacity` and `window` frames.
@@ -146,6 +156,11 @@ impl<S: Storage> Sender<S> {
         self.outstanding() != 0
     }
 
+    /// Frames in the queue, those in flight included.
+    fn queued(&self) -> u32 {
+        self.end.wrapping_sub(self.first)
+    }
+
     fn outstanding(&self) -> u32 {
         self.next.wrapping_sub(self.first)
     }
@@ -153,6 +168,22 @@ impl<S: Storage> Sender<S> {
     /// Frames that are believed to be on their way.
     fn in_flight(&self) -> u32 {
         self.outstanding().saturating_sub((self.arrived | self.lost).count_ones())
+    }
+
+    /// Like [`submit`](Self::submit), but leaves room for short records.
+    pub(super) fn submit_bulk(
+        &mut self,
+        storage: &mut S,
+        record: &[u8],
+    ) -> Result<(), SubmitError> {
+        let queued = self.queued();
+        let data_bytes = self.capacity.saturating_sub(CHUNK_HEAD_BYTES).max(1);
+        let frames = record.len().div_ceil(data_bytes) as u32;
+        if queued != 0 && queued.saturating_add(frames) > BULK_FRAMES {
+            self.bulk_refused = true;
+            return Err(SubmitError::Full);
+        }
+        self.submit(storage, record)
     }
 
     /// Copies a record into the queue, whole or not at all.
@@ -335,8 +366,11 @@ impl<S: Storage> Sender<S> {
 
     /// Whether a record that was refused may be tried again; says so once.
     pub(super) fn has_room_again(&mut self) -> bool {
-        let room = self.refused && self.end.wrapping_sub(self.first) <= ROOM_FRAMES;
-        self.refused &= !room;
-        room
+        let queued = self.queued();
+        let short = self.refused && queued <= ROOM_FRAMES;
+        let bulk = self.bulk_refused && queued <= BULK_ROOM_FRAMES;
+        self.refused &= !short;
+        self.bulk_refused &= !bulk;
+        short || bulk
     }
 }

@@ -19,6 +19,7 @@ const PAGE: usize = 4096;
 pub struct Arena {
     start: *mut u8,
     bytes: usize,
+    writable: bool,
 }
 
 // SAFETY: the pages belong to nobody else, and are accessed by volatile copies of bytes only,
@@ -36,6 +37,21 @@ impl Arena {
     /// # Panics
     /// If `pages` are more than an address can count.
     pub fn new(pages: usize) -> Result<&'static Self> {
+        Self::map(pages, true)
+    }
+
+    /// Maps `pages` pages of 4 KiB, in which there are zeros and which nobody may write.
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`.
+    ///
+    /// # Panics
+    /// If `pages` are more than an address can count.
+    pub fn read_only(pages: usize) -> Result<&'static Self> {
+        Self::map(pages, false)
+    }
+
+    fn map(pages: usize, writable: bool) -> Result<&'static Self> {
         let bytes = pages.checked_mul(PAGE).expect("that many pages have an address");
         let length = bytes.checked_add(PAGE).expect("that many pages have an address");
         // SAFETY: a new mapping, of which nobody knows anything.
@@ -43,10 +59,11 @@ impl Arena {
             mmap_anonymous(ptr::null_mut(), length, ProtFlags::empty(), MapFlags::PRIVATE)?
         };
         if bytes > 0 {
+            let write = if writable { MprotectFlags::WRITE } else { MprotectFlags::empty() };
             // SAFETY: the pages are those of the mapping above, except for the last.
-            unsafe { mprotect(start, bytes, MprotectFlags::READ | MprotectFlags::WRITE)? };
+            unsafe { mprotect(start, bytes, MprotectFlags::READ | write)? };
         }
-        Ok(Box::leak(Box::new(Self { start: start.cast(), bytes })))
+        Ok(Box::leak(Box::new(Self { start: start.cast(), bytes, writable })))
     }
 
     /// Address of the first byte.
@@ -74,8 +91,9 @@ impl Arena {
     /// Writes from byte `offset` on.
     ///
     /// # Panics
-    /// Beyond the end.
+    /// Beyond the end, and if it is read-only.
     pub fn write(&self, offset: usize, from: &[u8]) {
+        assert!(self.writable, "the arena is read-only");
         self.check(offset, from.len());
         for (at, byte) in from.iter().enumerate() {
             // SAFETY: checked above to be within the pages that can be accessed.
@@ -165,6 +183,16 @@ mod tests {
         let mut read = [9; 5];
         arena.read(4093, &mut read);
         assert_eq!(read, [0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "read-only")]
+    fn nobody_writes_to_read_only_memory() {
+        let arena = Arena::read_only(1).unwrap();
+        let mut read = [1; 4];
+        arena.read(4092, &mut read);
+        assert_eq!(read, [0; 4]);
+        arena.write(0, &[1]);
     }
 
     #[test]
