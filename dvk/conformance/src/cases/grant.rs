@@ -10,7 +10,7 @@ use crate::puppet::{share, LEAVE, LEND};
 use anyhow::{bail, ensure, Result};
 use dvk::raw::Arena;
 use dvk::{Endpoint, Errno, GrantId, Message, Port, Slot, Timeout};
-use dvk_abi::ioctl::{self, GRANT_READ, GRANT_WRITE};
+use dvk_abi::ioctl::{self, GRANT_READ, GRANT_WRITE, MAY_COPY, MAY_GRANT};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ pub(super) const CASES: &[Case] = &[
     Case::long("revoke-waits-until-nobody-uses-the-grant", waits),
     Case::new("grant-ends-with-its-endpoint", ends),
     Case::new("grants-are-counted", counted),
+    Case::new("grant-and-copy-need-the-privilege", privilege),
 ];
 
 const BOTH: u32 = GRANT_READ | GRANT_WRITE;
@@ -320,6 +321,25 @@ fn ends() -> Result<()> {
         Errno::NotConnected,
     )?;
     equal("a copy", copy(&peer, Direction::From, mine.at(0), arena, 0, 1), Ok(()))
+}
+
+fn privilege() -> Result<()> {
+    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+    let lent = Lent::new(&port, 1, Endpoint::ANY, BOTH)?;
+    let without = |port: &Port, calls: u32| -> Result<()> {
+        let all = port.privileges()?;
+        Ok(port.set_privileges(&dvk::Privileges { calls: all.calls & !calls, ..all })?)
+    };
+    without(&port, MAY_GRANT)?;
+    let refuse = grant(&port, lent.arena, 0, 1, Endpoint::ANY, BOTH);
+    equal("a grant without the privilege", refuse, Err(Errno::Denied))?;
+    equal("a copy with it", uses(&peer, &lent), (Ok(()), Ok(())))?;
+    without(&peer, MAY_COPY)?;
+    equal("a copy without it", uses(&peer, &lent), DENIED)?;
+    let between = peer.copy_between(lent.at(0), lent.at(8), 8, Timeout::NoWait);
+    stops("copy_between without it", between, 0, Errno::Denied)?;
+    // What was lent before can be had back.
+    equal("revoke", revoke(&port, lent.grant), Ok(()))
 }
 
 fn counted() -> Result<()> {

@@ -5,7 +5,7 @@ use super::Case;
 use crate::check::fails;
 use crate::dvs::{self, with_generation, Scratch};
 use anyhow::Result;
-use dvk::{Control, Endpoint, Errno, Message, Port, Slot, Timeout};
+use dvk::{Control, Endpoint, Errno, GrantId, Message, Port, Slot, Timeout};
 
 pub(super) const CASES: &[Case] = &[
     Case::new("remote-without-link-is-enotconn", without_link),
@@ -41,7 +41,14 @@ impl World {
         fails("send", self.port.send(to, &Message::new(1), limit), expected)?;
         fails("sendrec", self.port.sendrec(to, &Message::new(1), limit), expected)?;
         fails("notify", self.port.notify(to, 1), expected)?;
-        fails("receive", self.port.receive(to, limit), expected)
+        fails("receive", self.port.receive(to, limit), expected)?;
+        let (there, mut bytes) = (GrantId::from_raw(1).of(to, 0), [0; 8]);
+        let copied = self.port.copy_from(there, &mut bytes, limit);
+        fails("copy_from", copied.map_err(|failed| failed.error), expected)?;
+        let copied = self.port.copy_to(there, &bytes, limit);
+        fails("copy_to", copied.map_err(|failed| failed.error), expected)?;
+        let copied = self.port.copy_between(there, there, 8, limit);
+        fails("copy_between", copied.map_err(|failed| failed.error), expected)
     }
 }
 

@@ -141,6 +141,37 @@ fn a_full_queue_refuses_and_tells_of_room() {
 }
 
 #[test]
+fn bulk_data_leaves_room_for_what_is_short() {
+    let mut world = calm(512);
+    // Each takes 8 of the 256 frames, and 14 of them are queued at once.
+    let mut queued = 0;
+    while world.hosts[0].submit_bulk(4_000).is_ok() {
+        queued += 1;
+    }
+    assert_eq!(queued, 14);
+    assert_eq!(world.hosts[0].submit_bulk(100), Err(SubmitError::Full));
+    for _ in 0..140 {
+        world.hosts[0].submit(500).expect("short records have room");
+    }
+    world.pump(0);
+    world.run(world.now + S);
+    world.assert_all_delivered();
+    assert_eq!(world.hosts[0].events, [Event::Up, Event::Room]);
+    world.hosts[0].submit_bulk(4_000).expect("there is room again");
+}
+
+#[test]
+fn the_longest_bulk_record_goes_into_an_empty_queue() {
+    let mut world = calm(512);
+    world.hosts[0].submit_bulk(MAX_RECORD_BYTES).expect("nothing is queued");
+    assert_eq!(world.hosts[0].submit_bulk(8), Err(SubmitError::Full));
+    world.pump(0);
+    world.run(world.now + S);
+    world.assert_all_delivered();
+    assert_eq!(world.hosts[0].events, [Event::Up, Event::Room]);
+}
+
+#[test]
 fn a_record_is_queued_whole_or_not_at_all() {
     let faults = Faults { refuse_buffers: 10, ..Faults::default() };
     let mut world = World::new(3, faults, [0, 0], [512, 512]);

@@ -116,8 +116,21 @@ impl Host {
 
     /// Gives the model's record; returns whether the link took it.
     pub(crate) fn submit(&mut self, bytes: usize) -> Result<(), SubmitError> {
+        self.submit_by(bytes, Link::submit)
+    }
+
+    /// Gives the model's record as bulk data.
+    pub(crate) fn submit_bulk(&mut self, bytes: usize) -> Result<(), SubmitError> {
+        self.submit_by(bytes, Link::submit_bulk)
+    }
+
+    fn submit_by(
+        &mut self,
+        bytes: usize,
+        submit: impl FnOnce(&mut Link<Vecs>, &[u8]) -> Result<(), SubmitError>,
+    ) -> Result<(), SubmitError> {
         let record = content(self.life, self.submitted, bytes.max(8));
-        self.link.submit(&record)?;
+        submit(&mut self.link, &record)?;
         self.lengths.insert((self.life, self.submitted), record.len());
         self.submitted += 1;
         Ok(())
