@@ -338,7 +338,7 @@ fn signal() -> Result<()> {
     let mine = Arena::new(MANY)?;
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::new(AtomicBool::new(false)))?;
     let this = Pid::from_raw(std::process::id().cast_signed()).context("a process without id")?;
-    for delay in [1, 3, 10, 30, 100] {
+    for delay in [1, 3, 10, 30, 100, 1, 3, 10, 30, 100] {
         // Taken by this thread, as long as it takes it: it is the process's first.
         let signaller = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(delay));
@@ -352,8 +352,11 @@ fn signal() -> Result<()> {
             Ok(()) => {}
             Err((Errno::Interrupted, copied)) => {
                 let whole = mine.bytes() as u64;
-                ensure!(copied > 0 && copied < whole, "{copied} bytes before the signal");
-                return Ok(());
+                ensure!(copied < whole, "all {copied} bytes before the signal");
+                // With nothing copied the signal may have come before the call.
+                if copied > 0 {
+                    return Ok(());
+                }
             }
             Err(other) => bail!("expected EINTR, got {other:?}"),
         }
