@@ -21,7 +21,15 @@ pub(crate) struct Store {
 /// Held while one process works on something that others may want too. Dropping it, or dying, lets go.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file lets go only once every process has closed it, and one that is being started by another thread at this
+        // moment has a copy until it becomes its program. An error means that nothing is locked any more.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Store {
@@ -56,7 +64,7 @@ impl Store {
                 return Err(error).with_context(|| format!("locking {}", path.display()))
             }
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     fn lock_file(&self, name: &str) -> Result<(PathBuf, File)> {
@@ -142,8 +150,9 @@ impl Store {
         let surplus = entries.len().saturating_sub(keep);
         for (_, path) in entries.iter().take(surplus) {
             let key = path.file_name().unwrap_or_default().to_string_lossy();
-            let (_, lock) = self.lock_file(&Self::lock_name(kind, &key))?;
-            if lock.try_lock().is_ok() {
+            let (_, file) = self.lock_file(&Self::lock_name(kind, &key))?;
+            if file.try_lock().is_ok() {
+                let _lock = Lock { file };
                 remove(path)?;
             }
         }
