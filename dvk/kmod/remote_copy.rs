@@ -169,7 +169,7 @@ impl Remote<'_> {
             return (0, Err(error));
         }
         self.in_parts(len, self.most().into(), |done, part| match direction {
-            Direction::Out if part == 0 => self.fetch(node, granted, done, part, None, None).0,
+            Direction::Out if part == 0 => self.fetch(node, granted, done, (0, 0), None, None).0,
             Direction::Out => {
                 // A window shorter than the part makes a shorter part; the next one is at the hole.
                 let window = match side.window(by, done, part.into()) {
@@ -177,9 +177,9 @@ impl Remote<'_> {
                     Err(error) => return (0, Err(error)),
                 };
                 let part = part.min(window.len());
-                self.fetch(node, granted, done, part, Some(window), side.lent()).0
+                self.fetch(node, granted, done, (part, len - done), Some(window), side.lent()).0
             }
-            Direction::In => self.store(node, granted, done, part, side, done),
+            Direction::In => self.store(node, granted, done, (part, len - done), side, done),
         })
     }
 
@@ -202,6 +202,7 @@ impl Remote<'_> {
                     receiver: Endpoint::from_raw(destination.endpoint),
                     destination: behind(destination, done)?,
                     len: part,
+                    rest: len - done,
                 };
                 self.begin(node, source, step, 0, None, None)
             });
@@ -232,13 +233,15 @@ impl Remote<'_> {
                 return (0, Err(Errno::NoMemory));
             };
             let window = Some(Window::Buffer(buffer));
-            let ((there, fetched), window) = self.fetch(from, source, done, part, window, None);
+            let ((there, fetched), window) =
+                self.fetch(from, source, done, (part, len - done), window, None);
             let Some(Window::Buffer(buffer)) = window else { return (0, fetched) };
             if there == 0 && part != 0 {
                 return (0, fetched);
             }
             let side = Side::Buffer(&buffer);
-            let (copied, stored) = self.store(to, destination, done, there as u32, side, 0);
+            let parts = (there as u32, len - done);
+            let (copied, stored) = self.store(to, destination, done, parts, side, 0);
             (copied, stored.and(fetched))
         })
     }
@@ -275,19 +278,19 @@ impl Remote<'_> {
         }
     }
 
-    /// Lets `len` bytes of what was granted arrive in `window`, which is given back if it is a
-    /// buffer.
+    /// Lets `len` bytes of what was granted, of the `rest` that is wanted, arrive in `window`, which
+    /// is given back.
     fn fetch(
         &self,
         node: u16,
         granted: &Granted,
         done: u64,
-        len: u32,
+        (len, rest): (u32, u64),
         window: Option<Window>,
         lent: Option<(Endpoint, u64)>,
     ) -> (Copied, Option<Window>) {
         let begun = behind(granted, done).and_then(|source| {
-            let step = CopyStep::CopyFrom { source, len };
+            let step = CopyStep::CopyFrom { source, len, rest };
             self.begin(node, granted, step, len, lent, window)
         });
         match begun {
@@ -299,18 +302,19 @@ impl Remote<'_> {
         }
     }
 
-    /// Sends `len` bytes from `at` on of `side` to what was granted.
+    /// Sends `len` bytes from `at` on of `side`, of the `rest` that is to come, to what was granted.
     fn store(
         &self,
         node: u16,
         granted: &Granted,
         done: u64,
-        len: u32,
+        (len, rest): (u32, u64),
         side: Side<'_>,
         at: u64,
     ) -> Copied {
         let begun = behind(granted, done).and_then(|destination| {
-            self.begin(node, granted, CopyStep::CopyTo { destination, len }, len, None, None)
+            let step = CopyStep::CopyTo { destination, len, rest };
+            self.begin(node, granted, step, len, None, None)
         });
         let part = match begun {
             Ok(part) => part,

@@ -64,16 +64,20 @@ fn attempt(peer: &PeerLink, transfer: &Transfer) -> Result<Sent, Errno> {
     let container = dvs::get()?.containers.get(head.container).ok_or(Errno::NoDevice)?;
     let granter = local(&container, head.to)?;
     match transfer.step {
-        CopyStep::CopyFrom { source, len } => {
+        CopyStep::CopyFrom { source, len, rest } => {
+            allows(&granter, source, head.from, GRANT_READ, rest)?;
             let _room = container.limits().bytes(len.min(MAX_DATA_BYTES as u32))?;
-            supply(peer, transfer, &granter, source, len)
+            Ok(supply(peer, transfer, &granter, source, len))
         }
-        CopyStep::CopyTo { destination, len } => {
+        CopyStep::CopyTo { destination, len, rest } => {
+            allows(&granter, destination, head.from, GRANT_WRITE, rest)?;
             let _room = container.limits().bytes(len)?;
             take_in(peer, transfer, &granter, destination, len).map(|()| (0, Ok(())))
         }
-        CopyStep::CopyBetween { source, receiver, destination, len } => {
+        CopyStep::CopyBetween { source, receiver, destination, len, rest } => {
             let receiver = local(&container, receiver)?;
+            allows(&granter, source, head.from, GRANT_READ, rest)?;
+            allows(&receiver, destination, head.from, GRANT_WRITE, rest)?;
             let places = copy::Between {
                 by: head.from,
                 source: &granter,
@@ -97,6 +101,17 @@ fn local(container: &Container, endpoint: Endpoint) -> Result<Arc<LocalPort>, Er
     }
 }
 
+/// Whether `by` may use all that it wants to in the end.
+fn allows(
+    granter: &Arc<LocalPort>,
+    place: Place,
+    by: Endpoint,
+    access: u32,
+    rest: u64,
+) -> Result<(), Errno> {
+    Borrowed::begin(granter, place.grant, by, access, place.offset, rest).map(drop)
+}
+
 /// Sends what was lent to the asker.
 fn supply(
     peer: &PeerLink,
@@ -104,10 +119,8 @@ fn supply(
     granter: &Arc<LocalPort>,
     source: Place,
     len: u32,
-) -> Result<Sent, Errno> {
+) -> Sent {
     let by = transfer.head.from;
-    // The whole range is checked first, so that what cannot succeed sends nothing.
-    drop(Borrowed::begin(granter, source.grant, by, GRANT_READ, source.offset, len.into())?);
     let read = |at: u32, bytes: &mut [u8]| {
         let offset = source.offset + u64::from(at);
         let len = bytes.len() as u64;
@@ -123,7 +136,7 @@ fn supply(
     };
     let data = DataHead { head: transfer.head.back(), flow: Flow::Supplied, offset: 0 };
     let go_on = || transfer.look(|rules| !rules.is_stopped() && rules.end().is_none());
-    Ok(send(peer, data, len, Timeout::Forever, read, go_on))
+    send(peer, data, len, Timeout::Forever, read, go_on)
 }
 
 /// Sends `len` bytes that `read` gives, in data records that begin like `data`, for as long as

@@ -28,17 +28,27 @@ fn head() -> impl Strategy<Value = CopyHead> {
 }
 
 fn step() -> impl Strategy<Value = CopyStep> {
-    let part = 0..=MAX_PART_BYTES;
+    let rest = |len: u32| (Just(len), u64::from(len)..);
+    let part = (0..=MAX_PART_BYTES).prop_flat_map(rest);
     let error = prop::option::of(prop::sample::select(Errno::ALL));
     prop_oneof![
-        (place(), part.clone()).prop_map(|(source, len)| CopyStep::CopyFrom { source, len }),
-        (place(), part).prop_map(|(destination, len)| CopyStep::CopyTo { destination, len }),
-        (place(), endpoint(), place(), any::<u32>()).prop_map(
-            |(source, receiver, destination, len)| CopyStep::CopyBetween {
+        (place(), part.clone()).prop_map(|(source, (len, rest))| CopyStep::CopyFrom {
+            source,
+            len,
+            rest
+        }),
+        (place(), part).prop_map(|(destination, (len, rest))| CopyStep::CopyTo {
+            destination,
+            len,
+            rest
+        }),
+        (place(), endpoint(), place(), any::<u32>().prop_flat_map(rest)).prop_map(
+            |(source, receiver, destination, (len, rest))| CopyStep::CopyBetween {
                 source,
                 receiver,
                 destination,
-                len
+                len,
+                rest
             }
         ),
         Just(CopyStep::Open),
@@ -123,10 +133,12 @@ fn a_part_that_is_too_long_is_refused() {
     let endpoint = Endpoint::new(70, NonZeroU32::MIN);
     let head = CopyHead { container: 1, call: 2, from: endpoint, to: endpoint };
     let place = Place { grant: 1, offset: 0 };
-    let len = MAX_PART_BYTES + 1;
-    for step in
-        [CopyStep::CopyFrom { source: place, len }, CopyStep::CopyTo { destination: place, len }]
-    {
+    let (len, rest) = (MAX_PART_BYTES + 1, u64::MAX);
+    for step in [
+        CopyStep::CopyFrom { source: place, len, rest },
+        CopyStep::CopyTo { destination: place, len, rest },
+        CopyStep::CopyTo { destination: place, len: 9, rest: 8 },
+    ] {
         assert_eq!(CopyRecord::decode(&written(&CopyRecord { head, step })), Err(Malformed));
     }
 }

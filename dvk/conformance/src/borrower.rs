@@ -97,14 +97,23 @@ fn rights(port: &Port, lender: Lender<'_>) -> Result<()> {
     let to = stranger.copy_to(writable, &[1], PATIENCE);
     stops("copy_to what another was granted", to, 0, Errno::Denied)?;
     let whole = 2 * PAGE as u64;
-    // A copy of no bytes to or from another node asks nobody, so nothing is refused.
-    for (offset, len) in [(whole, 1), (1, 2 * PAGE), (u64::MAX, 1)] {
+    for (offset, len) in [(whole, 1), (1, 2 * PAGE), (u64::MAX, 1), (whole + 1, 0)] {
         let granted = Granted { offset, ..readable };
         let from = port.copy_from(granted, &mut vec![0; len], PATIENCE);
         stops("copy_from beyond the end", from, 0, Errno::Denied)?;
         let to = port.copy_to(Granted { offset, ..writable }, &vec![0; len], PATIENCE);
         stops("copy_to beyond the end", to, 0, Errno::Denied)?;
     }
+    // What cannot succeed as a whole does not begin, however many parts it has.
+    let long = lender.lend(200, BOTH, 12)?;
+    let mut got = vec![9; 201 * PAGE + 1];
+    let from = port.copy_from(long, &mut got, PATIENCE);
+    stops("a long copy_from beyond the end", from, 0, Errno::Denied)?;
+    ensure!(got.iter().all(|byte| *byte == 9), "a part of it has begun");
+    let to = port.copy_to(long, &got, PATIENCE);
+    stops("a long copy_to beyond the end", to, 0, Errno::Denied)?;
+    ensure!(lender.has(long, 200 * PAGE, 12)?, "a part of it has begun");
+    ensure!(lender.take(long)?, "revoke");
     for granted in [readable, writable] {
         ensure!(lender.take(granted)?, "revoke");
         let from = port.copy_from(granted, &mut [0], PATIENCE);

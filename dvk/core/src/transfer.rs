@@ -126,6 +126,11 @@ impl Transfer {
         Ok((offset, taken))
     }
 
+    /// Whether there were bytes to arrive, and all have.
+    fn is_complete(&self) -> bool {
+        self.receives() && self.len != 0 && self.placed == self.len
+    }
+
     /// Whether there is no memory for more bytes, because all have arrived or the memory ends.
     pub fn is_full(&self) -> bool {
         self.receives() && self.placed >= self.room
@@ -157,8 +162,13 @@ impl Transfer {
         }
         let most = if self.kind == Kind::From { self.placed } else { self.len };
         let all = copied == self.len && most == self.len;
-        // Once all bytes are there, whatever went wrong afterwards does not matter.
-        let error = (!all).then(|| error.unwrap_or(Errno::Invalid));
+        // Once all bytes are there, whatever went wrong afterwards does not matter; where there are
+        // none, it is all there is to say.
+        let error = match error {
+            error if all && self.len == 0 => error,
+            _ if all => None,
+            error => Some(error.unwrap_or(Errno::Invalid)),
+        };
         self.end = Some(End { copied: copied.min(most), error });
         Ok(())
     }
@@ -177,7 +187,7 @@ impl Transfer {
         if self.end.is_some() {
             return false;
         }
-        let all = self.role == Role::Asker && self.receives() && self.placed == self.len;
+        let all = self.role == Role::Asker && self.is_complete();
         self.end = Some(End { copied: self.placed, error: (!all).then_some(error) });
         true
     }
@@ -188,8 +198,12 @@ impl Transfer {
         let copied = if self.receives() { self.placed } else { sent };
         let known = self.end.and_then(|end| end.error);
         let stopped = self.stopped.then_some(Errno::Interrupted);
-        let why = error.or(known).or(stopped).unwrap_or(Errno::Fault);
-        let end = End { copied, error: (copied != self.len).then_some(why) };
+        let error = match error.or(known).or(stopped) {
+            error if self.len == 0 => error,
+            _ if copied == self.len => None,
+            error => Some(error.unwrap_or(Errno::Fault)),
+        };
+        let end = End { copied, error };
         self.end = Some(end);
         end
     }

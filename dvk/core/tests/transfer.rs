@@ -67,10 +67,12 @@ struct World {
     hostile: bool,
     /// The stream was lost.
     lost: bool,
+    /// The granter's node does not serve it.
+    refused: bool,
 }
 
 impl World {
-    fn new(kind: Kind, len: u32, piece: u32, holes: (u32, u32)) -> Self {
+    fn new(kind: Kind, len: u32, piece: u32, holes: (u32, u32), refused: bool) -> Self {
         let mut asker = Side::new(kind, Role::Asker, len, holes.0);
         if kind == Kind::From {
             // A hole in the asker's memory makes the part shorter before it is asked for.
@@ -88,6 +90,7 @@ impl World {
             to_asker: VecDeque::new(),
             hostile: false,
             lost: false,
+            refused,
         }
     }
 
@@ -95,7 +98,7 @@ impl World {
         match word {
             Word::Ask if !self.granter.working && !self.granter.told => {
                 self.granter.working = true;
-                if self.kind == Kind::To && self.len > 0 {
+                if self.kind == Kind::To && self.len > 0 && !self.refused {
                     let hole = self.granter.hole;
                     self.granter.rules.prepare(hole);
                     self.to_asker.push_back(Word::Open);
@@ -130,7 +133,7 @@ impl World {
         if !side.working || side.told {
             return;
         }
-        let halted = side.rules.is_stopped() || side.rules.end().is_some();
+        let halted = self.refused || side.rules.is_stopped() || side.rules.end().is_some();
         let over = match self.kind {
             Kind::To => halted || self.len == 0 || side.rules.is_full(),
             Kind::From | Kind::Between => halted || side.sent >= side.hole,
@@ -147,7 +150,12 @@ impl World {
             return;
         }
         let lost = side.rules.end().is_some_and(|end| end.error == Some(Errno::NodeDown));
-        let end = side.rules.close(side.sent, (!halted).then_some(Errno::Fault));
+        let why = match (self.refused, halted || self.len == 0) {
+            (true, _) => Some(Errno::Denied),
+            (false, true) => None,
+            (false, false) => Some(Errno::Fault),
+        };
+        let end = side.rules.close(side.sent, why);
         side.told = true;
         side.working = false;
         if !lost {
@@ -252,6 +260,9 @@ impl World {
             Kind::Between => self.granter.sent,
         };
         prop_assert!(end.copied <= arrived, "told {} of {arrived}", end.copied);
+        if self.refused {
+            prop_assert!(end.error.is_some() && end.copied == 0, "told {end:?} of what is refused");
+        }
         match end.error {
             None => prop_assert_eq!((end.copied, arrived), (self.len, self.len)),
             Some(_) => prop_assert!(end.copied < self.len || self.len == 0),
@@ -317,14 +328,17 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 fn world() -> impl Strategy<Value = World> {
     let hole = || prop_oneof![2 => Just(LONGEST), 1 => 0..LONGEST];
-    (kind(), 0..=LONGEST, 1..=24u32, (hole(), hole()))
-        .prop_map(|(kind, len, piece, holes)| World::new(kind, len, piece, holes))
+    let len = prop_oneof![1 => Just(0), 6 => 0..=LONGEST];
+    (kind(), len, 1..=24u32, (hole(), hole()), prop::bool::weighted(0.1))
+        .prop_map(|(kind, len, piece, holes, no)| World::new(kind, len, piece, holes, no))
 }
 
 impl core::fmt::Debug for World {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let holes = (self.asker.hole, self.granter.hole);
-        write!(f, "{:?} of {} by {} with holes at {holes:?}", self.kind, self.len, self.piece)
+        let refused = if self.refused { ", refused" } else { "" };
+        let Self { kind, len, piece, .. } = self;
+        write!(f, "{kind:?} of {len} by {piece} with holes at {holes:?}{refused}")
     }
 }
 
@@ -358,7 +372,7 @@ proptest! {
 fn an_undisturbed_part_is_complete() {
     for kind in [Kind::From, Kind::To, Kind::Between] {
         for len in [0, 1, 7, 8, 9, LONGEST] {
-            let mut world = World::new(kind, len, 8, (LONGEST, LONGEST));
+            let mut world = World::new(kind, len, 8, (LONGEST, LONGEST), false);
             for _ in 0..40 {
                 for event in [Event::ToGranter, Event::Serve, Event::ToAsker, Event::Ask] {
                     world.happen(&event).unwrap();

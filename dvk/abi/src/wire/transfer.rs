@@ -66,6 +66,9 @@ pub enum CopyStep {
         source: Place,
         /// How many.
         len: u32,
+        /// How many the whole copy wants from there on. The grant must allow it all, so that what
+        /// cannot succeed copies nothing.
+        rest: u64,
     },
     /// The asker has `len` bytes for what `to` granted; at most [`MAX_PART_BYTES`].
     CopyTo {
@@ -73,6 +76,8 @@ pub enum CopyStep {
         destination: Place,
         /// How many.
         len: u32,
+        /// As in [`CopyFrom`](Self::CopyFrom).
+        rest: u64,
     },
     /// `len` bytes of what `to` granted are to go to what another endpoint of its node did.
     CopyBetween {
@@ -84,6 +89,8 @@ pub enum CopyStep {
         destination: Place,
         /// How many.
         len: u32,
+        /// As in [`CopyFrom`](Self::CopyFrom), for both grants.
+        rest: u64,
     },
     /// The place for the asker's bytes is ready.
     Open,
@@ -194,13 +201,15 @@ impl CopyRecord {
         self.head.encode(kind, out);
         let mut writer = Writer { out, at: HEAD_BYTES };
         match self.step {
-            CopyStep::CopyFrom { source: place, len }
-            | CopyStep::CopyTo { destination: place, len } => {
+            CopyStep::CopyFrom { source: place, len, rest }
+            | CopyStep::CopyTo { destination: place, len, rest } => {
                 writer.put(&len.to_le_bytes());
+                writer.put(&rest.to_le_bytes());
                 writer.place(place);
             }
-            CopyStep::CopyBetween { source, receiver, destination, len } => {
+            CopyStep::CopyBetween { source, receiver, destination, len, rest } => {
                 writer.put(&len.to_le_bytes());
+                writer.put(&rest.to_le_bytes());
                 writer.place(source);
                 writer.put(&receiver.raw().to_le_bytes());
                 writer.place(destination);
@@ -223,20 +232,21 @@ impl CopyRecord {
         let (kind, head) = CopyHead::decode(&mut reader)?;
         let step = match kind {
             kind::COPY_FROM => {
-                let len = reader.part()?;
-                CopyStep::CopyFrom { source: reader.place()?, len }
+                let (len, rest) = reader.part(MAX_PART_BYTES)?;
+                CopyStep::CopyFrom { source: reader.place()?, len, rest }
             }
             kind::COPY_TO => {
-                let len = reader.part()?;
-                CopyStep::CopyTo { destination: reader.place()?, len }
+                let (len, rest) = reader.part(MAX_PART_BYTES)?;
+                CopyStep::CopyTo { destination: reader.place()?, len, rest }
             }
             kind::COPY_BETWEEN => {
-                let len = reader.u32()?;
+                let (len, rest) = reader.part(u32::MAX)?;
                 CopyStep::CopyBetween {
                     source: reader.place()?,
                     receiver: reader.endpoint()?,
                     destination: reader.place()?,
                     len,
+                    rest,
                 }
             }
             kind::OPEN => CopyStep::Open,
@@ -323,12 +333,14 @@ impl Reader<'_> {
         Ok(u32::from_le_bytes(self.take()?))
     }
 
-    fn part(&mut self) -> Result<u32, Malformed> {
+    /// The length of a part, and of the rest of the copy, which it is the beginning of.
+    fn part(&mut self, most: u32) -> Result<(u32, u64), Malformed> {
         let len = self.u32()?;
-        if len > MAX_PART_BYTES {
+        let rest = u64::from_le_bytes(self.take()?);
+        if len > most || u64::from(len) > rest {
             return Err(Malformed);
         }
-        Ok(len)
+        Ok((len, rest))
     }
 
     fn endpoint(&mut self) -> Result<Endpoint, Malformed> {
