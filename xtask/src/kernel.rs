@@ -13,6 +13,7 @@ use walkdir::WalkDir;
 use crate::digest::Digest;
 use crate::doctor::{self, Need};
 use crate::kconfig::{Lost, Options};
+use crate::patches;
 use crate::source::{self, Origin, Pins, Source};
 use crate::step::{Session, Step};
 use crate::store::Lock;
@@ -149,7 +150,7 @@ pub(crate) fn build(
     }
     let mut step = session.begin(variant.step(), &format!("configuring {title}"))?;
     site.seed(&mut step)?;
-    site.mount()?;
+    site.mount(&mut step)?;
     site.configure(&mut step)?;
     step.now(&format!("compiling {title}"));
     let objects = site.compile(&mut step, image)?;
@@ -186,7 +187,7 @@ fn configured<'a>(
     let mut step =
         session.begin(variant.step(), &format!("configuring the {} kernel", variant.name()))?;
     site.seed(&mut step)?;
-    site.mount()?;
+    site.mount(&mut step)?;
     site.configure(&mut step)?;
     step.finish("configured");
     Ok((site, lock))
@@ -265,6 +266,7 @@ impl<'a> Site<'a> {
         let objects =
             source.entry.join("objects").join(digest.clone().finish()).join(variant.name());
         digest.text("source", &source.key);
+        digest.text("patches", &patches::key(&session.workspace.join("kernel/patches"))?);
         digest.text("options", &wanted.to_string());
         let key = digest.finish();
         Ok(Self { session, pins, source, toolchain, variant, wanted, objects, key })
@@ -312,8 +314,15 @@ impl<'a> Site<'a> {
         self.toolchain.make(&self.source.tree(), &self.objects)
     }
 
-    /// Brings the driver's sources into the tree. Only files that changed are touched, so make stays incremental.
-    fn mount(&self) -> Result<()> {
+    /// Brings the patches and the driver's sources into the tree. Only files that changed are touched, so make stays incremental.
+    fn mount(&self, step: &mut Step) -> Result<()> {
+        let patches = self.session.workspace.join("kernel/patches");
+        patches::apply(
+            &mut |command| step.run(command),
+            &self.source.tree(),
+            &self.source.patched(),
+            &patches,
+        )?;
         let mounts = driver(self.session);
         let kconfig = mounts[0].from.join("Kconfig");
         ensure!(kconfig.exists(), "mounting the driver: {} is missing", kconfig.display());

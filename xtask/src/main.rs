@@ -12,6 +12,7 @@ mod initramfs;
 mod kconfig;
 mod kernel;
 mod manifest;
+mod patches;
 mod qemu;
 mod source;
 mod step;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kernel's source: found, verified, unpacked and patched.
+//! The kernel's source: found, verified and unpacked.
 
 use std::env;
 use std::fs;
@@ -82,10 +82,10 @@ impl Origin {
     }
 }
 
-/// An unpacked and patched source tree in the cache. Others may be building from it: see [`Source::lock_name`].
+/// An unpacked source tree in the cache. Others may be building from it, and with other patches: see [`Source::lock_name`].
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    /// Names the tree: its origin and the patches.
+    /// Names the tree: its origin.
     pub(crate) key: String,
     /// The entry of the cache; object directories may be put beside the tree.
     pub(crate) entry: PathBuf,
@@ -99,6 +99,11 @@ impl Source {
     /// The top of the tree.
     pub(crate) fn tree(&self) -> PathBuf {
         self.entry.join("linux")
+    }
+
+    /// Where it is kept how the tree has been patched.
+    pub(crate) fn patched(&self) -> PathBuf {
+        self.entry.join("patched")
     }
 
     /// The lock to hold while anything is written in the tree or beside it.
@@ -145,7 +150,7 @@ fn from_debian(session: &Session, pins: &Pins) -> Result<Source> {
     let resolution = session.store.directory("resolutions")?.join(digest.finish());
     let known = fs::read_to_string(&resolution).ok().and_then(|text| parse_resolution(&text));
     if let Some((version, sha256)) = &known {
-        let key = tree_key(session, sha256)?;
+        let key = tree_key(sha256);
         if let Some(entry) = session.store.find(KIND, &key) {
             return Ok(Source { key, entry, title: format!("linux {version}") });
         }
@@ -255,22 +260,21 @@ fn choose_package(names: &[String], series: &str) -> Option<String> {
         .map(|(_, name)| name.clone())
 }
 
-/// The key of a patched tree: changes with the source's identity, the patches and this recipe.
-fn tree_key(session: &Session, identity: &str) -> Result<String> {
-    let mut digest = Digest::new(KIND, 1);
+/// The key of a tree: changes with the source's identity and this recipe. Patches come and go in the tree: see [`crate::patches`].
+fn tree_key(identity: &str) -> String {
+    let mut digest = Digest::new(KIND, 2);
     digest.text("source", identity);
-    digest.tree("patches", &session.workspace.join("kernel/patches"), &[])?;
-    Ok(digest.finish())
+    digest.finish()
 }
 
-/// Finds the tree of `identity`, or makes it: `unpack` fills the directory that it is given, then the patches are applied.
+/// Finds the tree of `identity`, or makes it: `unpack` fills the directory that it is given.
 fn unpacked(
     session: &Session,
     identity: &str,
     title: String,
     unpack: impl FnOnce(&mut Step, &Path) -> Result<()>,
 ) -> Result<Source> {
-    let key = tree_key(session, identity)?;
+    let key = tree_key(identity);
     let _lock = session.store.lock(&Store::lock_name(KIND, &key), || {
         session.notice(
             "kernel source",
@@ -280,7 +284,7 @@ fn unpacked(
     if let Some(entry) = session.store.find(KIND, &key) {
         return Ok(Source { key, entry, title });
     }
-    // A tree with its objects takes gigabytes: those of older patches and versions go.
+    // A tree with its objects takes gigabytes: those of older versions go.
     session.store.prune(KIND, 1)?;
     let mut step = session.begin("kernel source", "preparing")?;
     let entry = session.store.create(KIND, &key, |directory| {
@@ -291,24 +295,9 @@ fn unpacked(
             tree.join("scripts/min-tool-version.sh").exists(),
             "{title} is not a Linux source tree: it has no scripts/min-tool-version.sh"
         );
-        step.now("applying the patches");
-        for patch in crate::tree::files(&session.workspace.join("kernel/patches"), &[])? {
-            step.run(
-                Command::new("patch")
-                    .current_dir(&tree)
-                    .args([
-                        "--strip=1",
-                        "--forward",
-                        "--batch",
-                        "--no-backup-if-mismatch",
-                        "--input",
-                    ])
-                    .arg(session.workspace.join("kernel/patches").join(patch)),
-            )?;
-        }
         Ok(())
     })?;
-    step.finish(&format!("{title} unpacked and patched"));
+    step.finish(&format!("{title} unpacked"));
     Ok(Source { key, entry, title })
 }
 
