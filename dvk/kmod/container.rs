@@ -2,21 +2,25 @@
 //! A Distributed Container on this node: its endpoint table, and how steps find their port.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{self, Event, Info, EVENT_BOUND, EVENT_UNBOUND};
+use super::abi::ioctl::{
+    self, Event, Info, EVENT_BOUND, EVENT_UNBOUND, ROLE_BACKUP, ROLE_PRIMARY, ROLE_REPLICA,
+};
 use super::abi::limits::SLOTS;
 use super::abi::wire::record::{Record, Step};
 use super::abi::Endpoint;
 use super::dvs;
 use super::limits::Limits;
 use super::local_port::LocalPort;
-use super::rules::port::{Answer, Peer, PeerCall};
-use super::rules::table::{Lease, Route, Table};
+use super::rules::migration::Parked;
+use super::rules::port::{Answer, Peer, PeerCall, Port};
+use super::rules::table::{Elsewhere, Lease, Route, Table};
 use super::rules::waiters::{Waiter, Waiters};
 use super::storage::KernelStorage;
 use super::sys::{new_bh_lock, BhLock, PollQueue, SoftirqsHeld};
 use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use kernel::workqueue::{new_work, Work};
 
 type Ports = Table<Arc<LocalPort>, KernelStorage>;
 
@@ -33,6 +37,12 @@ pub(crate) struct Container {
     /// binds is put into the table before looking here, so one of them sees the other.
     #[pin]
     waiters: BhLock<Waiters<KernelStorage>>,
+    /// Those who wait for an endpoint to settle.
+    #[pin]
+    pub(crate) settled: PollQueue,
+    /// Gives on what waited for endpoints to settle.
+    #[pin]
+    pub(crate) flushing: Work<Self>,
 }
 
 /// Where a destination is.
@@ -50,6 +60,12 @@ pub(crate) enum SlotChoice {
     Any,
     /// A server slot.
     Server(u32),
+    /// The server slot of an endpoint that is bound on another node, to stand by.
+    Backup(u32),
+    /// A server slot that other nodes may have, too.
+    Replica(u32),
+    /// That of an endpoint which moves here.
+    Adopt(Endpoint),
 }
 
 impl Container {
@@ -64,6 +80,8 @@ impl Container {
                 limits,
                 table <- new_bh_lock!(Some(table), c"dvk_table"),
                 waiters <- new_bh_lock!(Waiters::default(), c"dvk_waiters"),
+                settled <- PollQueue::new(),
+                flushing <- new_work!("dvk_flush"),
             }),
             GFP_KERNEL,
         )
@@ -89,7 +107,8 @@ impl Container {
         self.local
     }
 
-    fn with_table<T>(
+    /// Uses the table, if the container has not been destroyed.
+    pub(crate) fn with_table<T>(
         &self,
         use_it: impl FnOnce(&mut Ports) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
@@ -107,15 +126,27 @@ impl Container {
         self.with_table(|table| {
             table.remove_node(node);
             Ok(())
-        })
+        })?;
+        self.settled.wake();
+        Ok(())
     }
 
-    /// Notes that `endpoint` lives on `node`, or forgets it.
-    pub(crate) fn set_remote(&self, endpoint: Endpoint, node: Option<u16>) -> Result<(), Errno> {
-        self.with_table(|table| match node {
-            Some(node) => table.set_remote(endpoint, node),
-            None => table.forget_remote(endpoint),
+    /// Notes that `endpoint` lives on `node`, and perhaps on others if it is `replicated`; or
+    /// forgets it.
+    pub(crate) fn set_remote(
+        &self,
+        endpoint: Endpoint,
+        node: Option<u16>,
+        replicated: bool,
+    ) -> Result<(), Errno> {
+        let backup = self.with_table(|table| match node {
+            Some(node) => table.set_remote(endpoint, node, replicated),
+            None => table.forget_remote(endpoint).map(|()| None),
         })?;
+        if let Some(backup) = backup {
+            self.depart(&backup, false);
+        }
+        self.settled.wake();
         if let Some(node) = node {
             self.announce(Peer { endpoint, node });
         }
@@ -175,9 +206,24 @@ impl Container {
             ..Info::default()
         };
         if let Target::Local(port) = target {
-            port.describe(&mut info);
+            self.describe(&port, &mut info);
         }
+        info.epoch = self.epoch(endpoint);
         Ok(info)
+    }
+
+    /// Describes an endpoint of this node.
+    pub(crate) fn describe(&self, port: &LocalPort, info: &mut Info) {
+        port.describe(info);
+        let endpoint = port.endpoint();
+        info.epoch = self.epoch(endpoint);
+        info.role = if port.with(|port| port.is_standby()) {
+            ROLE_BACKUP
+        } else if self.with_table(|table| Ok(table.is_replicated(endpoint))) == Ok(true) {
+            ROLE_REPLICA
+        } else {
+            ROLE_PRIMARY
+        };
     }
 
     /// Binds a slot; `poll` is woken when something arrives.
@@ -186,28 +232,43 @@ impl Container {
         slot: SlotChoice,
         poll: Arc<PollQueue>,
     ) -> Result<Arc<LocalPort>, Errno> {
+        if let SlotChoice::Adopt(endpoint) = slot {
+            let port = self.with_table(|table| table.arriving(endpoint))?;
+            port.adopt(poll)?;
+            self.happened(EVENT_BOUND, endpoint);
+            return Ok(port);
+        }
         let mut bound = None;
         let make = |endpoint| {
-            let port = LocalPort::new(endpoint, poll).map_err(|_| Errno::NoMemory)?;
+            let state = match slot {
+                SlotChoice::Backup(_) => Port::standby(endpoint),
+                _ => Port::new(endpoint),
+            };
+            let port = LocalPort::new(state, poll).map_err(|_| Errno::NoMemory)?;
             bound = Some(port.clone());
             Ok(port)
         };
         self.with_table(|table| match slot {
             SlotChoice::Any => table.bind_any(make),
             SlotChoice::Server(number) => table.bind_server(number, make),
+            SlotChoice::Backup(number) => table.bind_backup(number, make),
+            SlotChoice::Replica(number) => table.bind_replica(number, make),
+            SlotChoice::Adopt(_) => Err(Errno::Invalid),
         })?;
         let port = bound.ok_or(Errno::NoMemory)?;
         self.happened(EVENT_BOUND, port.endpoint());
+        if let SlotChoice::Backup(_) = slot {
+            return Ok(port);
+        }
         self.announce(Peer { endpoint: port.endpoint(), node: self.local });
         Ok(port)
     }
 
-    /// Ends the binding of `port` and tells everybody who waits for it.
+    /// Ends the binding of `port` and tells everybody who waits for it, unless it is on the move.
     pub(crate) fn unbind(&self, port: &LocalPort) {
-        // An error means that the container was destroyed, and the port killed by that.
-        let bound = self.with_table(|table| Ok(table.unbind(port.endpoint())));
-        drop(bound);
-        self.kill(port);
+        if self.close(port) {
+            self.kill(port);
+        }
     }
 
     fn happened(&self, kind: u32, endpoint: Endpoint) {
@@ -227,6 +288,11 @@ impl Container {
         port.kill(|peer, step| {
             self.tell(port.endpoint(), peer, &step);
         });
+        self.end_grants(port);
+    }
+
+    /// Ends what a port lent, and returns when nobody uses it any more.
+    pub(crate) fn end_grants(&self, port: &LocalPort) {
         port.grants.close(|| {
             if let Ok(dvs) = dvs::get() {
                 dvs.peers.for_each(|_, peer| peer.transfers.died(self.id, port.endpoint()));
@@ -250,6 +316,16 @@ impl Container {
             table.for_each_local(|port| port.node_down(node));
             Ok(())
         });
+    }
+
+    /// Notes that `node` is down, or up again: see [`Table::set_node_down`].
+    pub(crate) fn set_node_down(&self, node: u16, down: bool) {
+        // An error means that the container was destroyed: nobody waits any more.
+        let _ = self.with_table(|table| {
+            table.set_node_down(node, down);
+            Ok(())
+        });
+        self.settled.wake();
     }
 
     /// Where `endpoint` is.
@@ -341,12 +417,29 @@ impl Container {
     /// cannot take it is reset, or down, and whoever waits hears that from it.
     pub(crate) fn tell(&self, from: Endpoint, peer: Peer, step: &Step) -> Option<Answer> {
         let target = if peer.node == self.local {
-            // One that is gone meanwhile needs no answer.
-            self.route(peer.endpoint).ok().filter(|target| matches!(target, Target::Local(_)))?
+            let receiver = self.with_table(|table| Ok(table.receiver(peer.endpoint).cloned()));
+            match receiver {
+                Ok(Ok(port)) => Target::Local(port),
+                Ok(Err(Elsewhere::Moved { .. })) => return self.tell_elsewhere(from, peer, step),
+                // One that is gone meanwhile needs no answer.
+                _ => return None,
+            }
         } else {
             Target::Remote(peer.node)
         };
-        self.give(from, &target, peer.endpoint, step, || true).ok()?
+        match self.give(from, &target, peer.endpoint, step, || true).ok()? {
+            Some(Answer::Returned) => self.tell_elsewhere(from, peer, step),
+            answer => answer,
+        }
+    }
+
+    /// Withdraws a call from a peer that has moved, or moves. Who is to be answered hears from
+    /// there.
+    fn tell_elsewhere(&self, from: Endpoint, peer: Peer, step: &Step) -> Option<Answer> {
+        let parked = Parked::of(from, peer.endpoint, step)?;
+        // An error is that the peer has died, or its node is down, which the caller was told.
+        let _ = self.hand(parked);
+        None
     }
 
     /// Applies a record that arrived from `node`; the answer, if any, is for its sender.
@@ -366,10 +459,15 @@ impl Container {
             if let Step::AwaitBind { .. } = record.step {
                 return Ok(self.asked_for_bind(table, peer, record));
             }
-            match table.route(record.to) {
-                Ok(Route::Local(port)) => port.clone(),
-                Ok(Route::Remote(_)) => return Ok(refusal(&record.step, Errno::NoEndpoint)),
-                Err(error) => return Ok(refusal(&record.step, error)),
+            match table.receiver(record.to) {
+                Ok(port) => port.clone(),
+                Err(Elsewhere::Moved { .. }) => {
+                    return Ok(match record.step {
+                        Step::Notify { .. } | Step::Cancel { .. } => Some(Answer::Returned),
+                        _ => refusal(&record.step, Errno::Moved),
+                    });
+                }
+                Err(Elsewhere::Not(error)) => return Ok(refusal(&record.step, error)),
             }
         };
         let effect = target.apply(peer, &record.step);

@@ -4,15 +4,18 @@
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
-    self, EndpointInfo, LinkAttach, LinkInfo, RemoteEndpoint, NODE_NONE, TRANSPORT_ETHERNET,
+    self, EndpointInfo, LinkAttach, LinkInfo, Migrate, MigrateEnd, PromoteBackup, RemoteEndpoint,
+    NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET,
 };
 use super::abi::limits::{CONTAINERS, NODES};
 use super::abi::Endpoint;
 use super::container::{self, Container};
 use super::dvs::{self, Dvs, Identity};
+use super::local_port::Timeout;
+use super::migration::{Passage, STATE_BYTES_MAX};
 use super::peer::PeerLink;
 use super::sys;
-use super::uapi::{from_kernel, Argument};
+use super::uapi::{from_kernel, Argument, Memory};
 use super::watch::ControlFile;
 use core::num::NonZeroU32;
 use kernel::prelude::*;
@@ -45,9 +48,16 @@ pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<
         return Err(Errno::NotPermitted);
     }
     let dvs = dvs::get()?;
-    if cmd == ioctl::EVENTS {
-        // It may wait, and does not change anything.
-        return file.events(argument);
+    // These wait, for what other calls may have to end.
+    match cmd {
+        ioctl::EVENTS => return file.events(argument),
+        ioctl::MIGRATE_START => return migrate_start(dvs, argument),
+        ioctl::MIGRATE_COMMIT => return migrate_end(dvs, &argument.read()?, Container::commit),
+        ioctl::MIGRATE_ROLLBACK => {
+            return migrate_end(dvs, &argument.read()?, Container::roll_back)
+        }
+        ioctl::PROMOTE_BACKUP => return promote_backup(dvs, &argument.read()?),
+        _ => {}
     }
     let _serialised = dvs.control.lock();
     match cmd {
@@ -128,6 +138,7 @@ fn node_up(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
     peer.check_up(incarnation)?;
     // Whatever waits for an earlier incarnation never hears from it again.
     take_down(dvs, node, &peer);
+    dvs.set_node_down(node, false);
     peer.up(incarnation);
     Ok(())
 }
@@ -144,6 +155,8 @@ fn node_down(dvs: &Dvs, block: &ioctl::Node) -> Result<(), Errno> {
 fn take_down(dvs: &Dvs, node: u16, peer: &PeerLink) {
     peer.down();
     dvs.fail_waiters(node);
+    dvs.set_node_down(node, true);
+    peer.release_fences();
 }
 
 fn dc_create(dvs: &Dvs, block: &ioctl::Container) -> Result<(), Errno> {
@@ -209,9 +222,67 @@ fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
 
 fn endpoint_set_remote(dvs: &Dvs, block: &RemoteEndpoint) -> Result<(), Errno> {
     dvs.identity()?;
-    if block.flags != 0 || block.reserved != 0 {
+    if block.flags & !REMOTE_REPLICATED != 0 || block.reserved != 0 {
         return Err(Errno::Invalid);
     }
+    let replicated = block.flags & REMOTE_REPLICATED != 0;
     let node = if block.node == NODE_NONE { None } else { Some(node_id(block.node)?) };
-    container(dvs, block.container)?.set_remote(Endpoint::from_raw(block.endpoint), node)
+    let endpoint = Endpoint::from_raw(block.endpoint);
+    container(dvs, block.container)?.set_remote(endpoint, node, replicated)
+}
+
+fn migrate_start(dvs: &Dvs, argument: Argument) -> Result<(), Errno> {
+    let identity = dvs.identity()?;
+    let mut block: Migrate = argument.read()?;
+    let container = container(dvs, block.container)?;
+    let passage = Passage {
+        endpoint: Endpoint::from_raw(block.endpoint),
+        from: node_id(block.source)?,
+        to: node_id(block.destination)?,
+        epoch: block.epoch,
+    };
+    let timeout = Timeout::from_ns(block.timeout_ns);
+    if passage.from == passage.to {
+        return Err(Errno::Invalid);
+    }
+    if passage.from == identity.node {
+        let state = container.start_leaving(&passage, timeout)?;
+        let room = block.state_len;
+        block.state_len = state.len() as u64;
+        if room < block.state_len {
+            argument.write(&block)?;
+            return Err(Errno::TooLong);
+        }
+        Memory(block.state).write(&state)?;
+        return argument.write(&block);
+    }
+    let state = if passage.to == identity.node {
+        let len = usize::try_from(block.state_len).map_err(|_| Errno::Invalid)?;
+        if len > STATE_BYTES_MAX {
+            return Err(Errno::Invalid);
+        }
+        Some(Memory(block.state).read(len)?)
+    } else {
+        None
+    };
+    container.start_elsewhere(&passage, state.as_deref(), timeout)
+}
+
+fn migrate_end(
+    dvs: &Dvs,
+    block: &MigrateEnd,
+    end: impl FnOnce(&Container, Endpoint, u32) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    dvs.identity()?;
+    let container = container(dvs, block.container)?;
+    end(&container, Endpoint::from_raw(block.endpoint), block.epoch)
+}
+
+fn promote_backup(dvs: &Dvs, block: &PromoteBackup) -> Result<(), Errno> {
+    dvs.identity()?;
+    if block.reserved != 0 {
+        return Err(Errno::Invalid);
+    }
+    let container = container(dvs, block.container)?;
+    container.promote(Endpoint::from_raw(block.endpoint), node_id(block.node)?, block.epoch)
 }

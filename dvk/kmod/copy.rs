@@ -65,9 +65,7 @@ impl Caller<'_> {
     /// Whether the endpoint is alive, and the call `may` open to it.
     fn may(&self, may: u32) -> Result<(), Errno> {
         self.port.with(|state| {
-            if state.is_dead() {
-                return Err(Errno::NotConnected);
-            }
+            state.check_speaks()?;
             state.privilege().check(may)
         })
     }
@@ -105,7 +103,7 @@ impl Caller<'_> {
         let block: Copy = argument.read()?;
         let (copied, result) = self.copy_block(&block, direction);
         argument.behind(offset_of!(Copy, copied)).write(&copied)?;
-        result
+        result.map_err(settled)
     }
 
     fn copy_block(&self, block: &Copy, direction: Direction) -> Copied {
@@ -190,7 +188,7 @@ impl Caller<'_> {
         let block: CopyBetween = argument.read()?;
         let (copied, result) = self.copy_between_block(&block);
         argument.behind(offset_of!(CopyBetween, copied)).write(&copied)?;
-        result
+        result.map_err(settled)
     }
 
     fn copy_between_block(&self, block: &CopyBetween) -> Copied {
@@ -285,5 +283,14 @@ impl Between<'_> {
             return Ok((0, Ok(())));
         }
         Ok(from.copy_to(from_at, to, to_at, rest))
+    }
+}
+
+/// What a program is told of a copy whose granter moves: its grants end with the move, so that
+/// waiting for that is of no use.
+fn settled(error: Errno) -> Errno {
+    match error {
+        Errno::Moved => Errno::Busy,
+        other => other,
     }
 }

@@ -35,6 +35,7 @@ mod grants;
 mod limits;
 mod local_port;
 mod memory;
+mod migration;
 mod peer;
 mod remote_copy;
 #[path = "core/lib.rs"]

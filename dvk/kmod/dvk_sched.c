@@ -5,6 +5,7 @@
 #include <linux/hrtimer.h>
 #include <linux/jiffies.h>
 #include <linux/poll.h>
+#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/sched/handoff.h>
@@ -128,6 +129,15 @@ void dvk_wait_queue_wake(struct wait_queue_head *queue)
 		wake_up_interruptible_poll(queue, EPOLLIN | EPOLLRDNORM | EPOLLHUP);
 }
 
+/*
+ * Whether somebody polls. To be asked under the lock under which the state changes, and which who
+ * polls takes to look at it after being put into the queue.
+ */
+bool dvk_wait_queue_polled(struct wait_queue_head *queue)
+{
+	return waitqueue_active(queue);
+}
+
 /* From here until dvk_wait_queue_finish, a wake-up of the queue ends the next dvk_sleep_until. */
 void dvk_wait_queue_prepare(struct wait_queue_head *queue, struct wait_queue_entry *entry)
 {
@@ -143,6 +153,12 @@ void dvk_wait_queue_finish(struct wait_queue_head *queue, struct wait_queue_entr
 void dvk_wait_queue_poll(struct wait_queue_head *queue, struct file *file, void *table)
 {
 	poll_wait(file, queue, table);
+}
+
+/* Waits until every section (dvk_softirqs_hold) that is under way on any CPU has ended. */
+void dvk_await_sections(void)
+{
+	synchronize_rcu_expedited();
 }
 
 static void dvk_timer_function(struct timer_list *timer)

@@ -191,6 +191,11 @@ impl Dvs {
         *self.identity.lock() = identity;
     }
 
+    /// Tells every container that `node` is down, or up again.
+    pub(crate) fn set_node_down(&self, node: u16, down: bool) {
+        self.containers.for_each(|_, container| container.set_node_down(node, down));
+    }
+
     /// Ends everything that waits for `node`, in every container.
     pub(crate) fn fail_waiters(&self, node: u16) {
         self.containers.for_each(|_, container| container.node_down(node));

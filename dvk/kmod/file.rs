@@ -3,8 +3,8 @@
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
-    self, Bind, Info, Notify, Privileges, WaitBind, WaitUnbind, BIND_SERVER, MAY_NOTIFY, MAY_WAIT,
-    SLOT_ANY,
+    self, Bind, Info, Notify, Privileges, WaitBind, WaitUnbind, BIND_ADOPT, BIND_BACKUP,
+    BIND_REPLICA, BIND_SERVER, MAY_NOTIFY, MAY_WAIT, SLOT_ANY,
 };
 use super::abi::limits::{SERVER_SLOTS, SLOTS};
 use super::abi::wire::record::Step;
@@ -14,15 +14,17 @@ use super::control;
 use super::copy::{self, Caller};
 use super::dvs;
 use super::local_port::{LocalPort, Rest, Timeout};
-use super::rules::port::{Answer, Filter, Mode, Outcome, Peer, PeerCall, Receive};
+use super::rules::migration::Parked;
+use super::rules::port::{Answer, Mode, Outcome, Peer, PeerCall};
 use super::rules::privilege::Privilege;
-use super::sys::{self, PollQueue, Sleeper, SoftirqsHeld};
-use super::uapi::{Argument, ExchangeArgument};
+use super::sys::{self, PollQueue, SoftirqsHeld};
+use super::uapi::Argument;
 use super::watch::ControlFile;
-use core::mem::MaybeUninit;
 use core::num::NonZeroU32;
 use kernel::prelude::*;
 use kernel::sync::{new_spinlock, Arc, SpinLock};
+
+mod exchange;
 
 /// What is behind an open file.
 pub(crate) enum File {
@@ -209,14 +211,23 @@ impl ContainerFile {
     }
 
     fn bind(&self, block: &Bind) -> Result<Arc<LocalPort>, Errno> {
-        let server = match block.flags {
-            0 => false,
-            BIND_SERVER => true,
-            _ => return Err(Errno::Invalid),
-        };
-        let slot = match (server, block.slot) {
-            (false, SLOT_ANY) => SlotChoice::Any,
-            (true, number) if number < SERVER_SLOTS => SlotChoice::Server(number),
+        const BACKUP: u32 = BIND_SERVER | BIND_BACKUP;
+        const REPLICA: u32 = BIND_SERVER | BIND_REPLICA;
+        const ADOPTED_SERVER: u32 = BIND_SERVER | BIND_ADOPT;
+        let server = |slot: u32| slot < SERVER_SLOTS;
+        let endpoint = Endpoint::from_raw(block.endpoint);
+        let slot = match (block.flags, block.slot) {
+            (0, SLOT_ANY) => SlotChoice::Any,
+            (BIND_SERVER, number) if server(number) => SlotChoice::Server(number),
+            (BACKUP, number) if server(number) => SlotChoice::Backup(number),
+            (REPLICA, number) if server(number) => SlotChoice::Replica(number),
+            (BIND_ADOPT | ADOPTED_SERVER, number)
+                if (number == SLOT_ANY || number == endpoint.slot())
+                    && endpoint.is_name()
+                    && server(endpoint.slot()) == (block.flags == ADOPTED_SERVER) =>
+            {
+                SlotChoice::Adopt(endpoint)
+            }
             _ => return Err(Errno::Invalid),
         };
         if self.bound.lock().port.is_some() {
@@ -256,229 +267,24 @@ impl ContainerFile {
         Ok(())
     }
 
-    /// `send` and `sendrec`.
-    fn send(&self, argument: Argument, mode: Mode) -> Result<(), Errno> {
-        let argument = ExchangeArgument(argument);
-        let mut block = MaybeUninit::uninit();
-        let block = argument.read(&mut block, mode == Mode::Request)?;
-        let to = Endpoint::from_raw(block.peer);
-        let (port, target) = self.port_and_target(to)?;
-        let timeout = Timeout::from_ns(block.timeout_ns);
-        if mode == Mode::Request && timeout == Timeout::Never {
-            // No reply can be there at once, and a request must not be left with the peer.
-            return Err(Errno::WouldBlock);
-        }
-        let peer = self.container.peer(to, &target);
-        let outcome = match &target {
-            Target::Local(server) => {
-                self.send_here(&port, server, peer, mode, timeout, &mut block.message)
-            }
-            Target::Remote(_) => {
-                self.send_away(&port, &target, peer, mode, timeout, &mut block.message)
-            }
-        };
-        match outcome? {
-            Outcome::Received { how } => {
-                block.how = how;
-                argument.write(block)
-            }
-            Outcome::Failed(error) => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// To an endpoint on this node.
-    fn send_here(
+    /// Waits until a call may be made anew that found `endpoint` on the move.
+    fn await_settled(
         &self,
-        port: &LocalPort,
-        server: &LocalPort,
-        peer: Peer,
-        mode: Mode,
+        endpoint: Endpoint,
+        seen: &mut Option<u64>,
         timeout: Timeout,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
-        let rest = server.rest_of_partner();
-        let held = SoftirqsHeld::new();
-        let (call, _) = port.begin(&held, rest, |state| {
-            let call = state.begin_send(peer, mode)?;
-            Ok((call, Some(call)))
-        })?;
-        let me = Peer { endpoint: port.endpoint(), node: self.container.local() };
-        let (effect, wake) = server.arrive(&held, PeerCall { peer: me, call }, mode, message);
-        if let Some(answer) = effect.answer {
-            port.take_answer(peer, call, answer);
-        } else if effect.readable && self.container.closes_cycle(port) {
-            if let Some(answer) = server.apply(me, &Step::Cancel { call }).answer {
-                port.take_answer(peer, call, answer);
-            }
-            port.fail(call, Errno::Deadlock);
-        }
-        Ok(port.wait(held, wake, (call, rest), timeout, message, |open| self.cancel(port, open)))
+    ) -> Result<(), Errno> {
+        // It may be where it was before, in another guise.
+        self.forget(endpoint);
+        self.container.await_settled(endpoint, seen, timeout)
     }
 
-    /// To an endpoint on another node.
-    fn send_away(
-        &self,
-        port: &LocalPort,
-        target: &Target,
-        peer: Peer,
-        mode: Mode,
-        timeout: Timeout,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
-        let held = SoftirqsHeld::new();
-        let (call, _) = port.begin(&held, Rest::Sleep, |state| {
-            let call = state.begin_send(peer, mode)?;
-            Ok((call, Some(call)))
-        })?;
-        let step = match mode {
-            Mode::Send => Step::Send { call, message: *message },
-            Mode::Request => Step::Request { call, message: *message },
-        };
-        self.ask(port, peer, target, call, &step);
-        Ok(self.finish(port, held, call, timeout, message))
-    }
-
-    fn reply(&self, argument: Argument) -> Result<(), Errno> {
-        let mut block = MaybeUninit::uninit();
-        let block = ExchangeArgument(argument).read(&mut block, false)?;
-        let (port, target) = self.port_and_client(Endpoint::from_raw(block.peer))?;
-        let held = SoftirqsHeld::new();
-        let client = port.with_in(&held, |state| state.reply(Endpoint::from_raw(block.peer)))?;
-        if let Some(sleeper) = self.give_reply(&held, &port, target, client, &block.message) {
-            sleeper.wake(&held);
-        }
-        Ok(())
-    }
-
-    /// Gives a reply; if that is to wake a thread here, says which.
-    fn give_reply(
-        &self,
-        held: &SoftirqsHeld,
-        port: &LocalPort,
-        target: Option<Arc<LocalPort>>,
-        client: PeerCall,
-        message: &Message,
-    ) -> Option<Sleeper> {
-        if client.peer.node != self.container.local() {
-            let step = Step::Reply { call: client.call, message: *message };
-            self.container.tell(port.endpoint(), client.peer, &step);
-            return None;
-        }
-        // A client that is gone meanwhile needs no reply.
-        let me = Peer { endpoint: port.endpoint(), node: self.container.local() };
-        target?.answered(held, PeerCall { peer: me, call: client.call }, message)
-    }
-
-    /// `receive`, `receive_request` and `reply_receive`.
-    fn receive(&self, argument: Argument, replies: bool, requests_only: bool) -> Result<(), Errno> {
-        let argument = ExchangeArgument(argument);
-        let mut block = MaybeUninit::uninit();
-        let block = argument.read(&mut block, true)?;
-        let to = Endpoint::from_raw(block.peer);
-        let (port, client) = if replies { self.port_and_client(to)? } else { (self.port()?, None) };
-        let from = Endpoint::from_raw(block.from);
-        // The source's node is known from here on, so that the wait ends when it goes down.
-        let source = if from == Endpoint::ANY { Ok(None) } else { self.source(from).map(Some) };
-        let timeout = Timeout::from_ns(block.timeout_ns);
-        let rest = client.as_ref().map_or(Rest::Sleep, |client| client.rest_of_partner());
-
-        let held = SoftirqsHeld::new();
-        let (mut answered, mut received) = (None, None);
-        let begun = port.begin(&held, rest, |state| {
-            if replies {
-                answered = Some(state.reply(to)?);
-            }
-            let source = source.as_ref().map_err(|error| *error)?;
-            let from = source.as_ref().map(|(peer, _)| *peer);
-            let begun = state.begin_receive(Filter { from, requests_only })?;
-            if let Receive::Wait { call } = begun {
-                return Ok((begun, Some(call)));
-            }
-            received = Some(*state.message());
-            Ok((begun, None))
-        });
-        // What was to be answered is, whatever becomes of the receive.
-        let wake = answered
-            .and_then(|answered| self.give_reply(&held, &port, client, answered, &block.message));
-        let begun = match begun {
-            Ok((Receive::Wait { call }, _)) => Ok(Begun::Wait(call)),
-            Ok((Receive::Done { how, accepted }, _)) => Ok(Begun::Done(how, accepted)),
-            Err(error) => Err(error),
-        };
-        match begun {
-            Ok(Begun::Wait(call)) => {
-                if let Ok(Some((peer, target))) = source {
-                    if timeout != Timeout::Never {
-                        // Only the source can end the call, so it is to say when it dies.
-                        self.ask(&port, peer, &target, call, &Step::Watch { call });
-                    }
-                }
-                let cancel = |open| self.cancel(&port, open);
-                let message = &mut block.message;
-                match port.wait(held, wake, (call, rest), timeout, message, cancel) {
-                    Outcome::Received { how } => block.how = how,
-                    Outcome::Failed(error) => return Err(error),
-                    _ => return Err(Errno::Invalid),
-                }
-            }
-            Ok(Begun::Done(how, accepted)) => {
-                if let Some(sleeper) = wake {
-                    sleeper.wake(&held);
-                }
-                if let Some(PeerCall { peer, call }) = accepted {
-                    self.container.tell(port.endpoint(), peer, &Step::Accepted { call });
-                }
-                block.how = how;
-                if let Some(message) = received {
-                    block.message = message;
-                }
-            }
-            Err(error) => {
-                if let Some(sleeper) = wake {
-                    sleeper.wake(&held);
-                }
-                return Err(error);
-            }
-        }
-        argument.write(block)
-    }
-
-    /// The peer that `from` is, and where.
-    fn source(&self, from: Endpoint) -> Result<(Peer, Target), Errno> {
-        let target = self.container.route(from)?;
-        Ok((self.container.peer(from, &target), target))
-    }
-
-    /// Gives `peer` a step of the open call, and the call what comes of it.
-    fn ask(&self, port: &LocalPort, peer: Peer, target: &Target, call: u32, step: &Step) {
-        let open = || port.is_open(call);
-        match self.container.give(port.endpoint(), target, peer.endpoint, step, open) {
-            Ok(Some(answer)) => port.take_answer(peer, call, answer),
-            Ok(None) => {}
-            Err(error) => port.fail(call, error),
-        }
-    }
-
-    /// Asks the peer of an open call to let go of it: the peer that the call remembers, wherever
-    /// the endpoint may be by now. One that is gone has said already how the call ended.
-    fn cancel(&self, port: &LocalPort, PeerCall { peer, call }: PeerCall) {
-        if let Some(answer) = self.container.tell(port.endpoint(), peer, &Step::Cancel { call }) {
-            port.take_answer(peer, call, answer);
-        }
-    }
-
-    /// Waits for the end of a call whose partner does not need this CPU.
-    fn finish(
-        &self,
-        port: &LocalPort,
-        held: SoftirqsHeld,
-        call: u32,
-        timeout: Timeout,
-        message: &mut Message,
-    ) -> Outcome {
-        let cancel = |open| self.cancel(port, open);
-        port.wait(held, None, (call, Rest::Sleep), timeout, message, cancel)
+    /// Forgets the port of `endpoint`, if that is the peer of before, so that it is looked up again:
+    /// of one that several nodes have, another may be left. Returns whether it was.
+    fn forget(&self, endpoint: Endpoint) -> bool {
+        let known = |last: &mut Arc<LocalPort>| last.endpoint() == endpoint;
+        let last = self.bound.lock().last.take_if(known);
+        last.is_some()
     }
 
     fn wait_bind(&self, argument: Argument) -> Result<(), Errno> {
@@ -526,6 +332,21 @@ impl ContainerFile {
         let endpoint = Endpoint::from_raw(block.endpoint);
         let port = self.port()?;
         let timeout = Timeout::from_ns(block.timeout_ns);
+        let mut seen = None;
+        loop {
+            match self.try_wait_unbind(&port, endpoint, timeout) {
+                Err(Errno::Moved) => self.await_settled(endpoint, &mut seen, timeout)?,
+                other => return other,
+            }
+        }
+    }
+
+    fn try_wait_unbind(
+        &self,
+        port: &LocalPort,
+        endpoint: Endpoint,
+        timeout: Timeout,
+    ) -> Result<(), Errno> {
         let (peer, target) = match self.source(endpoint) {
             // It is gone already.
             Err(Errno::Stale) => return port.with(|state| state.privilege().check(MAY_WAIT)),
@@ -536,8 +357,8 @@ impl ContainerFile {
             let call = state.begin_wait_unbind(peer)?;
             Ok((call, Some(call)))
         })?;
-        self.ask(&port, peer, &target, call, &Step::Watch { call });
-        match self.finish(&port, held, call, timeout, &mut Message::ZERO.clone()) {
+        self.ask(port, peer, &target, call, &Step::Watch { call });
+        match self.finish(port, held, call, timeout, &mut Message::ZERO.clone()) {
             Outcome::Gone => Ok(()),
             Outcome::Failed(error) => Err(error),
             _ => Err(Errno::Invalid),
@@ -558,16 +379,31 @@ impl ContainerFile {
                 Ok(())
             });
         }
-        let (peer, target) = self.source(endpoint)?;
+        let mut seen = None;
+        loop {
+            match self.try_set_privileges(&port, endpoint, wanted) {
+                Err(Errno::Moved) => self.await_settled(endpoint, &mut seen, Timeout::Forever)?,
+                other => return other,
+            }
+        }
+    }
+
+    fn try_set_privileges(
+        &self,
+        port: &LocalPort,
+        endpoint: Endpoint,
+        wanted: Privilege,
+    ) -> Result<(), Errno> {
         let held = SoftirqsHeld::new();
+        let (peer, target) = self.source(endpoint)?;
         let (call, _) = port.begin(&held, Rest::Sleep, |state| {
             wanted.granted_by(state.privilege(), false)?;
             let call = state.begin_step(peer)?;
             Ok((call, Some(call)))
         })?;
         let privileges = wanted.to_block(endpoint);
-        self.ask(&port, peer, &target, call, &Step::Privilege { call, privileges });
-        match self.finish(&port, held, call, Timeout::Forever, &mut Message::ZERO.clone()) {
+        self.ask(port, peer, &target, call, &Step::Privilege { call, privileges });
+        match self.finish(port, held, call, Timeout::Forever, &mut Message::ZERO.clone()) {
             Outcome::Failed(error) => Err(error),
             _ => Ok(()),
         }
@@ -578,18 +414,45 @@ impl ContainerFile {
             return Err(Errno::Invalid);
         }
         let to = Endpoint::from_raw(block.peer);
-        let (port, target) = self.port_and_target(to)?;
-        port.with(|state| {
-            state.privilege().check_to(MAY_NOTIFY, to)?;
-            state.privilege().check_bits(block.bits)
-        })?;
+        let port = self.port()?;
         let step = Step::Notify { bits: block.bits };
-        match self.container.give(port.endpoint(), &target, to, &step, || true)? {
-            Some(Answer::Failed(error)) => Err(error),
-            _ => {
-                port.with(|state| state.count_notify());
-                Ok(())
+        let given = loop {
+            match self.try_notify(&port, to, &step, block.bits)? {
+                Some(Answer::Failed(Errno::Stale)) if self.forget(to) => {}
+                given => break given,
             }
+        };
+        match given {
+            Some(Answer::Failed(error)) => return Err(error),
+            Some(Answer::Returned) => {
+                if let Some(parked) = Parked::of(port.endpoint(), to, &step) {
+                    self.container.hand(parked)?;
+                }
+            }
+            _ => {}
+        }
+        port.with(|state| state.count_notify());
+        Ok(())
+    }
+
+    /// Gives a notification to where `to` is known to be.
+    fn try_notify(
+        &self,
+        port: &LocalPort,
+        to: Endpoint,
+        step: &Step,
+        bits: u64,
+    ) -> Result<Option<Answer>, Errno> {
+        let held = SoftirqsHeld::new();
+        port.with_in(&held, |state| {
+            state.check_speaks()?;
+            state.privilege().check_to(MAY_NOTIFY, to)?;
+            state.privilege().check_bits(bits)
+        })?;
+        match self.port_and_target(to) {
+            Ok((_, target)) => self.container.give(port.endpoint(), &target, to, step, || true),
+            Err(Errno::Moved) => Ok(Some(Answer::Returned)),
+            Err(error) => Err(error),
         }
     }
 
@@ -602,16 +465,8 @@ impl ContainerFile {
             ..Info::default()
         };
         if let Ok(port) = self.port() {
-            port.describe(&mut info);
+            self.container.describe(&port, &mut info);
         }
         info
     }
-}
-
-/// How a `receive` began.
-enum Begun {
-    /// It waits in this call.
-    Wait(u32),
-    /// It is over: how the message was sent, and whose `send` it was.
-    Done(u32, Option<PeerCall>),
 }

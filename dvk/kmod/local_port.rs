@@ -58,6 +58,8 @@ struct State {
     port: Port<KernelStorage>,
     /// The thread to wake when the open call is over.
     sleeper: Option<Sleeper>,
+    /// Those who poll the file.
+    poll: Arc<PollQueue>,
 }
 
 /// One endpoint bound on this node. There is one per bind; the table of the container and the
@@ -68,7 +70,6 @@ pub(crate) struct LocalPort {
     /// Innermost lock of the driver but for the scheduler's: see `dvk_main.rs`.
     #[pin]
     state: BhLock<State>,
-    poll: Arc<PollQueue>,
     /// The CPU on which the endpoint's thread was last seen. A hint.
     cpu: Atomic<u32>,
     /// Number of the call that ended last.
@@ -81,14 +82,14 @@ pub(crate) struct LocalPort {
 }
 
 impl LocalPort {
-    /// Memory for a port whose endpoint is not known yet.
-    pub(crate) fn new(endpoint: Endpoint, poll: Arc<PollQueue>) -> Result<Arc<Self>> {
-        let state = State { port: Port::new(endpoint), sleeper: None };
+    /// Memory for a port with this state; `poll` are those who poll its file.
+    pub(crate) fn new(port: Port<KernelStorage>, poll: Arc<PollQueue>) -> Result<Arc<Self>> {
+        let endpoint = port.endpoint();
+        let state = State { port, sleeper: None, poll };
         Arc::pin_init(
             pin_init!(Self {
                 endpoint,
                 state <- new_bh_lock!(state, c"dvk_port"),
-                poll,
                 cpu: Atomic::new(sys::this_cpu()),
                 ended: Atomic::new(0),
                 patience: Atomic::new(Patience::INITIAL.ns()),
@@ -183,14 +184,16 @@ impl LocalPort {
         self.act(held, |port| port.arrive_in_turn(from, mode, message))
     }
 
-    /// Applies the reply `message` of an endpoint on this node. Returns whom to wake.
+    /// Applies the reply `message` of an endpoint on this node. Returns whether a call ended by it,
+    /// and whom to wake.
     pub(crate) fn answered(
         &self,
         held: &SoftirqsHeld,
         to: PeerCall,
         message: &Message,
-    ) -> Option<Sleeper> {
-        self.act(held, |port| port.answered(to, message)).1
+    ) -> (bool, Option<Sleeper>) {
+        let (effect, sleeper) = self.act(held, |port| port.answered(to, message));
+        (effect.wake, sleeper)
     }
 
     /// Changes the state, tells those who poll, and returns whom to wake.
@@ -199,14 +202,17 @@ impl LocalPort {
         held: &SoftirqsHeld,
         change: impl FnOnce(&mut Port<KernelStorage>) -> Effect,
     ) -> (Effect, Option<Sleeper>) {
-        let (effect, sleeper) = {
+        let (effect, sleeper, poll) = {
             let mut state = self.state.lock_in(held);
             let effect = change(&mut state.port);
             let sleeper = if effect.wake { self.ended(&mut state) } else { None };
-            (effect, sleeper)
+            // Only who polls costs something.
+            let polled = effect.readable && state.poll.is_polled();
+            let poll = polled.then(|| state.poll.clone());
+            (effect, sleeper, poll)
         };
-        if effect.readable {
-            self.poll.wake();
+        if let Some(poll) = poll {
+            poll.wake();
         }
         (effect, sleeper)
     }
@@ -230,48 +236,78 @@ impl LocalPort {
     /// Applies what came at once of a step of the own call. For the thread that began the call,
     /// which need not sleep then.
     pub(crate) fn take_answer(&self, peer: Peer, call: u32, answer: Answer) {
-        self.with(|port| port.apply(peer, &answer.step(call)));
+        // Nothing that begins or withdraws a call is returned to a thread that is in one.
+        if let Some(step) = answer.step(call) {
+            self.with(|port| port.apply(peer, &step));
+        }
         sys::finish_sleep();
     }
 
-    /// See [`Port::node_down`].
-    pub(crate) fn node_down(&self, node: u16) {
+    /// Uses the state for something that may end the open call, and wakes its thread then.
+    pub(crate) fn with_waking<T>(
+        &self,
+        change: impl FnOnce(&mut Port<KernelStorage>) -> (bool, T),
+    ) -> T {
         let held = SoftirqsHeld::new();
-        let sleeper = {
+        let (sleeper, result) = {
             let mut state = self.state.lock_in(&held);
-            if !state.port.node_down(node) {
-                return;
-            }
-            self.ended(&mut state)
+            let (wake, result) = change(&mut state.port);
+            (if wake { self.ended(&mut state) } else { None }, result)
         };
         if let Some(sleeper) = sleeper {
             sleeper.wake(&held);
         }
+        result
+    }
+
+    /// See [`Port::node_down`].
+    pub(crate) fn node_down(&self, node: u16) {
+        self.with_waking(|port| (port.node_down(node), ()));
+    }
+
+    /// Gives the port, which is moving here, to a file; `poll` are those who poll that.
+    pub(crate) fn adopt(&self, poll: Arc<PollQueue>) -> Result<(), Errno> {
+        let before = {
+            let mut state = self.state.lock();
+            state.port.adopt()?;
+            core::mem::replace(&mut state.poll, poll)
+        };
+        drop(before);
+        Ok(())
+    }
+
+    /// Wakes everybody who polls the file.
+    pub(crate) fn wake_pollers(&self) {
+        let poll = self.state.lock().poll.clone();
+        poll.wake();
     }
 
     /// Marks the endpoint dead and wakes its thread. `tell` gives a step to a peer: those who
     /// wait for this endpoint hear that it died, and the one it waited for that it no longer does.
     pub(crate) fn kill(&self, mut tell: impl FnMut(Peer, Step)) {
-        let open = {
-            let held = SoftirqsHeld::new();
-            let (sleeper, open) = {
-                let mut state = self.state.lock_in(&held);
-                let (wake, open) = state.port.kill();
-                (if wake { self.ended(&mut state) } else { None }, open)
-            };
-            if let Some(sleeper) = sleeper {
-                sleeper.wake(&held);
-            }
-            open
-        };
-        self.poll.wake();
+        let open = self.with_waking(Port::kill);
+        self.wake_pollers();
         if let Some(PeerCall { peer, call }) = open {
             tell(peer, Step::Cancel { call });
         }
+        self.bury(tell);
+    }
+
+    /// Tells those who wait for an endpoint that is dead.
+    pub(crate) fn bury(&self, mut tell: impl FnMut(Peer, Step)) {
         loop {
             let bereaved = self.with(|port| port.next_bereaved());
             let Some(PeerCall { peer, call }) = bereaved else { break };
             tell(peer, Step::Failed { call, error: Errno::OwnerDead });
+        }
+    }
+
+    /// Tells those who wait for an endpoint that is on the move, or elsewhere.
+    pub(crate) fn send_back(&self, mut tell: impl FnMut(Peer, Step)) {
+        loop {
+            let returned = self.with(|port| port.next_returned());
+            let Some(PeerCall { peer, call }) = returned else { break };
+            tell(peer, Step::Failed { call, error: Errno::Moved });
         }
     }
 

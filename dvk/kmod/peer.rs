@@ -12,6 +12,7 @@ use super::abi::wire::frame::{
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
+use super::abi::Endpoint;
 use super::container::refusal;
 use super::dvs::{self, Identity};
 use super::local_port::Timeout;
@@ -22,7 +23,7 @@ use super::rules::link::{
 use super::rules::port::Answer;
 use super::serve;
 use super::storage::KernelArray;
-use super::sys::{self, new_bh_lock, BhLock, NetDevice, Timer, WaitQueue, WokenBy};
+use super::sys::{self, new_bh_lock, BhLock, NetDevice, PollQueue, Timer, WaitQueue, WokenBy};
 use super::transfer::{Incoming, Request, Transfers};
 use core::ffi::c_void;
 use core::num::NonZeroU32;
@@ -111,6 +112,8 @@ struct State {
     forged: u64,
     /// Until when more of them are no event.
     quiet_until_ns: u64,
+    /// Fences asked for and answered, as running numbers.
+    fences: (u32, u32),
 }
 
 /// One peer node. There is one for each that was up since this node joined the DVS.
@@ -125,6 +128,9 @@ pub(crate) struct PeerLink {
     /// Those who wait for room in the link.
     #[pin]
     room: WaitQueue,
+    /// Those who wait for a fence.
+    #[pin]
+    fenced: PollQueue,
     /// Outermost spin lock of the driver: see `dvk_main.rs`. Held while records are delivered, so
     /// that two CPUs never deliver the records of one peer at once.
     #[pin]
@@ -156,9 +162,11 @@ impl PeerLink {
             armed_ns: 0,
             forged: 0,
             quiet_until_ns: 0,
+            fences: (0, 0),
         };
         let peer = pin_init!(Self {
             node,
+            fenced <- PollQueue::new(),
             timer <- Timer::new(),
             transfers <- Transfers::new(),
             room <- WaitQueue::new(),
@@ -397,6 +405,47 @@ impl PeerLink {
         queued
     }
 
+    /// Waits until everything has been delivered, on both sides, that the link carries now. A link
+    /// whose stream is lost carries nothing.
+    ///
+    /// # Errors
+    /// [`Errno::TimedOut`], [`Errno::Interrupted`].
+    pub(crate) fn fence(
+        &self,
+        container: u16,
+        endpoint: Endpoint,
+        deadline_ns: Option<u64>,
+    ) -> Result<(), Errno> {
+        let now = sys::now_ns();
+        let number = {
+            let mut state = self.state.lock();
+            if state.link.peer_incarnation().is_none() {
+                return Ok(());
+            }
+            let number = state.fences.0.wrapping_add(1);
+            let step = Step::Fence { call: number };
+            let record = Record { container, from: endpoint, to: endpoint, step };
+            state.queue(&(&record).into())?;
+            state.fences.0 = number;
+            self.pump(&mut state, now);
+            number
+        };
+        self.fenced.wait(deadline_ns, || {
+            let (_, answered) = self.state.lock().fences;
+            // The numbers run round.
+            answered.wrapping_sub(number) < u32::MAX / 2
+        })
+    }
+
+    /// The stream is lost, and whoever waited for something in it was told.
+    pub(crate) fn release_fences(&self) {
+        {
+            let mut state = self.state.lock();
+            state.fences.1 = state.fences.0;
+        }
+        self.fenced.wake();
+    }
+
     /// Takes a frame that `device` received from the Ethernet address `source`.
     pub(crate) fn frame_received(device: *const c_void, source: &[u8; 6], bytes: &[u8]) {
         let Ok(frame) = Frame::decode(bytes) else { return };
@@ -481,7 +530,25 @@ impl PeerLink {
             self.forged(state);
             return ControlFlow::Continue(());
         };
+        if let Step::Fence { call } = record.step {
+            let answer = Record { step: Step::Fenced { call }, ..record };
+            return self.queue_answer(state, &(&answer).into());
+        }
+        if let Step::Fenced { call } = record.step {
+            let (asked, answered) = state.fences;
+            if call.wrapping_sub(answered) <= asked.wrapping_sub(answered) {
+                state.fences.1 = call;
+                self.fenced.wake();
+            }
+            return ControlFlow::Continue(());
+        }
         let container = dvs::get().ok().and_then(|dvs| dvs.containers.get(record.container));
+        if let Step::Returned { .. } = record.step {
+            if container.is_some_and(|container| container.returned(self.node, &record).is_err()) {
+                self.forged(state);
+            }
+            return ControlFlow::Continue(());
+        }
         let arrived = match &container {
             Some(container) => container.arrived(self.node, &record),
             None => Ok(refusal(&record.step, Errno::NoDevice)),
@@ -490,15 +557,22 @@ impl PeerLink {
             self.forged(state);
             refusal(&record.step, Errno::Denied)
         });
-        // Nobody waits for what becomes of a notification.
-        let Some(answer) = answer.filter(|_| !matches!(record.step, Step::Notify { .. })) else {
-            return ControlFlow::Continue(());
+        let call = record.step.call();
+        let (from, step) = match (answer, &record.step) {
+            (None, _) => return ControlFlow::Continue(()),
+            (Some(Answer::Returned), step) => {
+                let epoch = container.map_or(0, |container| container.epoch(record.to));
+                let bits = if let Step::Notify { bits } = *step { bits } else { 0 };
+                (record.to, Step::Returned { call, bits, epoch })
+            }
+            // Nobody waits for what becomes of a notification.
+            (Some(_), Step::Notify { .. }) => return ControlFlow::Continue(()),
+            (Some(answer), _) => match (answer, answer.step(call)) {
+                (_, None) => return ControlFlow::Continue(()),
+                (Answer::Bound(endpoint), Some(step)) => (endpoint, step),
+                (_, Some(step)) => (record.to, step),
+            },
         };
-        let from = match answer {
-            Answer::Bound(endpoint) => endpoint,
-            _ => record.to,
-        };
-        let step = answer.step(record.step.call());
         let answer = Record { from, to: record.from, step, ..record };
         self.queue_answer(state, &(&answer).into())
     }
@@ -574,6 +648,8 @@ impl PeerLink {
         if let Ok(dvs) = dvs::get() {
             dvs.fail_waiters(self.node);
         }
+        state.fences.1 = state.fences.0;
+        self.fenced.wake();
         state.link.peer_up(sys::now_ns(), incarnation);
     }
 

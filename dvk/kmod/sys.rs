@@ -62,11 +62,13 @@ extern "C" {
         entry: *mut bindings::wait_queue_entry,
     );
     fn dvk_wait_queue_wake(queue: *mut bindings::wait_queue_head);
+    fn dvk_wait_queue_polled(queue: *mut bindings::wait_queue_head) -> bool;
     fn dvk_wait_queue_poll(
         queue: *mut bindings::wait_queue_head,
         file: *mut c_void,
         table: *mut c_void,
     );
+    fn dvk_await_sections();
     fn dvk_timer_init(timer: *mut bindings::timer_list);
     fn dvk_timer_set(timer: *mut bindings::timer_list, now_ns: u64, deadline_ns: u64);
     fn dvk_timer_shutdown(timer: *mut bindings::timer_list);
@@ -220,6 +222,12 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bindings::ktime_get() as u64 }
 }
 
+/// Waits until every [`SoftirqsHeld`] that is alive on any CPU has ended.
+pub(crate) fn await_sections() {
+    // SAFETY: called in a process context without locks held.
+    unsafe { dvk_await_sections() }
+}
+
 /// The thread that is to be woken when its call is over.
 ///
 /// There is one in the state of a port only while its thread is inside a call on that port, and the
@@ -340,6 +348,13 @@ impl PollQueue {
         unsafe { dvk_wait_queue_wake(self.queue.get()) }
     }
 
+    /// Whether somebody polls. To be asked under the lock under which the state changes, and which
+    /// who polls takes to look at it after [`register`](Self::register).
+    pub(crate) fn is_polled(&self) -> bool {
+        // SAFETY: the queue was initialised.
+        unsafe { dvk_wait_queue_polled(self.queue.get()) }
+    }
+
     /// Waits, interruptibly, until `condition` holds, which somebody who calls
     /// [`wake`](Self::wake) brought about.
     ///
@@ -348,7 +363,7 @@ impl PollQueue {
     pub(crate) fn wait(
         &self,
         deadline_ns: Option<u64>,
-        condition: impl Fn() -> bool,
+        mut condition: impl FnMut() -> bool,
     ) -> Result<(), Errno> {
         loop {
             let mut entry = MaybeUninit::<bindings::wait_queue_entry>::uninit();

@@ -103,6 +103,29 @@ impl Argument {
     }
 }
 
+/// The address of bytes that an argument block points to.
+#[derive(Clone, Copy)]
+pub(crate) struct Memory(pub(crate) u64);
+
+impl Memory {
+    fn slice(self, len: usize) -> Result<UserSlice, Errno> {
+        let address = usize::try_from(self.0).map_err(|_| Errno::Fault)?;
+        Ok(UserSlice::new(UserPtr::from_addr(address), len))
+    }
+
+    /// Reads `len` bytes.
+    pub(crate) fn read(self, len: usize) -> Result<KVVec<u8>, Errno> {
+        let mut bytes = KVVec::from_elem(0, len, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
+        self.slice(len)?.reader().read_slice(&mut bytes).map_err(|_| Errno::Fault)?;
+        Ok(bytes)
+    }
+
+    /// Writes bytes.
+    pub(crate) fn write(self, bytes: &[u8]) -> Result<(), Errno> {
+        self.slice(bytes.len())?.writer().write_slice(bytes).map_err(|_| Errno::Fault)
+    }
+}
+
 extern "C" {
     fn dvk_exchange_read(block: *mut ioctl::Exchange, from: usize, answered: bool) -> c_int;
     fn dvk_exchange_write(block: *const ioctl::Exchange, to: usize) -> c_int;

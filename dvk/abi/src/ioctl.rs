@@ -535,8 +535,8 @@ pub const REMOTE_REPLICATED: u32 = 1;
 ///
 /// To be called on the endpoint's node first, then on every other node of the container, that of
 /// the destination included; the epoch is the same everywhere, and higher than at any move of the
-/// slot before. Then [`MIGRATE_COMMIT`] everywhere, at the destination last; or
-/// [`MIGRATE_ROLLBACK`] everywhere, at the source last.
+/// endpoint before. Then [`MIGRATE_COMMIT`] everywhere, at the source next to last, at the
+/// destination last; or [`MIGRATE_ROLLBACK`] everywhere, at the source first.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Migrate {

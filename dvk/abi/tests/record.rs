@@ -45,6 +45,10 @@ fn step() -> impl Strategy<Value = Step> {
         call.prop_map(|call| Step::Cancelled { call }),
         call.prop_map(|call| Step::Watch { call }),
         (1u64..).prop_map(|bits| Step::Notify { bits }),
+        (1u32.., any::<u32>()).prop_map(|(call, epoch)| Step::Returned { call, bits: 0, epoch }),
+        (1u64.., any::<u32>()).prop_map(|(bits, epoch)| Step::Returned { call: 0, bits, epoch }),
+        call.prop_map(|call| Step::Fence { call }),
+        call.prop_map(|call| Step::Fenced { call }),
         call.prop_map(|call| Step::AwaitBind { call }),
         call.prop_map(|call| Step::Bound { call }),
         (call, privileges()).prop_map(|(call, privileges)| Step::Privilege { call, privileges }),
@@ -131,7 +135,7 @@ fn the_layout_is_fixed() {
         Record::decode(&bytes)
     };
     assert_eq!(refused(0, 0), Err(RecordError::Kind));
-    assert_eq!(refused(0, 10), Err(RecordError::Kind));
+    assert_eq!(refused(0, 255), Err(RecordError::Kind));
     assert_eq!(refused(0, 3), Err(RecordError::Length));
     assert_eq!(refused(1, 1), Err(RecordError::Field));
     assert_eq!(refused(11, 1), Err(RecordError::Field));

@@ -105,6 +105,11 @@ impl<T, A: Array<Option<T>>> Fifo<T, A> {
         Some(taken)
     }
 
+    /// Calls `visit` with each element in order.
+    pub fn for_each(&self, visit: impl FnMut(&T)) {
+        self.entries.as_slice().iter().flatten().for_each(visit);
+    }
+
     /// Keeps only the elements that `wanted` accepts.
     pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
         let mut len = 0;

@@ -19,6 +19,7 @@ pub mod event_log;
 pub mod fifo;
 pub mod grants;
 pub mod link;
+pub mod migration;
 pub mod port;
 pub mod privilege;
 pub mod spin;

@@ -23,13 +23,17 @@
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
     Info, Privileges, HOW_NOTIFY, HOW_REPLY, HOW_REQUEST, HOW_SEND, MAY_RECEIVE, MAY_REPLY,
-    MAY_REQUEST, MAY_SEND, MAY_WAIT, STATE_IDLE, STATE_RECEIVE, STATE_REQUEST, STATE_SEND,
-    STATE_WAIT,
+    MAY_REQUEST, MAY_SEND, MAY_WAIT, STATE_IDLE, STATE_MOVING, STATE_RECEIVE, STATE_REQUEST,
+    STATE_SEND, STATE_WAIT,
 };
 use super::abi::wire::record::Step;
 use super::abi::{Endpoint, Message};
 use super::fifo::{Array, Fifo, Storage};
 use super::privilege::Privilege;
+use moving::Stage;
+
+mod moving;
+pub use moving::{Closed, Resumed};
 
 /// An endpoint and the node where it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,14 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// The step that begins number `call` of this mode.
+    pub const fn step(self, call: u32, message: &Message) -> Step {
+        match self {
+            Self::Send => Step::Send { call, message: *message },
+            Self::Request => Step::Request { call, message: *message },
+        }
+    }
+
     /// The value of [`Exchange::how`](super::abi::ioctl::Exchange::how).
     pub const fn how(self) -> u32 {
         match self {
@@ -158,16 +170,20 @@ pub enum Answer {
     Bound(Endpoint),
     /// [`Step::Failed`].
     Failed(Errno),
+    /// The step is for the peer to keep until the endpoint has settled.
+    Returned,
 }
 
 impl Answer {
-    /// The step that gives this answer to the peer's call number `call`.
-    pub const fn step(self, call: u32) -> Step {
+    /// The step that gives this answer to the peer's call number `call`. What is returned says
+    /// so otherwise: there is none then.
+    pub const fn step(self, call: u32) -> Option<Step> {
         match self {
-            Self::Accepted => Step::Accepted { call },
-            Self::Cancelled => Step::Cancelled { call },
-            Self::Bound(_) => Step::Bound { call },
-            Self::Failed(error) => Step::Failed { call, error },
+            Self::Accepted => Some(Step::Accepted { call }),
+            Self::Cancelled => Some(Step::Cancelled { call }),
+            Self::Bound(_) => Some(Step::Bound { call }),
+            Self::Failed(error) => Some(Step::Failed { call, error }),
+            Self::Returned => None,
         }
     }
 }
@@ -229,7 +245,7 @@ type Queue<T, S> = Fifo<T, <S as Storage>::Array<Option<T>>>;
 /// The state of one bound endpoint.
 pub struct Port<S: Storage> {
     me: Endpoint,
-    dead: bool,
+    stage: Stage,
     wait: Wait,
     /// Number of the open call, or of the last one.
     call: u32,
@@ -251,7 +267,7 @@ impl<S: Storage> Port<S> {
     pub fn new(me: Endpoint) -> Self {
         Self {
             me,
-            dead: false,
+            stage: Stage::Settled,
             wait: Wait::Idle,
             call: 0,
             inbox: Fifo::default(),
@@ -270,9 +286,9 @@ impl<S: Storage> Port<S> {
         self.me
     }
 
-    /// Whether [`kill`](Self::kill) was called.
+    /// Whether [`kill`](Self::kill) or [`depart`](Self::depart) was called.
     pub fn is_dead(&self) -> bool {
-        self.dead
+        matches!(self.stage, Stage::Dead | Stage::Gone)
     }
 
     /// What was received by the call that ended last; until the next call begins.
@@ -309,6 +325,7 @@ impl<S: Storage> Port<S> {
             Wait::Unbind(peer) => (STATE_WAIT, peer.endpoint),
             Wait::Bind { .. } => (STATE_WAIT, Endpoint::NONE),
         };
+        let state = if self.is_moving() { STATE_MOVING } else { state };
         (info.state, info.waits_for) = (state, waits_for.raw());
     }
 
@@ -333,7 +350,7 @@ impl<S: Storage> Port<S> {
 
     /// Whether `receive` from anybody would not wait.
     pub fn is_readable(&self) -> bool {
-        !self.inbox.is_empty() || !self.notices.is_empty()
+        self.stage == Stage::Settled && !(self.inbox.is_empty() && self.notices.is_empty())
     }
 
     /// Number of the open call, or of the last one.
@@ -419,28 +436,17 @@ impl<S: Storage> Port<S> {
     /// [`Errno::NotConnected`] after [`kill`](Self::kill), [`Errno::NoMemory`] if the client
     /// cannot be remembered (its message stays queued).
     pub fn begin_receive(&mut self, filter: Filter) -> Result<Receive, Errno> {
+        if matches!(self.stage, Stage::Arriving { .. } | Stage::Standby) {
+            self.check_idle()?;
+            self.privilege.check(MAY_RECEIVE)?;
+            return Ok(self.begin_waiting(filter));
+        }
         self.check_free()?;
         self.privilege.check(MAY_RECEIVE)?;
-        if let Some(notice) = self.notices.take(|notice| filter.takes_notices_of(notice.source)) {
-            self.received += 1;
-            self.message = Message::notification(notice.source, notice.bits);
-            return Ok(Receive::Done { how: HOW_NOTIFY, accepted: None });
+        if let Some((how, accepted)) = self.take_for(filter)? {
+            return Ok(Receive::Done { how, accepted });
         }
-        let wanted = |arrival: &Arrival| filter.takes(arrival.call.peer.endpoint, arrival.mode);
-        if let Some(arrival) = self.inbox.find(wanted) {
-            // The client is remembered before its message is taken, so that running out of memory
-            // loses nothing.
-            if arrival.mode == Mode::Request {
-                self.clients.push(arrival.call).map_err(|_| Errno::NoMemory)?;
-            }
-            if let Some(arrival) = self.inbox.take(wanted) {
-                self.received += 1;
-                let accepted = (arrival.mode == Mode::Send).then_some(arrival.call);
-                self.message = arrival.message;
-                return Ok(Receive::Done { how: arrival.mode.how(), accepted });
-            }
-        }
-        Ok(Receive::Wait { call: self.begin(Wait::Receive(filter)) })
+        Ok(self.begin_waiting(filter))
     }
 
     /// Takes `to` off the clients and returns whom, and which of its calls, to give
@@ -451,14 +457,21 @@ impl<S: Storage> Port<S> {
     /// [`Errno::Denied`] without the privilege, [`Errno::NotConnected`] after
     /// [`kill`](Self::kill).
     pub fn reply(&mut self, to: Endpoint) -> Result<PeerCall, Errno> {
-        if self.dead {
-            return Err(Errno::NotConnected);
-        }
+        self.check_speaks()?;
         self.privilege.check(MAY_REPLY)?;
         let client =
             self.clients.take_last(|client| client.peer.endpoint == to).ok_or(Errno::WouldBlock)?;
         self.sent += 1;
         Ok(client)
+    }
+
+    /// Fails unless the endpoint may say something to others now.
+    ///
+    /// # Errors
+    /// [`Errno::Busy`] while it moves, [`Errno::Stale`] after it has moved away,
+    /// [`Errno::Denied`] while it stands by, [`Errno::NotConnected`] after [`kill`](Self::kill).
+    pub fn check_speaks(&self) -> Result<(), Errno> {
+        self.stage.check_speaks()
     }
 
     /// Counts a notification sent.
@@ -519,6 +532,9 @@ impl<S: Storage> Port<S> {
 
     /// Applies a step that `peer` takes towards this port.
     pub fn apply(&mut self, peer: Peer, step: &Step) -> Effect {
+        if !self.stage.takes() && (step.begins() || matches!(step, Step::Cancel { .. })) {
+            return self.send_back(peer, step);
+        }
         match step {
             Step::Send { call, message } => {
                 self.arrive(PeerCall { peer, call: *call }, Mode::Send, message)
@@ -541,6 +557,8 @@ impl<S: Storage> Port<S> {
             Step::Privilege { privileges, .. } => self.restrict(privileges),
             // For the table: nobody may be bound yet.
             Step::AwaitBind { .. } => Effect::NONE,
+            // For the node: the endpoint may be gone.
+            Step::Returned { .. } | Step::Fence { .. } | Step::Fenced { .. } => Effect::NONE,
         }
     }
 
@@ -575,9 +593,6 @@ impl<S: Storage> Port<S> {
     }
 
     fn restrict(&mut self, privileges: &Privileges) -> Effect {
-        if self.dead {
-            return Effect::answer(Answer::Failed(Errno::Stale));
-        }
         match Privilege::from_block(privileges) {
             Ok(privilege) => {
                 self.privilege = privilege;
@@ -591,7 +606,10 @@ impl<S: Storage> Port<S> {
     /// the open call is over by it.
     pub fn node_down(&mut self, node: u16) -> bool {
         self.inbox.retain(|arrival| arrival.call.peer.node != node);
-        self.clients.retain(|client| client.peer.node != node);
+        // Clients that came along wait for the node that the endpoint comes from.
+        if !matches!(self.stage, Stage::Arriving { .. }) {
+            self.clients.retain(|client| client.peer.node != node);
+        }
         self.watchers.retain(|watcher| watcher.peer.node != node);
         match self.wait {
             Wait::Peer { peer, .. }
@@ -614,16 +632,8 @@ impl<S: Storage> Port<S> {
     /// Marks the endpoint dead: from here on it takes no step and no call. Returns whether a
     /// thread is to be woken, and the call that its peer is to get [`Step::Cancel`] for.
     pub fn kill(&mut self) -> (bool, Option<PeerCall>) {
-        self.dead = true;
-        let open = match self.wait {
-            Wait::Idle | Wait::Done(_) => return (false, None),
-            Wait::Receive(_) | Wait::Unbind(_) | Wait::Bind { .. } => None,
-            Wait::Peer { peer, .. } | Wait::Cancelling { peer, .. } => {
-                Some(PeerCall { peer, call: self.call })
-            }
-        };
-        self.wait = Wait::Done(Outcome::Failed(Errno::OwnerDead));
-        (true, open)
+        self.stage = Stage::Dead;
+        self.end_for(Errno::OwnerDead)
     }
 
     /// After [`kill`](Self::kill): one peer that waits for this endpoint, to be given
@@ -636,9 +646,11 @@ impl<S: Storage> Port<S> {
     }
 
     fn check_free(&self) -> Result<(), Errno> {
-        if self.dead {
-            return Err(Errno::NotConnected);
-        }
+        self.check_speaks()?;
+        self.check_idle()
+    }
+
+    fn check_idle(&self) -> Result<(), Errno> {
         match self.wait {
             Wait::Idle => Ok(()),
             _ => Err(Errno::Busy),
@@ -646,9 +658,8 @@ impl<S: Storage> Port<S> {
     }
 
     fn arrive(&mut self, call: PeerCall, mode: Mode, message: &Message) -> Effect {
-        let source = call.peer.endpoint;
-        if !supersede(&mut self.inbox, source, |arrival| arrival.call.peer.endpoint)
-            || !supersede(&mut self.clients, source, |client| client.peer.endpoint)
+        if !supersede(&mut self.inbox, call.peer, |arrival| arrival.call.peer)
+            || !supersede(&mut self.clients, call.peer, |client| client.peer)
         {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
@@ -658,11 +669,11 @@ impl<S: Storage> Port<S> {
     /// Applies `send` or `sendrec` of a peer on this node. Such a peer has withdrawn its earlier
     /// calls before it makes another, so nothing is looked for that it might have left behind.
     pub fn arrive_in_turn(&mut self, call: PeerCall, mode: Mode, message: &Message) -> Effect {
-        if self.dead {
-            return Effect::answer(Answer::Failed(Errno::Stale));
+        if self.stage != Stage::Settled && !self.stage.takes() {
+            return self.send_back(call.peer, &mode.step(call.call, message));
         }
         let source = call.peer.endpoint;
-        if matches!(&self.wait, Wait::Receive(filter) if filter.takes(source, mode)) {
+        if self.hands_out(|filter| filter.takes(source, mode)) {
             if mode == Mode::Request && self.clients.push(call).is_err() {
                 return Effect::answer(Answer::Failed(Errno::NoMemory));
             }
@@ -673,8 +684,21 @@ impl<S: Storage> Port<S> {
         }
         let message = Message { source: source.raw(), ..*message };
         match self.inbox.push(Arrival { call, mode, message }) {
-            Ok(()) => Effect::READABLE,
+            Ok(()) => self.readable(),
             Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
+        }
+    }
+
+    /// Whether a `receive` waits for what `wanted` says it takes.
+    fn hands_out(&self, wanted: impl FnOnce(Filter) -> bool) -> bool {
+        self.stage == Stage::Settled && matches!(self.wait, Wait::Receive(filter) if wanted(filter))
+    }
+
+    fn readable(&self) -> Effect {
+        if self.stage == Stage::Settled {
+            Effect::READABLE
+        } else {
+            Effect::NONE
         }
     }
 
@@ -708,6 +732,12 @@ impl<S: Storage> Port<S> {
             Wait::Receive(filter) => filter.from == Some(from),
             Wait::Unbind(peer) => peer == from,
             Wait::Bind { teller } => teller == Some(from.node),
+            // A call that is given up anyway is not made anew.
+            _ if error == Errno::Moved => {
+                return self.end(from, call, |_, reason| {
+                    Some(Outcome::Failed(reason.unwrap_or(Errno::Moved)))
+                })
+            }
             _ => return self.end(from, call, |_, _| Some(Outcome::Failed(error))),
         };
         if !concerned || call != self.call {
@@ -726,10 +756,7 @@ impl<S: Storage> Port<S> {
     }
 
     fn watch(&mut self, call: PeerCall) -> Effect {
-        if self.dead {
-            return Effect::answer(Answer::Failed(Errno::Stale));
-        }
-        if !supersede(&mut self.watchers, call.peer.endpoint, |watcher| watcher.peer.endpoint) {
+        if !supersede(&mut self.watchers, call.peer, |watcher| watcher.peer) {
             return Effect::answer(Answer::Failed(Errno::Stale));
         }
         match self.watchers.push(call) {
@@ -739,10 +766,7 @@ impl<S: Storage> Port<S> {
     }
 
     fn notice(&mut self, source: Endpoint, bits: u64) -> Effect {
-        if self.dead {
-            return Effect::answer(Answer::Failed(Errno::Stale));
-        }
-        if matches!(self.wait, Wait::Receive(filter) if filter.takes_notices_of(source)) {
+        if self.hands_out(|filter| filter.takes_notices_of(source)) {
             self.message = Message::notification(source, bits);
             self.wait = Wait::Done(Outcome::Received { how: HOW_NOTIFY });
             return Effect::WAKE;
@@ -755,7 +779,7 @@ impl<S: Storage> Port<S> {
             return Effect::answer(Answer::Failed(Errno::Limit));
         }
         match self.notices.push(Notice { source, bits }) {
-            Ok(()) => Effect::READABLE,
+            Ok(()) => self.readable(),
             Err(_) => Effect::answer(Answer::Failed(Errno::NoMemory)),
         }
     }
@@ -766,15 +790,21 @@ impl<S: Storage> Port<S> {
 ///
 /// An endpoint has one call open at a time and a slot one binding at a time, so the earlier call
 /// is over, even if nobody could say so (the link to its node was down for a while). One entry
-/// per slot is also what bounds the queue, whatever a peer does.
+/// per slot and node is also what bounds the queue, whatever a peer does. Replicas are the only
+/// ones of one slot that may have calls open on several nodes at once.
 fn supersede<T, A: Array<Option<T>>>(
     queue: &mut Fifo<T, A>,
-    source: Endpoint,
-    endpoint: impl Fn(&T) -> Endpoint,
+    source: Peer,
+    peer: impl Fn(&T) -> Peer,
 ) -> bool {
-    let same_slot = |entry: &T| endpoint(entry).slot() == source.slot();
+    let (slot, generation) = (source.endpoint.slot(), source.endpoint.generation());
+    let same_slot = |entry: &T| {
+        let known = peer(entry);
+        known.endpoint.slot() == slot
+            && (known.node == source.node || known.endpoint != source.endpoint)
+    };
     match queue.find(same_slot) {
-        Some(known) if endpoint(known).generation() > source.generation() => false,
+        Some(known) if peer(known).endpoint.generation() > generation => false,
         Some(_) => {
             queue.take(same_slot);
             true

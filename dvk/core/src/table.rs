@@ -9,7 +9,11 @@ use super::abi::errno::Errno;
 use super::abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
 use super::abi::Endpoint;
 use super::fifo::{Array, Storage};
+use super::migration::Parking;
 use core::num::NonZeroU32;
+
+mod moves;
+pub use moves::{Change, Elsewhere, Settled};
 
 /// Slots of a block: leases start and end at multiples of it.
 const BLOCK_SLOTS: usize = LEASE_SLOTS as usize;
@@ -20,13 +24,67 @@ enum Binding<P> {
     Free,
     Local(P),
     Remote(u16),
+    /// Frozen on this node, on its way to another.
+    Leaving {
+        port: P,
+        to: u16,
+    },
+    /// On its way from another node to this one.
+    Arriving {
+        port: P,
+        from: u16,
+        /// That node went down meanwhile.
+        lost: bool,
+    },
+    /// On its way from one node to another, neither of which is this one.
+    Passing {
+        from: u16,
+        to: u16,
+        /// The first of them went down meanwhile.
+        lost: bool,
+    },
 }
 
 /// One slot: its newest known generation (0: never bound) and who has it.
 #[derive(Clone, Debug)]
 struct Slot<P> {
     generation: u32,
+    /// Number of the last move or promotion; the one under way, if there is one.
+    epoch: u32,
+    /// That move was undone.
+    stayed: bool,
+    /// Several nodes may have the endpoint.
+    replicated: bool,
     binding: Binding<P>,
+    /// The node of another replica, of an endpoint that has one here.
+    elsewhere: Option<u16>,
+    /// Who stands by here for the endpoint, which is elsewhere.
+    backup: Option<P>,
+}
+
+impl<P> Slot<P> {
+    const fn new() -> Self {
+        Self {
+            generation: 0,
+            epoch: 0,
+            stayed: false,
+            replicated: false,
+            binding: Binding::Free,
+            elsewhere: None,
+            backup: None,
+        }
+    }
+
+    /// Everything that is kept here for the endpoint.
+    fn ports(&self) -> impl Iterator<Item = &P> {
+        let port = match &self.binding {
+            Binding::Local(port)
+            | Binding::Leaving { port, .. }
+            | Binding::Arriving { port, .. } => Some(port),
+            Binding::Free | Binding::Remote(_) | Binding::Passing { .. } => None,
+        };
+        port.into_iter().chain(&self.backup)
+    }
 }
 
 /// The node that may bind the slots of a block, and the generation it starts from.
@@ -44,10 +102,7 @@ pub struct Block<P> {
 
 impl<P> Block<P> {
     fn new() -> Self {
-        Self {
-            holder: None,
-            slots: core::array::from_fn(|_| Slot { generation: 0, binding: Binding::Free }),
-        }
+        Self { holder: None, slots: core::array::from_fn(|_| Slot::new()) }
     }
 }
 
@@ -80,6 +135,10 @@ pub struct Table<P, S: BlockStorage> {
     max_bound: u32,
     /// Block where the last slot was bound or taken: where the next one is looked for.
     hint: usize,
+    /// Steps for endpoints that move.
+    parking: Parking<S>,
+    /// Counts what may let a call succeed that found its peer on the move.
+    settlements: u64,
 }
 
 /// A lease of slots, as [`Table::lease`] takes it.
@@ -106,6 +165,8 @@ impl<P, S: BlockStorage> Table<P, S> {
             bound: 0,
             max_bound: if max_bound == 0 { SLOTS } else { max_bound },
             hint: 0,
+            parking: Parking::default(),
+            settlements: 0,
         }
     }
 
@@ -170,11 +231,15 @@ impl<P, S: BlockStorage> Table<P, S> {
                 if matches!(slot.binding, Binding::Remote(at) if at == node) {
                     slot.binding = Binding::Free;
                 }
+                if slot.elsewhere == Some(node) {
+                    slot.elsewhere = None;
+                }
             }
         }
         if node == self.local {
             self.server_floor = None;
         }
+        self.forget_lost_steps();
     }
 
     /// Binds any free slot of this node's lease; `port` makes what is kept for the endpoint. If it
@@ -224,7 +289,7 @@ impl<P, S: BlockStorage> Table<P, S> {
         self.check_cap()?;
         let floor = self.server_floor.ok_or(Errno::Limit)?;
         let slot = self.slot(number)?;
-        if !matches!(slot.binding, Binding::Free) {
+        if !matches!(slot.binding, Binding::Free) || slot.backup.is_some() {
             return Err(Errno::Busy);
         }
         let endpoint = occupy(slot, number, floor, port)?;
@@ -232,27 +297,43 @@ impl<P, S: BlockStorage> Table<P, S> {
         Ok(endpoint)
     }
 
-    /// Ends the binding of a local endpoint and gives back what was kept for it.
-    pub fn unbind(&mut self, endpoint: Endpoint) -> Option<P> {
+    /// Ends the binding of a local endpoint, and gives back what was kept for it, if it is what
+    /// `mine` accepts: after a move away and back it may be another.
+    pub fn unbind(&mut self, endpoint: Endpoint, mine: impl Fn(&P) -> bool) -> Option<P> {
         let slot = self.existing_slot(endpoint.slot())?;
-        if slot.generation != endpoint.generation() || !matches!(slot.binding, Binding::Local(_)) {
+        if slot.generation != endpoint.generation() {
             return None;
         }
-        let Binding::Local(port) = core::mem::replace(&mut slot.binding, Binding::Free) else {
+        let port = if slot.backup.as_ref().is_some_and(&mine) {
+            slot.backup.take()?
+        } else if matches!(&slot.binding, Binding::Local(port) if mine(port)) {
+            // Of several replicas, another may still be known.
+            let rest = slot.elsewhere.take().map_or(Binding::Free, Binding::Remote);
+            let Binding::Local(port) = core::mem::replace(&mut slot.binding, rest) else {
+                return None;
+            };
+            port
+        } else {
             return None;
         };
         self.bound -= 1;
         Some(port)
     }
 
-    /// Notes that `endpoint` lives on another node.
+    /// Notes that `endpoint` lives on another node; if it is `replicated`, perhaps on several.
+    /// Gives back who stood by for an earlier generation, which nobody needs any more.
     ///
     /// # Errors
     /// [`Errno::Stale`] if a higher generation of the slot is known or this one was bound and is
     /// not any more, [`Errno::Busy`] if this node or, at the same generation, a third node has it
-    /// bound, [`Errno::Invalid`] if the value names nobody or the node is this one,
-    /// [`Errno::NoMemory`].
-    pub fn set_remote(&mut self, endpoint: Endpoint, node: u16) -> Result<(), Errno> {
+    /// bound and it is not replicated, or it moves, [`Errno::Invalid`] if the value names nobody or
+    /// the node is this one, [`Errno::NoMemory`].
+    pub fn set_remote(
+        &mut self,
+        endpoint: Endpoint,
+        node: u16,
+        replicated: bool,
+    ) -> Result<Option<P>, Errno> {
         if !endpoint.is_name() || node == self.local {
             return Err(Errno::Invalid);
         }
@@ -262,25 +343,47 @@ impl<P, S: BlockStorage> Table<P, S> {
         }
         let same_generation = slot.generation == endpoint.generation();
         match slot.binding {
-            Binding::Local(_) => return Err(Errno::Busy),
-            Binding::Remote(at) if same_generation && at != node => return Err(Errno::Busy),
+            Binding::Local(_) if same_generation && replicated && slot.replicated => {
+                slot.elsewhere = Some(node);
+                return Ok(None);
+            }
+            Binding::Local(_) | Binding::Leaving { .. } => return Err(Errno::Busy),
+            Binding::Arriving { .. } | Binding::Passing { .. } => return Err(Errno::Busy),
+            Binding::Remote(at) if same_generation && at != node && !slot.replicated => {
+                return Err(Errno::Busy);
+            }
             Binding::Free if same_generation => return Err(Errno::Stale),
             _ => {}
         }
-        *slot = Slot { generation: endpoint.generation(), binding: Binding::Remote(node) };
-        Ok(())
+        let old_backup = if same_generation { None } else { slot.backup.take() };
+        if !same_generation {
+            let backup = core::mem::replace(slot, Slot::new()).backup;
+            debug_assert!(backup.is_none());
+        }
+        slot.generation = endpoint.generation();
+        slot.replicated = replicated;
+        slot.binding = Binding::Remote(node);
+        self.bound -= u32::from(old_backup.is_some());
+        self.settlements += 1;
+        Ok(old_backup)
     }
 
-    /// Forgets where a remote endpoint lives; its generation stays dead.
+    /// Forgets where a remote endpoint lives; its generation stays dead. A replica on this node
+    /// goes on, and so does standing by for what may be promoted.
     ///
     /// # Errors
     /// [`Errno::NoEndpoint`] if it is not known as remote.
     pub fn forget_remote(&mut self, endpoint: Endpoint) -> Result<(), Errno> {
         let slot = self.existing_slot(endpoint.slot()).ok_or(Errno::NoEndpoint)?;
-        if slot.generation != endpoint.generation() || !matches!(slot.binding, Binding::Remote(_)) {
+        if slot.generation != endpoint.generation() {
             return Err(Errno::NoEndpoint);
         }
-        slot.binding = Binding::Free;
+        match slot.binding {
+            Binding::Remote(_) => slot.binding = Binding::Free,
+            Binding::Local(_) if slot.elsewhere.is_some() => slot.elsewhere = None,
+            _ => return Err(Errno::NoEndpoint),
+        }
+        self.forget_lost_steps();
         Ok(())
     }
 
@@ -288,7 +391,8 @@ impl<P, S: BlockStorage> Table<P, S> {
     ///
     /// # Errors
     /// [`Errno::Invalid`] for a value that names nobody, [`Errno::Stale`] for a dead generation,
-    /// [`Errno::NoEndpoint`] for a slot that nobody has or had.
+    /// [`Errno::NoEndpoint`] for a slot that nobody has or had, [`Errno::Moved`] while it is on the
+    /// move, [`Errno::NodeDown`] if the node that it was leaving went down.
     pub fn route(&self, endpoint: Endpoint) -> Result<Route<'_, P>, Errno> {
         if !endpoint.is_name() {
             return Err(Errno::Invalid);
@@ -302,6 +406,12 @@ impl<P, S: BlockStorage> Table<P, S> {
                 Binding::Local(port) => Ok(Route::Local(port)),
                 Binding::Remote(node) => Ok(Route::Remote(*node)),
                 Binding::Free => Err(Errno::Stale),
+                Binding::Passing { lost: true, .. } | Binding::Arriving { lost: true, .. } => {
+                    Err(Errno::NodeDown)
+                }
+                Binding::Leaving { .. } | Binding::Arriving { .. } | Binding::Passing { .. } => {
+                    Err(Errno::Moved)
+                }
             };
         }
         if slot.generation > endpoint.generation() {
@@ -319,8 +429,9 @@ impl<P, S: BlockStorage> Table<P, S> {
         let block = self.blocks.as_slice().get(number / BLOCK_SLOTS)?.as_ref()?;
         let known = &block.slots[number % BLOCK_SLOTS];
         let route = match &known.binding {
-            Binding::Local(port) => Route::Local(port),
+            Binding::Local(port) | Binding::Leaving { port, .. } => Route::Local(port),
             Binding::Remote(node) => Route::Remote(*node),
+            Binding::Arriving { from, .. } | Binding::Passing { from, .. } => Route::Remote(*from),
             Binding::Free => return None,
         };
         Some((Endpoint::new(slot, NonZeroU32::new(known.generation)?), route))
@@ -353,32 +464,34 @@ impl<P, S: BlockStorage> Table<P, S> {
     /// be there, or lies in the node's lease, or is a server of a later generation than is known
     /// here, in a slot that nobody else is known to have.
     pub fn may_speak(&self, endpoint: Endpoint, node: u16) -> bool {
+        let known = self.known_slot(endpoint);
+        if let Some(slot) = known.filter(|slot| slot.generation == endpoint.generation()) {
+            return match slot.binding {
+                _ if slot.replicated => node != self.local,
+                Binding::Remote(at) => at == node,
+                // Until the move is decided, where it was.
+                Binding::Arriving { from, .. } | Binding::Passing { from, .. } => from == node,
+                Binding::Free | Binding::Local(_) | Binding::Leaving { .. } => false,
+            };
+        }
         match self.route(endpoint) {
             Ok(Route::Remote(at)) => at == node,
             Err(Errno::NoEndpoint) if endpoint.slot() < SERVER_SLOTS => {
-                let number = endpoint.slot() as usize;
-                let block = self.blocks.as_slice().get(number / BLOCK_SLOTS);
-                match block
-                    .and_then(Option::as_ref)
-                    .map(|block| &block.slots[number % BLOCK_SLOTS].binding)
-                {
+                match known.map(|slot| &slot.binding) {
                     None | Some(Binding::Free) => true,
                     Some(Binding::Remote(at)) => *at == node,
-                    Some(Binding::Local(_)) => false,
+                    Some(_) => false,
                 }
             }
             Ok(Route::Local(_)) | Err(_) => false,
         }
     }
 
-    /// Calls `visit` for every endpoint bound on this node.
+    /// Calls `visit` for everything that is kept for endpoints on this node, be they on the move or
+    /// stand by.
     pub fn for_each_local(&self, mut visit: impl FnMut(&P)) {
         for block in self.blocks.as_slice().iter().flatten() {
-            for slot in &block.slots {
-                if let Binding::Local(port) = &slot.binding {
-                    visit(port);
-                }
-            }
+            block.slots.iter().flat_map(Slot::ports).for_each(&mut visit);
         }
     }
 
@@ -389,13 +502,22 @@ impl<P, S: BlockStorage> Table<P, S> {
             // From where the last one was found, so that taking all is linear.
             let at = (self.hint + step) % count;
             let Some(block) = self.existing(at) else { continue };
-            let local = |slot: &&mut Slot<P>| matches!(slot.binding, Binding::Local(_));
+            let local = |slot: &&mut Slot<P>| slot.ports().next().is_some();
             let Some(slot) = block.slots.iter_mut().find(local) else { continue };
-            let binding = core::mem::replace(&mut slot.binding, Binding::Free);
-            if let Binding::Local(port) = binding {
+            let port = if slot.backup.is_some() {
+                slot.backup.take()
+            } else {
+                match core::mem::replace(&mut slot.binding, Binding::Free) {
+                    Binding::Local(port)
+                    | Binding::Leaving { port, .. }
+                    | Binding::Arriving { port, .. } => Some(port),
+                    Binding::Free | Binding::Remote(_) | Binding::Passing { .. } => None,
+                }
+            };
+            if port.is_some() {
                 self.hint = at;
                 self.bound -= 1;
-                return Some(port);
+                return port;
             }
         }
         None
@@ -426,6 +548,12 @@ impl<P, S: BlockStorage> Table<P, S> {
     fn existing_slot(&mut self, number: u32) -> Option<&mut Slot<P>> {
         let number = number as usize;
         self.existing(number / BLOCK_SLOTS)?.slots.get_mut(number % BLOCK_SLOTS)
+    }
+
+    fn known_slot(&self, endpoint: Endpoint) -> Option<&Slot<P>> {
+        let number = endpoint.slot() as usize;
+        let block = self.blocks.as_slice().get(number / BLOCK_SLOTS)?.as_ref()?;
+        block.slots.get(number % BLOCK_SLOTS)
     }
 
     fn block(&mut self, at: usize) -> Result<&mut Block<P>, Errno> {
@@ -460,6 +588,7 @@ fn occupy<P>(
 ) -> Result<Endpoint, Errno> {
     let generation = next_generation(slot, first).ok_or(Errno::Limit)?;
     let endpoint = Endpoint::new(number, generation);
-    *slot = Slot { generation: generation.get(), binding: Binding::Local(port(endpoint)?) };
+    let binding = Binding::Local(port(endpoint)?);
+    *slot = Slot { generation: generation.get(), binding, ..Slot::new() };
     Ok(endpoint)
 }

@@ -73,7 +73,7 @@ fn a_send_to_a_waiting_receiver_is_over_at_once() {
     let call = sender.begin_send(to, Mode::Send).unwrap();
     let effect = receiver.apply(from, &send(call, 5));
     assert_eq!(effect, Effect { wake: true, readable: false, answer: Some(Answer::Accepted) });
-    assert!(sender.apply(to, &Answer::Accepted.step(call)).wake);
+    assert!(sender.apply(to, &Answer::Accepted.step(call).unwrap()).wake);
     assert_eq!(sender.collect(), Some(Outcome::Sent));
     let Some(Outcome::Received { how }) = receiver.collect() else { panic!() };
     let message = receiver.message();
@@ -170,7 +170,7 @@ fn a_reply_ends_sendrec_and_nothing_else_does() {
     assert!(client.apply(peer(1), &Step::Reply { call, message: numbered(12) }).wake);
     let Some(Outcome::Received { how }) = client.collect() else { panic!() };
     let message = client.message();
-    assert_eq!((number_of(&message), how), (12, HOW_REPLY));
+    assert_eq!((number_of(message), how), (12, HOW_REPLY));
     assert_eq!(take(&mut client, ANYBODY).2, HOW_NOTIFY);
     assert_eq!(take(&mut client, ANYBODY).0, 11);
 }
@@ -229,7 +229,7 @@ fn a_send_given_up_in_time_was_never_received() {
     let effect = receiver.apply(from, &Step::Cancel { call });
     assert_eq!(answered(effect), Some(Answer::Cancelled));
     assert!(!receiver.is_readable());
-    assert!(sender.apply(to, &Answer::Cancelled.step(call)).wake);
+    assert!(sender.apply(to, &Answer::Cancelled.step(call).unwrap()).wake);
     assert_eq!(sender.collect(), failed(Errno::TimedOut));
 }
 

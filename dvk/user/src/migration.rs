@@ -113,17 +113,18 @@ impl Control {
     }
 
     /// The endpoint lives on its new node from here on. To be called on every node, on the
-    /// destination last.
+    /// source next to last and on the destination last.
     ///
     /// # Errors
-    /// `ENODEV` for an unknown container, `ESTALE` if this move was not started here or is over.
+    /// `ENODEV` for an unknown container, `ESTALE` if this move was not started here or was rolled
+    /// back, `ENOTCONN` on the destination if nobody has adopted the endpoint.
     pub fn migrate_commit(&self, migration: &Migration) -> Result<(), Error> {
         let mut block = migration.end();
         sys::call::<{ ioctl::MIGRATE_COMMIT }, _>(&self.file, &mut block)
             .map_err(|errno| migration.error(Call::MigrateCommit, errno))
     }
 
-    /// The endpoint stays where it was. To be called on every node, on the source last.
+    /// The endpoint stays where it was. To be called on every node, on the source first.
     ///
     /// # Errors
     /// As [`migrate_commit`](Self::migrate_commit).
@@ -131,6 +132,29 @@ impl Control {
         let mut block = migration.end();
         sys::call::<{ ioctl::MIGRATE_ROLLBACK }, _>(&self.file, &mut block)
             .map_err(|errno| migration.error(Call::MigrateRollback, errno))
+    }
+
+    /// Says that `endpoint` of `container` lives on another node, and that others may have a
+    /// replica of it, this one included.
+    ///
+    /// # Errors
+    /// As [`endpoint_set_remote`](Self::endpoint_set_remote); though a replica of it on this node is
+    /// none.
+    pub fn endpoint_set_replicated(
+        &self,
+        container: u32,
+        endpoint: Endpoint,
+        node: u32,
+    ) -> Result<(), Error> {
+        let flags = ioctl::REMOTE_REPLICATED;
+        let mut block =
+            ioctl::RemoteEndpoint { endpoint: endpoint.raw(), container, node, flags, reserved: 0 };
+        self.call::<{ ioctl::ENDPOINT_SET_REMOTE }, _>(
+            Call::EndpointSetRemote,
+            Subject::To(endpoint),
+            Some(container),
+            &mut block,
+        )
     }
 
     /// The backup of `endpoint` on `node` takes its place, and the one that was bound can never

@@ -219,7 +219,8 @@ impl Port {
     /// # Errors
     /// Those of both. An error of the reply comes at once and nothing is received; after any other
     /// the reply has been given. With [`Timeout::NoWait`], `EAGAIN` can be either: use two calls
-    /// where that matters.
+    /// where that matters. `EBUSY` of an endpoint that moves can be either, too: whoever goes on as
+    /// the endpoint repeats the reply, and `EAGAIN` says that it was given.
     pub fn reply_receive(
         &self,
         to: Endpoint,

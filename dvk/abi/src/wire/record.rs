@@ -66,6 +66,28 @@ pub enum Step {
         /// The bits, not 0.
         bits: u64,
     },
+    /// A [`Notify`](Self::Notify) or [`Cancel`](Self::Cancel) of `to` that reached `from` where it
+    /// does not live any more, to be kept until it has settled.
+    Returned {
+        /// The call that was cancelled; 0 for a notification.
+        call: u32,
+        /// The notification's bits; 0 for a cancelled call.
+        bits: u64,
+        /// The move of `from` that this is about.
+        epoch: u32,
+    },
+    /// Asks for [`Fenced`](Self::Fenced) once everything that was sent before it was delivered.
+    /// From one node to the other: both endpoints are that whose move asks for it.
+    Fence {
+        /// Number of the fence.
+        call: u32,
+    },
+    /// Everything that was sent before [`Fence`](Self::Fence) was delivered, and what it called for
+    /// was sent before this.
+    Fenced {
+        /// Number of the fence.
+        call: u32,
+    },
     /// `from` waits in its call number `call` until somebody is bound to the slot of `to`, whose
     /// generation means nothing. For the node that leases the slot.
     AwaitBind {
@@ -101,7 +123,10 @@ impl Step {
             | Self::Watch { call }
             | Self::AwaitBind { call }
             | Self::Bound { call }
-            | Self::Privilege { call, .. } => call,
+            | Self::Privilege { call, .. }
+            | Self::Returned { call, .. }
+            | Self::Fence { call }
+            | Self::Fenced { call } => call,
             Self::Notify { .. } => 0,
         }
     }
@@ -140,6 +165,8 @@ pub const RECORD_BYTES: usize = HEAD_BYTES + MESSAGE_BYTES;
 
 /// Bytes of a privilege record's step-specific part.
 const PRIVILEGE_BYTES: usize = 20;
+/// Bytes of a returned record's step-specific part.
+const RETURNED_BYTES: usize = 12;
 
 mod kind {
     pub(super) const SEND: u8 = 1;
@@ -151,9 +178,12 @@ mod kind {
     pub(super) const CANCELLED: u8 = 7;
     pub(super) const WATCH: u8 = 8;
     pub(super) const NOTIFY: u8 = 9;
+    pub(super) const RETURNED: u8 = 10;
     pub(super) const AWAIT_BIND: u8 = 11;
     pub(super) const BOUND: u8 = 12;
     pub(super) const PRIVILEGE: u8 = 13;
+    pub(super) const FENCE: u8 = 14;
+    pub(super) const FENCED: u8 = 15;
 }
 
 /// Why bytes are not a record.
@@ -183,6 +213,9 @@ impl Record {
             Step::AwaitBind { .. } => kind::AWAIT_BIND,
             Step::Bound { .. } => kind::BOUND,
             Step::Privilege { .. } => kind::PRIVILEGE,
+            Step::Returned { .. } => kind::RETURNED,
+            Step::Fence { .. } => kind::FENCE,
+            Step::Fenced { .. } => kind::FENCED,
         };
         out[0] = kind;
         out[1] = 0;
@@ -204,6 +237,12 @@ impl Record {
             Step::Notify { bits } => {
                 out[HEAD_BYTES..HEAD_BYTES + 8].copy_from_slice(&bits.to_le_bytes());
                 HEAD_BYTES + 8
+            }
+            Step::Returned { bits, epoch, .. } => {
+                let rest = &mut out[HEAD_BYTES..];
+                rest[..8].copy_from_slice(&bits.to_le_bytes());
+                rest[8..12].copy_from_slice(&epoch.to_le_bytes());
+                HEAD_BYTES + RETURNED_BYTES
             }
             Step::Privilege { privileges, .. } => {
                 let rest = &mut out[HEAD_BYTES..];
@@ -252,6 +291,19 @@ impl Record {
                 }
                 Step::Notify { bits }
             }
+            kind::RETURNED => {
+                let rest: &[u8; RETURNED_BYTES] =
+                    rest.try_into().map_err(|_| RecordError::Length)?;
+                let [a, b, c, d, e, f, g, h, epoch @ ..] = *rest;
+                let bits = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                // Either a notification came back or a call.
+                if (bits == 0) == (call == 0) {
+                    return Err(RecordError::Field);
+                }
+                Step::Returned { call, bits, epoch: u32::from_le_bytes(epoch) }
+            }
+            kind::FENCE => bare(Step::Fence { call })?,
+            kind::FENCED => bare(Step::Fenced { call })?,
             kind::AWAIT_BIND => bare(Step::AwaitBind { call })?,
             kind::BOUND => bare(Step::Bound { call })?,
             kind::PRIVILEGE => {

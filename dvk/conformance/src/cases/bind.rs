@@ -103,10 +103,16 @@ fn server_flag() -> Result<()> {
 }
 
 fn unknown_flag() -> Result<()> {
-    for bit in 1..32 {
-        let what = format!("flag {:#x}", 1u32 << bit);
-        refused(&what, raw_bind(ioctl::SLOT_ANY, 1 << bit), Errno::Invalid)?;
-        refused(&what, raw_bind(9, ioctl::BIND_SERVER | 1 << bit), Errno::Invalid)?;
+    let parts = [ioctl::BIND_BACKUP, ioctl::BIND_REPLICA, ioctl::BIND_ADOPT];
+    for flag in (1..32).map(|bit| 1u32 << bit) {
+        let what = format!("flag {flag:#x}");
+        refused(&what, raw_bind(ioctl::SLOT_ANY, flag), Errno::Invalid)?;
+        for part in [ioctl::BIND_SERVER, parts[0], parts[1], parts[2]] {
+            let flags = ioctl::BIND_SERVER | part | flag;
+            if !parts.contains(&(flags & !ioctl::BIND_SERVER)) {
+                refused(&format!("flags {flags:#x}"), raw_bind(9, flags), Errno::Invalid)?;
+            }
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod events;
 mod exchange;
 mod grant;
 mod isolation;
+mod migration;
 mod notify;
 mod poll;
 mod privileges;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         control::CASES,
         events::CASES,
         remote::CASES,
+        migration::CASES,
         stress::CASES,
         c_library::CASES,
     ]

@@ -13,7 +13,7 @@ impl Simulation {
             return;
         }
         let me = self.peers[port];
-        assert_eq!(self.tables[me.node as usize].unbind(me.endpoint), Some(port));
+        assert_eq!(self.tables[me.node as usize].unbind(me.endpoint, |at| *at == port), Some(port));
         let (_, open) = self.ports[port].kill();
         self.history.ports[port].dead = true;
         let mut queue = Queue::new();

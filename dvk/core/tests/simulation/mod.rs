@@ -345,7 +345,7 @@ impl Simulation {
                 {
                     let me = Peer { endpoint: to, node: from.node };
                     let target = Target::Local(self.known[&from.endpoint]);
-                    let step = answer.step(call);
+                    let step = answer.step(call).expect("an answer");
                     follow.push(Task::Give { from: me, target, to: from.endpoint, step });
                 }
             }
@@ -417,7 +417,7 @@ impl Simulation {
         };
         if let (Some(answer), Some(call)) = (answer, call) {
             let me = Peer { endpoint: to, node: b };
-            let step = answer.step(call);
+            let step = answer.step(call).expect("an answer");
             let task = Task::Give { from: me, target: Target::Remote(a), to: from, step };
             self.link(a, b).queue.push_back(task);
         }
