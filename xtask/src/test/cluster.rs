@@ -10,6 +10,7 @@ mod copies;
 mod exchanges;
 mod guest;
 mod mismatch;
+mod moves;
 mod outages;
 mod program;
 mod strangers;
@@ -51,6 +52,7 @@ const SCENARIOS: &[Scenario] = &[
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),
     ("a node that loses power ends the copies with it", copies::power_cut),
+    ("a server moves between nodes under load", moves::under_load),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),
@@ -59,11 +61,16 @@ const SCENARIOS: &[Scenario] = &[
     ("strangers on the segment do no harm and are told why", strangers::do_no_harm),
 ];
 
-/// Runs all scenarios, or those whose name contains `only`.
+/// Runs all scenarios, or those whose name contains `only`; those that say so do more if it may be `long`.
 ///
 /// # Errors
 /// When something does not build or the cluster's machines cannot be started. Failing scenarios are outcomes, not errors.
-pub(crate) fn run(session: &Session, origin: &Origin, only: Option<&str>) -> Result<Vec<Outcome>> {
+pub(crate) fn run(
+    session: &Session,
+    origin: &Origin,
+    only: Option<&str>,
+    long: bool,
+) -> Result<Vec<Outcome>> {
     doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
     let built = artefacts::build(session, origin, Variant::Node, Image::Vmlinux, true)?;
     let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
@@ -71,7 +78,7 @@ pub(crate) fn run(session: &Session, origin: &Origin, only: Option<&str>) -> Res
     let mut outcomes = Vec::new();
     let shared: Vec<_> = SCENARIOS.iter().filter(|(name, _)| wanted(name)).collect();
     if !shared.is_empty() {
-        outcomes.extend(share_a_cluster(session, &built, &shared, &mut step)?);
+        outcomes.extend(share_a_cluster(session, &built, &shared, long, &mut step)?);
     }
     for (name, scenario) in command_line::SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
         step.now(name);
@@ -87,6 +94,7 @@ fn share_a_cluster(
     session: &Session,
     built: &Artefacts,
     scenarios: &[&Scenario],
+    long: bool,
     step: &mut Step,
 ) -> Result<Vec<Outcome>> {
     let logs = session.store.directory("logs")?.join(SUITE);
@@ -106,7 +114,7 @@ fn share_a_cluster(
     options.launcher = launcher();
     options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);
     step.now("starting the cluster");
-    let mut bed = Bed::start(options, built.root.programs.path("dvsctl"))?;
+    let mut bed = Bed::start(options, built.root.programs.path("dvsctl"), long)?;
     let mut outcomes = Vec::new();
     let mut usable = true;
     for (name, scenario) in scenarios.iter().copied() {
@@ -123,6 +131,9 @@ fn share_a_cluster(
             .map_err(|mismatch| bed.report(&mismatch));
         let how = if verdict.is_ok() { "passed" } else { "failed" };
         step.remark(&format!("{how}: {name} ({:.1} s)", began.elapsed().as_secs_f64()));
+        for note in bed.take_notes() {
+            step.remark(&note);
+        }
         if verdict.is_err() {
             usable = bed.recover().is_ok();
         }

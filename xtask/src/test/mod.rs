@@ -45,6 +45,9 @@ enum Part {
         /// Only the scenarios whose name contains this
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
+        /// Give scenarios the time for more of what they do
+        #[arg(long)]
+        long: bool,
     },
 }
 
@@ -66,15 +69,15 @@ impl Test {
                     add(kernel::suite(variant), result);
                 }
             }
-            Some(Part::Cluster { only }) => {
-                add("cluster", cluster::run(session, origin, only.as_deref()));
+            Some(Part::Cluster { only, long }) => {
+                add("cluster", cluster::run(session, origin, only.as_deref(), *long));
             }
             None => {
                 add("host", host::run(session));
                 for variant in KERNELS {
                     add(kernel::suite(variant), kernel::run(session, origin, variant, None));
                 }
-                add("cluster", cluster::run(session, origin, None));
+                add("cluster", cluster::run(session, origin, None, false));
             }
         }
         print!("{}", summary.report());

@@ -37,6 +37,8 @@ pub(super) struct Bed {
     dvsctl: PathBuf,
     logs: PathBuf,
     seed: u64,
+    long: bool,
+    notes: Vec<String>,
 }
 
 impl Bed {
@@ -44,18 +46,33 @@ impl Bed {
     ///
     /// # Errors
     /// When a QEMU cannot be started.
-    pub(super) fn start(options: Options, dvsctl: PathBuf) -> Result<Self> {
+    pub(super) fn start(options: Options, dvsctl: PathBuf, long: bool) -> Result<Self> {
         let seed = options.seed;
         let logs = options.logs.clone().unwrap_or_default();
         let cluster = Cluster::start(options)?;
         for stranger in MEMBERS..MACHINES {
             cluster.node(stranger).kill()?;
         }
-        Ok(Self { cluster, dvsctl, logs, seed })
+        Ok(Self { cluster, dvsctl, logs, seed, long, notes: Vec::new() })
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Whether scenarios may take their time.
+    pub(super) fn is_long(&self) -> bool {
+        self.long
+    }
+
+    /// Tells people something about a scenario that passes.
+    pub(super) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+
+    /// What was noted.
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     /// Where everything that the nodes said is kept.

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod clients;
+mod control;
+mod ledger;
+mod server;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Takes part in a scenario.
+#[derive(Parser)]
+enum Role {
+    /// Make control calls
+    Control,
+    /// Count what clients say, on this node or on that
+    Server {
+        /// The container
+        #[arg(long)]
+        container: u32,
+    },
+    /// Say something to the server without rest
+    Clients {
+        /// The container
+        #[arg(long)]
+        container: u32,
+        /// Number of the first client
+        #[arg(long)]
+        first: u32,
+        /// How many clients
+        #[arg(long)]
+        count: u32,
+        /// The server
+        #[arg(long)]
+        server: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Role::parse() {
+        Role::Control => control::run(),
+        Role::Server { container } => server::run(container),
+        Role::Clients { container, first, count, server } => {
+            clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the scenario something.
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
