@@ -64,6 +64,11 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
         "follow" => nothing(control.migrate_follow(&migration()?, &state, PATIENCE)),
         "commit" => nothing(control.migrate_commit(&migration()?)),
         "rollback" => nothing(control.migrate_rollback(&migration()?)),
+        // CONTAINER ENDPOINT NODE EPOCH
+        "promote" => {
+            let (container, node, epoch) = (number(0)?, number(2)?, number(3)?);
+            nothing(control.promote_backup(container, endpoint(1)?, node, epoch))
+        }
         // CONTAINER ENDPOINT
         "stop" => nothing(stop(number(0)?, endpoint(1)?)),
         _ => bail!("no such order: {line}"),

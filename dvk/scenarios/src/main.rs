@@ -5,6 +5,7 @@
 mod clients;
 mod control;
 mod ledger;
+mod party;
 mod server;
 
 use std::io::Write;
@@ -19,6 +20,12 @@ enum Role {
     Control,
     /// Count what clients say, on this node or on that
     Server {
+        /// The container
+        #[arg(long)]
+        container: u32,
+    },
+    /// Make one call for each order
+    Party {
         /// The container
         #[arg(long)]
         container: u32,
@@ -44,6 +51,7 @@ fn main() -> ExitCode {
     let result = match Role::parse() {
         Role::Control => control::run(),
         Role::Server { container } => server::run(container),
+        Role::Party { container } => party::run(container),
         Role::Clients { container, first, count, server } => {
             clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))
         }

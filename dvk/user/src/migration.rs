@@ -162,8 +162,8 @@ impl Control {
     /// `epoch`, higher than any before.
     ///
     /// # Errors
-    /// `ENODEV` for an unknown container, `ESRCH` if there is no backup, `ESTALE` for an epoch that
-    /// is not higher.
+    /// `ENODEV` for an unknown container, `ENOTCONN` if there is no backup on this node, which is to
+    /// have one, `ESTALE` for an epoch that is not higher.
     pub fn promote_backup(
         &self,
         container: u32,

@@ -6,6 +6,7 @@
 
 mod bed;
 mod command_line;
+mod control;
 mod copies;
 mod exchanges;
 mod guest;
@@ -13,6 +14,7 @@ mod mismatch;
 mod moves;
 mod outages;
 mod program;
+mod promotions;
 mod strangers;
 
 use std::fs;
@@ -53,6 +55,10 @@ const SCENARIOS: &[Scenario] = &[
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),
     ("a node that loses power ends the copies with it", copies::power_cut),
     ("a server moves between nodes under load", moves::under_load),
+    (
+        "a backup takes the place of a server that was cut off, and later of one that lost power",
+        promotions::of_backups,
+    ),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),

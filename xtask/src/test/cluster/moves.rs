@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::bed::{Bed, MEMBERS, PATIENCE};
+use super::control::Control;
 use super::guest::Guest;
 use super::mismatch::{expect, Mismatch};
 
@@ -25,7 +26,7 @@ const STEP: &str = "moving a server";
 
 /// The programs of the scenario, and where the server is.
 struct Stage {
-    controls: Vec<Guest>,
+    control: Control,
     servers: Vec<Guest>,
     endpoint: u64,
     home: usize,
@@ -82,7 +83,8 @@ pub(super) fn under_load(bed: &mut Bed) -> Result<(), Mismatch> {
     }
     drop(clients);
     let home = stage.home;
-    stage.order(home, &format!("stop {CONTAINER} {}", stage.endpoint))?;
+    let stop = format!("stop {CONTAINER} {}", stage.endpoint);
+    stage.control.order(home, &stop)?;
     let server = &mut stage.servers[home];
     server.say("report")?;
     let report = until_end(server)?;
@@ -99,7 +101,7 @@ pub(super) fn under_load(bed: &mut Bed) -> Result<(), Mismatch> {
     expect(report.join("\n") == expected, step, &expected, report.join("\n"))?;
     let idle: Vec<_> = counted.iter().filter(|line| numbers(line).unwrap_or(0) < 10).collect();
     expect(idle.is_empty(), step, "every client made some calls", format!("{idle:?}"))?;
-    stage.clear()?;
+    stage.control.destroy(&[0, 1, 2, 3])?;
     bed.note(sum);
     Ok(())
 }
@@ -109,54 +111,24 @@ impl Stage {
     fn set(bed: &Bed) -> Result<Self, Mismatch> {
         let container = CONTAINER.to_string();
         let mut stage = Self {
-            controls: Vec::new(),
+            control: Control::create(bed, CONTAINER, LIMIT)?,
             servers: Vec::new(),
             endpoint: 0,
             home: HOMES[0],
             epoch: 0,
         };
         for node in 0..MEMBERS {
-            stage.controls.push(bed.start_on(node, &["dvk-scenarios", "control"], LIMIT)?);
             let words = ["dvk-scenarios", "server", "--container", &container];
             stage.servers.push(bed.start_on(node, &words, LIMIT)?);
         }
-        stage.order_all(0..MEMBERS, |_| format!("create {CONTAINER} {MEMBERS} 1"))?;
         let home = stage.home;
         stage.servers[home].say(&format!("bind {SLOT}"))?;
         let bound = stage.servers[home].line()?;
         let endpoint = bound.strip_prefix("bound ").and_then(|word| word.parse().ok());
         let unbound = || Mismatch::new("binding the server", "an endpoint", &bound);
         stage.endpoint = endpoint.ok_or_else(unbound)?;
-        let remote = format!("remote {CONTAINER} {} {home}", stage.endpoint);
-        stage.order_all((0..MEMBERS).filter(|node| *node != home), |_| remote.clone())?;
+        stage.control.locate(stage.endpoint, home)?;
         Ok(stage)
-    }
-
-    /// Gives a node an order and returns what came of it.
-    fn order(&mut self, node: usize, order: &str) -> Result<String, Mismatch> {
-        self.controls[node].say(order)?;
-        self.answer(node, order)
-    }
-
-    /// Gives several nodes an order at once.
-    fn order_all(
-        &mut self,
-        nodes: impl Iterator<Item = usize> + Clone,
-        order: impl Fn(usize) -> String,
-    ) -> Result<(), Mismatch> {
-        for node in nodes.clone() {
-            self.controls[node].say(&order(node))?;
-        }
-        nodes.into_iter().try_for_each(|node| self.answer(node, &order(node)).map(drop))
-    }
-
-    fn answer(&mut self, node: usize, order: &str) -> Result<String, Mismatch> {
-        let line = self.controls[node].line()?;
-        let done = line.strip_prefix("done ").map(str::to_owned);
-        done.ok_or_else(|| {
-            let shown: String = order.chars().take(80).collect();
-            Mismatch::new(format!("`{shown}` on node{node}"), "success", line)
-        })
     }
 
     /// Starts a move on all nodes, and returns the ledger of the server, which rests.
@@ -164,11 +136,11 @@ impl Stage {
         let (from, to) = (self.home, HOMES[usize::from(self.home == HOMES[0])]);
         self.epoch += 1;
         let passage = format!("{CONTAINER} {} {from} {to} {}", self.endpoint, self.epoch);
-        let state = self.order(from, &format!("start {passage}"))?;
+        let state = self.control.order(from, &format!("start {passage}"))?;
         let line = self.servers[from].line()?;
         let ledger = line.strip_prefix("frozen ").map(str::to_owned);
         let ledger = ledger.ok_or_else(|| Mismatch::new(STEP, "the server is frozen", line))?;
-        self.order_all((0..MEMBERS).filter(|node| *node != from), |node| {
+        self.control.order_all((0..MEMBERS).filter(|node| *node != from), |node| {
             let state = if node == to { format!(" state {state}") } else { String::new() };
             format!("follow {passage}{state}")
         })?;
@@ -192,9 +164,9 @@ impl Stage {
         self.adopt(to, &ledger)?;
         let commit = self.end("commit");
         let others = (0..MEMBERS).filter(|node| ![from, to].contains(node));
-        self.order_all(others, |_| commit.clone())?;
-        self.order(from, &commit)?;
-        self.order(to, &commit)?;
+        self.control.order_all(others, |_| commit.clone())?;
+        self.control.order(from, &commit)?;
+        self.control.order(to, &commit)?;
         self.home = to;
         self.servers[from].say("close")?;
         said(&mut self.servers[from], "closed")
@@ -208,21 +180,16 @@ impl Stage {
             self.adopt(to, &ledger)?;
         }
         let rollback = self.end("rollback");
-        self.order(from, &rollback)?;
+        self.control.order(from, &rollback)?;
         self.servers[from].say("resume")?;
         said(&mut self.servers[from], "resumed")?;
-        self.order_all((0..MEMBERS).filter(|node| *node != from), |_| rollback.clone())?;
+        self.control.order_all((0..MEMBERS).filter(|node| *node != from), |_| rollback.clone())?;
         if adopted {
             said(&mut self.servers[to], "undone")?;
             self.servers[to].say("close")?;
             said(&mut self.servers[to], "closed")?;
         }
         Ok(())
-    }
-
-    /// Leaves the nodes as they were.
-    fn clear(mut self) -> Result<(), Mismatch> {
-        self.order_all(0..MEMBERS, |_| format!("destroy {CONTAINER}"))
     }
 }
 
