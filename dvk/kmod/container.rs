@@ -144,7 +144,7 @@ impl Container {
             None => table.forget_remote(endpoint).map(|()| None),
         })?;
         if let Some(backup) = backup {
-            self.depart(&backup, false);
+            self.dismiss(&backup);
         }
         self.settled.wake();
         if let Some(node) = node {

@@ -16,10 +16,11 @@ use super::local_port::{LocalPort, Timeout};
 use super::rules::migration::{Parked, Writer};
 use super::rules::port::{Answer, Closed, Peer, PeerCall, Port, Resumed};
 use super::rules::table::{Change, Settled};
+use super::serve;
 use super::sys::{self, PollQueue};
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use kernel::workqueue::{self, impl_has_work, WorkItem};
+use kernel::workqueue::{impl_has_work, WorkItem};
 
 /// The longest state of an endpoint that is taken: that of one with every slot as a client, and
 /// with as many notifications as there can be.
@@ -169,7 +170,8 @@ impl Container {
                     port.with_waking(|port| (port.follow(endpoint, from, settled.to), ()));
                 });
             }
-            Ok(settled)
+            let tasks = turn(&settled.change, Clients::Carried);
+            Ok((settled, tasks))
         })?;
         self.resume(settled, (endpoint, epoch), EVENT_MOVED);
         Ok(())
@@ -177,7 +179,11 @@ impl Container {
 
     /// Ends a move: the endpoint stays where it was.
     pub(crate) fn roll_back(&self, endpoint: Endpoint, epoch: u32) -> Result<(), Errno> {
-        let settled = self.with_table(|table| table.roll_back(endpoint, epoch))?;
+        let settled = self.with_table(|table| {
+            let settled = table.roll_back(endpoint, epoch)?;
+            let tasks = turn(&settled.change, Clients::Carried);
+            Ok((settled, tasks))
+        })?;
         self.resume(settled, (endpoint, epoch), EVENT_STAYED);
         Ok(())
     }
@@ -191,41 +197,42 @@ impl Container {
                     port.with_waking(|port| (port.lose(endpoint, from), ()));
                 });
             }
-            Ok(settled)
+            // The backup does not know the clients of the one that it replaces.
+            let tasks = turn(&settled.change, Clients::Lost);
+            Ok((settled, tasks))
         })?;
         self.resume(settled, (endpoint, epoch), EVENT_PROMOTED);
         Ok(())
     }
 
-    /// Does what follows from a slot's having settled, without its lock.
+    /// Does what follows from a slot's having settled, and its port's having [turned](turn), without
+    /// the table's lock.
     fn resume(
         &self,
-        settled: Settled<Arc<LocalPort>>,
+        (settled, tasks): (Settled<Arc<LocalPort>>, Tasks),
         (endpoint, epoch): (Endpoint, u32),
         event: u32,
     ) {
         match settled.change {
             Change::Repeated => return,
             Change::Arrived(port) => {
-                self.settle(&port);
+                self.go_on(&port, tasks);
                 self.moves(event, endpoint, settled.to, epoch);
             }
             Change::Stayed(port) => {
                 self.moves(event, endpoint, settled.to, epoch);
-                if port.with(|port| port.is_closed()) {
+                let closed = tasks.closed;
+                self.go_on(&port, tasks);
+                if closed {
                     // Its file is gone: the endpoint dies now, as it would have then.
-                    port.with(|port| port.settle());
                     self.unbind(&port);
-                } else {
-                    self.settle(&port);
                 }
             }
             Change::Departed(port) => {
-                // The backup does not know the clients of the one that it replaces.
-                self.depart(&port, event != EVENT_PROMOTED);
+                self.leave(&port, tasks);
                 self.moves(event, endpoint, settled.to, epoch);
             }
-            Change::Dropped(port) => self.depart(&port, true),
+            Change::Dropped(port) => self.leave(&port, tasks),
             Change::Passed | Change::Unchanged => {}
         }
         self.settled.wake();
@@ -244,12 +251,9 @@ impl Container {
         });
     }
 
-    /// Lets a port go on as the endpoint.
-    fn settle(&self, port: &LocalPort) {
-        let Resumed { accepted, watch, .. } = port.with_waking(|port| {
-            let resumed = port.settle();
-            (resumed.wake, resumed)
-        });
+    /// Tells those whom it concerns that a port goes on as the endpoint.
+    fn go_on(&self, port: &LocalPort, tasks: Tasks) {
+        let Resumed { accepted, watch, .. } = tasks.resumed;
         port.wake_pollers();
         if let Some(PeerCall { peer, call }) = accepted {
             self.tell(port.endpoint(), peer, &Step::Accepted { call });
@@ -273,14 +277,19 @@ impl Container {
         port.with_waking(|port| (port.fail(call, error), ()));
     }
 
+    /// Ends a port that stood by for an endpoint which is dead, and is in no table any more.
+    pub(crate) fn dismiss(&self, port: &LocalPort) {
+        let open = port.with_waking(|port| port.depart(false));
+        self.leave(port, Tasks { open, ..Tasks::default() });
+    }
+
     /// The endpoint of a port is elsewhere: tells those who wait here.
-    pub(crate) fn depart(&self, port: &LocalPort, carried: bool) {
-        let open = port.with_waking(|port| port.depart(carried));
+    fn leave(&self, port: &LocalPort, tasks: Tasks) {
         port.wake_pollers();
         let tell = |peer, step: Step| {
             self.tell(port.endpoint(), peer, &step);
         };
-        if let Some(PeerCall { peer, call }) = open {
+        if let Some(PeerCall { peer, call }) = tasks.open {
             tell(peer, Step::Cancel { call });
         }
         port.send_back(tell);
@@ -363,8 +372,10 @@ impl Container {
         });
         match kept {
             Ok(()) => {
-                // An error is that it is about to run.
-                let _ = workqueue::system().enqueue(self.clone());
+                if let Some(queue) = serve::queue() {
+                    // An error is that it is about to run.
+                    let _ = queue.enqueue(self.clone());
+                }
                 Ok(())
             }
             Err(Errno::Denied) => Err(Forged),
@@ -410,5 +421,39 @@ impl Container {
                 None => return Ok(()),
             }
         }
+    }
+}
+
+/// Whether a port's clients are known where its endpoint goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Clients {
+    Carried,
+    Lost,
+}
+
+/// What is left to do for a port that [`turn`] has changed.
+#[derive(Default)]
+struct Tasks {
+    resumed: Resumed,
+    /// The call that its peer is to get [`Step::Cancel`] for.
+    open: Option<PeerCall>,
+    /// Its file was closed while it moved.
+    closed: bool,
+}
+
+/// Lets the port of a slot that has settled be what the table says. Under the table's lock, so that
+/// nobody who finds the endpoint there finds its port still on the move.
+fn turn(change: &Change<Arc<LocalPort>>, clients: Clients) -> Tasks {
+    match change {
+        Change::Arrived(port) | Change::Stayed(port) => port.with_waking(|port| {
+            let closed = port.is_closed();
+            let resumed = port.settle();
+            (resumed.wake, Tasks { resumed, closed, ..Tasks::default() })
+        }),
+        Change::Departed(port) | Change::Dropped(port) => port.with_waking(|port| {
+            let (wake, open) = port.depart(clients == Clients::Carried);
+            (wake, Tasks { open, ..Tasks::default() })
+        }),
+        Change::Repeated | Change::Passed | Change::Unchanged => Tasks::default(),
     }
 }

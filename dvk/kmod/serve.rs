@@ -28,6 +28,11 @@ pub(crate) fn init() -> Result {
     Ok(())
 }
 
+/// The driver's own work queue.
+pub(crate) fn queue() -> Option<&'static Queue> {
+    QUEUE.as_ref().copied()
+}
+
 /// Starts a worker that serves what `peer` asked for. Returns whether it will run.
 pub(crate) fn start(peer: Arc<PeerLink>) -> bool {
     let work = move || {

@@ -41,21 +41,26 @@ pub(crate) fn run(container: u32) -> Result<()> {
         match words[..] {
             ["bind", slot] => {
                 let bound = Arc::new(Port::bind(container, Slot::Server(slot.parse()?))?);
+                let epoch = bound.info()?.epoch;
                 say(&format!("bound {}", bound.endpoint().raw()))?;
-                serving = Some(serve(&bound, &ledger));
+                serving = Some(serve(&bound, &ledger, epoch));
                 port = Some(bound);
             }
             ["adopt", endpoint, travelled] => {
                 let endpoint = Endpoint::from_raw(endpoint.parse()?);
                 let adopted = Arc::new(Port::bind(container, Slot::Adopt(endpoint))?);
                 *locked(&ledger) = travelled.parse()?;
+                // Before anybody can know that the endpoint may go on: its next move has another one.
+                let epoch = adopted.info()?.epoch;
                 say("adopted")?;
-                serving = Some(serve(&adopted, &ledger));
+                serving = Some(serve(&adopted, &ledger, epoch));
                 port = Some(adopted);
             }
             ["resume"] => {
+                let kept = port.as_ref().context("no endpoint to resume")?;
+                let epoch = kept.info()?.epoch;
                 say("resumed")?;
-                serving = Some(serve(port.as_ref().context("no endpoint to resume")?, &ledger));
+                serving = Some(serve(kept, &ledger, epoch));
             }
             ["close"] => {
                 port = None;
@@ -76,10 +81,12 @@ pub(crate) fn run(container: u32) -> Result<()> {
     Ok(())
 }
 
-fn serve(port: &Arc<Port>, ledger: &Shared) -> JoinHandle<()> {
+/// Serves in a thread; `epoch` is that of the last move of the endpoint, so that it can be told from
+/// the next.
+fn serve(port: &Arc<Port>, ledger: &Shared, epoch: u32) -> JoinHandle<()> {
     let (port, ledger) = (port.clone(), ledger.clone());
     thread::spawn(move || {
-        let said = match serve_until_frozen(&port, &ledger) {
+        let said = match serve_until_frozen(&port, &ledger, epoch) {
             Ok(None) => Ok(()),
             Ok(Some(error)) if error.is(Errno::Busy) => say(&format!("frozen {}", locked(&ledger))),
             // A move to this node was rolled back: the ledger goes on elsewhere.
@@ -93,8 +100,8 @@ fn serve(port: &Arc<Port>, ledger: &Shared) -> JoinHandle<()> {
 }
 
 /// Serves until it is told to stop, or gives why it cannot.
-fn serve_until_frozen(port: &Port, ledger: &Shared) -> Result<Option<dvk::Error>> {
-    if let Some(error) = give_owed(port, ledger)? {
+fn serve_until_frozen(port: &Port, ledger: &Shared, epoch: u32) -> Result<Option<dvk::Error>> {
+    if let Some(error) = give_owed(port, ledger, epoch)? {
         return Ok(Some(error));
     }
     loop {
@@ -141,9 +148,8 @@ fn serve_until_frozen(port: &Port, ledger: &Shared) -> Result<Option<dvk::Error>
 
 /// Gives the answer that was owed when the endpoint was frozen, as soon as it has settled; or gives
 /// why that cannot be.
-fn give_owed(port: &Port, ledger: &Shared) -> Result<Option<dvk::Error>> {
+fn give_owed(port: &Port, ledger: &Shared, epoch: u32) -> Result<Option<dvk::Error>> {
     let Some((to, client, number)) = locked(ledger).take_owed() else { return Ok(None) };
-    let arrived = port.info()?.epoch;
     loop {
         let error = match port.reply(to, &numbered(client, number)) {
             Ok(()) => return Ok(None),
@@ -152,7 +158,7 @@ fn give_owed(port: &Port, ledger: &Shared) -> Result<Option<dvk::Error>> {
             Err(error) => error,
         };
         // It has not settled yet, unless it is on its next move already.
-        if error.is(Errno::Busy) && port.info()?.epoch == arrived {
+        if error.is(Errno::Busy) && port.info()?.epoch == epoch {
             thread::sleep(Duration::from_millis(1));
             continue;
         }
