@@ -8,6 +8,7 @@ mod bench;
 mod cpio;
 mod digest;
 mod doctor;
+mod fuzz;
 mod initramfs;
 mod kconfig;
 mod kernel;
@@ -70,6 +71,9 @@ enum Task {
     /// Measure, and print figures
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Feed random hostile input to the DVK or a part of it
+    #[command(subcommand)]
+    Fuzz(fuzz::Fuzz),
     /// Check the invariants and the hygiene of the tree
     Tidy(tidy::Tidy),
     /// Remove what can be built again
@@ -143,6 +147,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Task::Qemu(qemu) => return qemu.run(&session, &origin),
         Task::Test(test) => return Ok(test.run(&session, &origin)),
         Task::Bench(bench) => return bench.run(&session, &origin),
+        Task::Fuzz(fuzz) => return fuzz.run(&session, &origin),
         Task::Tidy(tidy) => tidy.run(&session.workspace.root)?,
         Task::Clean { all } => clean(&session, *all)?,
     }

@@ -29,9 +29,9 @@ use crate::kernel::{Image, Variant};
 use crate::qemu::{accelerator, launcher};
 use crate::source::{Origin, Pins};
 use crate::step::{Session, Step};
-use crate::test::kernel::complaints;
 use crate::test::summary::{Outcome, Verdict};
 use bed::{Bed, MACHINES, MEMBERS};
+use dvk_fuzz::complaint::complaints;
 use dvs_qemu::accel::Choice;
 use mismatch::Mismatch;
 

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Tests that run in a virtual machine: the driver's unit tests, where the kernel has them, then the conformance program in user
-//! space.
+//! space, and on the debug kernel some thousand random hostile calls.
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use dvk_fuzz::complaint::complaints;
 use dvs_config::{Power, Run};
 use dvs_qemu::machine::Memory;
 use dvs_qemu::{boot_once, End, Options};
 
 use crate::artefacts;
 use crate::doctor::{self, Need};
+use crate::fuzz::dvk::Arguments;
 use crate::kernel::{Image, Variant};
 use crate::source::{Origin, Pins};
 use crate::step::{Session, Step};
@@ -25,6 +27,9 @@ const MEMORY: Memory = Memory { mib: 512 };
 /// How long a boot with unit tests may take, and how long all conformance cases together.
 const BOOT: Duration = Duration::from_secs(120);
 const CONFORMANCE: Duration = Duration::from_secs(600);
+
+/// Random calls on the debug kernel: enough to reach every kind of call, and few enough to take less than a minute.
+const RANDOM_CALLS: u64 = 5_000;
 
 /// The kernel says this when its own tests are over and it starts PID 1.
 const BOOTED: &str = "Run /init as init process";
@@ -50,8 +55,8 @@ pub(super) fn run(
 ) -> Result<Vec<Outcome>> {
     doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
     let built = artefacts::build(session, origin, variant, Image::Vmlinux, true)?;
-    let initramfs = built.root.test.context("packing the overlay for tests")?;
-    let mut options = Options::new(built.kernel.image, initramfs);
+    let initramfs = built.root.test.clone().context("packing the overlay for tests")?;
+    let mut options = Options::new(built.kernel.image.clone(), initramfs);
     options.memory = MEMORY;
     options.cpus = 2;
 
@@ -70,6 +75,13 @@ pub(super) fn run(
     command.extend(only.map(|only| format!("--only={only}")));
     options.run = Some(Run { command, power: Power::Off, services: false });
     outcomes.extend(conformance(session, &mut step, suite(variant), options)?);
+    if variant == Variant::Debug && only.is_none() {
+        step.now(&format!("making random calls on {kernel}"));
+        let ran =
+            Arguments::short(variant, RANDOM_CALLS).run_in_machine(session, &mut step, built)?;
+        let result = if ran.findings.is_empty() { Ok(()) } else { Err(ran.findings.join("\n")) };
+        outcomes.push(Outcome::of("fuzz", "random calls do no harm", result));
+    }
     step.finish(&format!("{} tests were run on {kernel}", outcomes.len()));
     Ok(outcomes)
 }
@@ -136,36 +148,4 @@ fn clean(step: &mut Step, suite: &str, console: &str) -> Outcome {
     }
     let result = if complaints.is_empty() { Ok(()) } else { Err(complaints.join("\n")) };
     Outcome::of(suite, "the kernel does not complain", result)
-}
-
-/// The lines with which the kernel reports that it is at fault.
-pub(super) fn complaints(console: &str) -> Vec<&str> {
-    const SIGNS: &[&str] = &[
-        "BUG:",
-        "WARNING:",
-        "Oops",
-        "Kernel panic",
-        "KASAN:",
-        "UBSAN:",
-        "rust_kernel: panicked",
-        "INFO: task",
-        "INFO: possible",
-        "soft lockup",
-        "suspicious RCU usage",
-        "DEBUG_LOCKS_WARN_ON",
-    ];
-    console.lines().filter(|line| SIGNS.iter().any(|sign| line.contains(sign))).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn complaints_are_recognised() {
-        let console = "[    0.1] Linux version 7.2\n[    1.0] BUG: sleeping function called from invalid context\n\
-                       [    1.1] WARNING: possible recursive locking detected\nok 1 - a warning is not this\n";
-        assert_eq!(complaints(console).len(), 2);
-        assert!(complaints("[    0.1] Run /init as init process\n").is_empty());
-    }
 }

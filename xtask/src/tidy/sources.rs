@@ -45,6 +45,7 @@ fn may_be_unsafe(path: &str) -> bool {
         || path.starts_with("dvk/bench/src/sys")
         || path.starts_with("dvk/user/src/sys")
         || path.starts_with("dvk/user/c/src/ffi")
+        || path.starts_with("dvk/fuzz/src/guest/sys")
         || path.starts_with("rootfs/init/src/sys")
 }
 
@@ -55,7 +56,7 @@ fn unsafe_words(path: &str, scan: &Scan) -> Vec<Problem> {
             path,
             line_of(&scan.code, at),
             "`unsafe` is not allowed here",
-            "what can break memory is to be read in five places only",
+            "what can break memory is to be read in few places only",
             "use a safe function of rustix or of the `sys` module of dvk/bench, dvk/user or rootfs/init, or add one there",
         )
     };
@@ -266,13 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_is_allowed_in_five_places() {
+    fn unsafe_is_allowed_in_few_places() {
         let text = "// SAFETY: it is\nunsafe impl Send for X {}\n";
         for path in [
             "dvk/kmod/file.rs",
             "dvk/bench/src/sys.rs",
             "dvk/user/src/sys.rs",
             "dvk/user/c/src/ffi.rs",
+            "dvk/fuzz/src/guest/sys.rs",
             "rootfs/init/src/sys/clock.rs",
         ] {
             assert_eq!(found(path, text), [""; 0]);
