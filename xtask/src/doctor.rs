@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Kernel,
     /// Running virtual machines.
     Qemu,
+    /// Reading captures of what nodes send each other, as the tests of the dissector do.
+    Captures,
 }
 
 /// How to tell whether something is there.
@@ -61,6 +63,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Need::Kernel, &["zstd"], "zstd"),
     Requirement { need: Need::Kernel, check: Check::Header("libelf.h"), package: "libelf-dev" },
     program(Need::Qemu, &["qemu-system-x86_64"], "qemu-system-x86"),
+    program(Need::Captures, &["tshark"], "tshark"),
 ];
 
 /// QEMU's socket network back end with addresses (`-netdev stream`) came with this version.
@@ -278,7 +281,7 @@ fn install(session: &Session, packages: &[&str], root: bool) -> Result<()> {
 /// # Errors
 /// When something is missing (and could not be installed).
 pub(crate) fn examine(session: &Session, tools: &Tools, install: bool) -> Result<()> {
-    let needs = [Need::Userspace, Need::Kernel, Need::Qemu];
+    let needs = [Need::Userspace, Need::Kernel, Need::Qemu, Need::Captures];
     if install {
         require(session, &needs, tools)?;
     }

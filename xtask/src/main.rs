@@ -7,6 +7,8 @@ mod artefacts;
 mod bench;
 mod cpio;
 mod digest;
+#[cfg(test)]
+mod dissector;
 mod doctor;
 mod fuzz;
 mod initramfs;

@@ -18,7 +18,8 @@ const SUITE: &str = "host";
 /// # Errors
 /// When cargo cannot be run. Tests that fail or do not compile are outcomes, not errors.
 pub(crate) fn run(session: &Session) -> Result<Vec<Outcome>> {
-    doctor::require(session, &[Need::Userspace], &Pins::read(session)?.tools)?;
+    let needs = [Need::Userspace, Need::Captures];
+    doctor::require(session, &needs, &Pins::read(session)?.tools)?;
     let mut step =
         session.begin("test host", "compiling and running the tests of the workspace")?;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
