@@ -7,7 +7,6 @@ mod artefacts;
 mod bench;
 mod cpio;
 mod digest;
-#[cfg(test)]
 mod dissector;
 mod doctor;
 mod fuzz;

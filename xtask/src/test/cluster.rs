@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Scenarios with virtual clusters: what a DVS of several nodes must do, on the real kernel, with power cuts and bad networks.
 //!
-//! Booting is what costs, so all scenarios but the last share one cluster and leave it as they found it. Nothing is asserted
+//! Booting is what costs, so all scenarios but those of the command line share one cluster and leave it as they found it. Nothing is asserted
 //! about time but generous limits after which something counts as hanging.
 
 mod bed;
+mod captures;
 mod command_line;
 mod control;
 mod copies;
@@ -77,7 +78,8 @@ pub(crate) fn run(
     only: Option<&str>,
     long: bool,
 ) -> Result<Vec<Outcome>> {
-    doctor::require(session, &[Need::Qemu], &Pins::read(session)?.tools)?;
+    let needs = [Need::Qemu, Need::Captures];
+    doctor::require(session, &needs, &Pins::read(session)?.tools)?;
     let built = artefacts::build(session, origin, Variant::Node, Image::Vmlinux, true)?;
     let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));

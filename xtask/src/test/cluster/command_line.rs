@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use dvs_api::{Node, NodeState, PingResult};
 use dvs_qemu::Status;
 
+use super::captures;
 use super::mismatch::{expect, Mismatch};
 use super::program::{self, Ended};
 use super::SEED;
@@ -21,11 +22,12 @@ type Scenario = (&'static str, fn(&Session, &Origin) -> Result<(), Mismatch>);
 /// Each starts what it needs itself.
 pub(super) const SCENARIOS: &[Scenario] = &[
     ("a command is run on a cluster and can act on it", exec),
+    ("captures of a bad network can be dissected", captures::are_dissected),
     ("a cluster without QEMU is refused with one error", without_qemu),
 ];
 
 /// A start, a power cut and a bad network included.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 /// How long a killed process may be seen, and how long a refusal may take.
 const MOMENT: Duration = Duration::from_secs(30);
 
@@ -47,7 +49,7 @@ dvsctl ipc ping --from 0 --to 1 --count 100 -o json || exit 7
 exit 37
 "#;
 
-fn xtask(session: &Session, origin: &Origin, arguments: &[&str]) -> Command {
+pub(super) fn xtask(session: &Session, origin: &Origin, arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(&session.workspace.root).arg("xtask").args(arguments);
     if let Origin::Given(path) = origin {
@@ -56,7 +58,7 @@ fn xtask(session: &Session, origin: &Origin, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(mut command: Command, step: &str, limit: Duration) -> Result<Ended, Mismatch> {
+pub(super) fn run(mut command: Command, step: &str, limit: Duration) -> Result<Ended, Mismatch> {
     program::start(&mut command, limit)
         .and_then(program::Running::end)
         .map_err(|error| Mismatch::new(step, "it can be run", error))
