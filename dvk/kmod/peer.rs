@@ -2,6 +2,8 @@
 //! A peer node: the link protocol over the transport that is attached, and what becomes of the
 //! records it brings.
 
+pub(crate) mod look;
+
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
     self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
@@ -399,9 +401,15 @@ impl PeerLink {
 
     /// Takes a frame that `device` received from the Ethernet address `source`.
     pub(crate) fn frame_received(device: *const c_void, source: &[u8; 6], bytes: &[u8]) {
-        let Ok(frame) = Frame::decode(bytes) else { return };
         let Ok(dvs) = dvs::get() else { return };
-        let Some(peer) = dvs.peers.get(frame.header.source.node) else { return };
+        let Ok(frame) = Frame::decode(bytes) else {
+            dvs.malformed.increase();
+            return;
+        };
+        let Some(peer) = dvs.peers.get(frame.header.source.node) else {
+            dvs.strangers.increase();
+            return;
+        };
         peer.take_frame(device, source, &frame);
     }
 

@@ -12,6 +12,7 @@ mod exchange;
 mod grant;
 mod isolation;
 mod notify;
+mod observability;
 mod poll;
 mod privileges;
 mod remote;
@@ -58,6 +59,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         isolation::CASES,
         control::CASES,
         events::CASES,
+        observability::CASES,
         remote::CASES,
         stress::CASES,
         c_library::CASES,
