@@ -46,6 +46,7 @@ mod sys;
 mod tables;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod trace;
 mod transfer;
 mod uapi;
 mod watch;

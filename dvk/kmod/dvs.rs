@@ -9,6 +9,7 @@ use super::peer::PeerLink;
 use super::rules::event_log::EventLog;
 use super::storage::KernelStorage;
 use super::sys::{self, new_bh_lock, BhLock, PollQueue};
+use super::trace;
 use kernel::prelude::*;
 use kernel::sync::atomic::{ordering::Relaxed, Atomic};
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
@@ -194,6 +195,7 @@ pub(crate) fn submit(
 
 /// Notes that something happened: its time is set here.
 pub(crate) fn happened(event: Event) {
+    trace::happened(&event);
     let Ok(dvs) = get() else { return };
     dvs.events.lock().push(Event { time_ns: sys::now_ns(), ..event });
     dvs.watchers.wake();

@@ -17,6 +17,7 @@ use super::local_port::{LocalPort, Rest, Timeout};
 use super::rules::port::{Answer, Filter, Mode, Outcome, Peer, PeerCall, Receive};
 use super::rules::privilege::Privilege;
 use super::sys::{self, PollQueue, Sleeper, SoftirqsHeld};
+use super::trace;
 use super::uapi::{Argument, ExchangeArgument};
 use super::watch::ControlFile;
 use core::mem::MaybeUninit;
@@ -55,7 +56,9 @@ impl File {
     pub(crate) fn ioctl(&self, cmd: u32, argument: Argument) -> Result<(), Errno> {
         match self {
             Self::Control(file) => control::ioctl(file, cmd, argument),
-            Self::Container(file) => file.ioctl(cmd, argument),
+            Self::Container(file) => {
+                trace::call(&**file, cmd, argument, ContainerFile::name, ContainerFile::ioctl)
+            }
         }
     }
 }
@@ -100,6 +103,8 @@ pub(crate) enum Readiness {
 }
 
 impl ContainerFile {
+    // Once, whether it is traced or not.
+    #[inline(never)]
     fn ioctl(&self, cmd: u32, argument: Argument) -> Result<(), Errno> {
         match cmd {
             ioctl::SENDREC => self.send(argument, Mode::Request),
@@ -157,6 +162,12 @@ impl ContainerFile {
             Ok(_) => Readiness::Waiting,
             Err(_) => Readiness::Unbound,
         }
+    }
+
+    /// Its container and endpoint.
+    fn name(&self) -> (u16, Endpoint) {
+        let endpoint = self.port().map_or(Endpoint::NONE, |port| port.endpoint());
+        (self.container.id(), endpoint)
     }
 
     fn port(&self) -> Result<Arc<LocalPort>, Errno> {
@@ -588,6 +599,7 @@ impl ContainerFile {
             Some(Answer::Failed(error)) => Err(error),
             _ => {
                 port.with(|state| state.count_notify());
+                trace::notified(self.container.id(), port.endpoint(), to, block.bits);
                 Ok(())
             }
         }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the kernel shows to people: its tables.
+//! What the kernel shows to people: its tables, and its tracepoints.
 
 use anyhow::{ensure, Context, Result};
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Where the tables are.
 pub(crate) const FOLDER: &str = "/sys/kernel/debug/dvk";
@@ -72,6 +72,55 @@ impl Table {
     }
 }
 
+/// Listens to all tracepoints of the DVK, with a buffer of its own.
+pub(crate) struct Listener {
+    folder: PathBuf,
+}
+
+impl Listener {
+    /// One that hears what happens from here on.
+    pub(crate) fn new() -> Result<Self> {
+        let listener = Self { folder: "/sys/kernel/tracing/instances/dvk-conformance".into() };
+        // One that a killed case left behind.
+        let _ = std::fs::remove_dir(&listener.folder);
+        std::fs::create_dir(&listener.folder)
+            .with_context(|| format!("make {}", listener.folder.display()))?;
+        listener.enable("1")?;
+        Ok(listener)
+    }
+
+    /// Stops listening; what was heard stays.
+    pub(crate) fn stop(&self) -> Result<()> {
+        self.enable("0")
+    }
+
+    /// What was heard: name and fields of each event, in order.
+    pub(crate) fn lines(&self) -> Result<Vec<String>> {
+        let text = std::fs::read_to_string(self.folder.join("trace")).context("read the trace")?;
+        Ok(text.lines().filter_map(event).map(str::to_owned).collect())
+    }
+
+    fn enable(&self, yes: &str) -> Result<()> {
+        let path = self.folder.join("events/dvk/enable");
+        std::fs::write(&path, yes).with_context(|| format!("write {yes} to {}", path.display()))
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // The next one tries again.
+        let _ = std::fs::remove_dir(&self.folder);
+    }
+}
+
+/// Name and fields of the event of a line of a trace: what comes after task, CPU, flags and time.
+fn event(line: &str) -> Option<&str> {
+    if line.starts_with('#') {
+        return None;
+    }
+    line.split_once(": ").map(|(_, event)| event)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +134,13 @@ mod tests {
         assert!(Table::parse("t", "node state\n0\n").is_err());
         assert!(Table::parse("t", "node state\n0 up").is_err());
         assert!(Table::parse("t", "").is_err());
+    }
+
+    #[test]
+    fn events_are_found_in_a_trace() {
+        let line = "  dvk-conformance-71 [001] b..2.  3.140000: dvk_notify: container=0 bits=0x5";
+        assert_eq!(event(line), Some("dvk_notify: container=0 bits=0x5"));
+        assert_eq!(event("# tracer: nop"), None);
+        assert_eq!(event(""), None);
     }
 }

@@ -8,8 +8,10 @@
 //! its right end only (but for the name of a container, which is always last).
 
 use super::abi::ioctl::{
-    LINK_CONNECTING, LINK_DOWN, LINK_UP, ROLE_BACKUP, ROLE_PRIMARY, ROLE_REPLICA, STATE_COPY,
-    STATE_IDLE, STATE_MOVING, STATE_RECEIVE, STATE_REQUEST, STATE_SEND, STATE_WAIT,
+    EVENT_LINK_DETACHED, EVENT_LINK_FOUND, EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST,
+    EVENT_LINK_RESET, EVENT_LINK_UP, LINK_CONNECTING, LINK_DOWN, LINK_UP, ROLE_BACKUP,
+    ROLE_PRIMARY, ROLE_REPLICA, STATE_COPY, STATE_IDLE, STATE_MOVING, STATE_RECEIVE, STATE_REQUEST,
+    STATE_SEND, STATE_WAIT,
 };
 use super::abi::Endpoint;
 use core::ffi::CStr;
@@ -241,4 +243,17 @@ pub fn link_state(state: u32) -> &'static str {
         LINK_UP => "up",
         _ => "?",
     }
+}
+
+/// The word for what happened to a link, if an event of this kind (`EVENT_LINK_…`) says that.
+pub fn link_event(kind: u32) -> Option<&'static CStr> {
+    Some(match kind {
+        EVENT_LINK_UP => c"up",
+        EVENT_LINK_LOST => c"lost",
+        EVENT_LINK_FOUND => c"found",
+        EVENT_LINK_RESET => c"reset",
+        EVENT_LINK_INCOMPATIBLE => c"incompatible",
+        EVENT_LINK_DETACHED => c"device-gone",
+        _ => return None,
+    })
 }

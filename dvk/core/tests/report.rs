@@ -3,6 +3,7 @@
 
 use dvk_core::abi::ioctl;
 use dvk_core::abi::Endpoint;
+use dvk_core::link::Reject;
 use dvk_core::report::{self, Cell, Table, CONTAINERS, DVS, ENDPOINTS, LINKS, NODES};
 use std::collections::BTreeMap;
 
@@ -105,4 +106,9 @@ fn numbers_have_words() {
     assert_eq!(report::endpoint_state(99), "?");
     assert_eq!(report::endpoint_role(ioctl::ROLE_BACKUP), "backup");
     assert_eq!(report::link_state(ioctl::LINK_CONNECTING), "connecting");
+    assert_eq!(report::link_event(ioctl::EVENT_LINK_RESET), Some(c"reset"));
+    assert_eq!(report::link_event(ioctl::EVENT_BOUND), None);
+    assert_eq!(Reject::Stale.name(), c"stale");
+    assert_eq!(ioctl::call_name(ioctl::REPLY_RECEIVE), c"reply_receive");
+    assert_eq!(ioctl::call_name(ioctl::DVS_INIT), c"?");
 }

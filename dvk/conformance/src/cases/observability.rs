@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What people can see of the kernel's state: tables.
+//! What people can see of the kernel's state and of what happens: tables and tracepoints.
 
 use super::exchange::bind_shared;
 use super::Case;
 use crate::blocked::blocked;
-use crate::check::equal;
+use crate::check::{equal, fails};
 use crate::dvs::{self, Scratch, HOME};
 use crate::lent::Lent;
 use crate::puppet::{Answer, Order, Puppet};
-use crate::seen::{Table, TABLES};
+use crate::seen::{Listener, Table, TABLES};
 use anyhow::{ensure, Context, Result};
 use dvk::abi::ioctl::GRANT_READ;
 use dvk::{Control, Endpoint, Errno, Limits, Message, Port, Slot, Timeout};
@@ -25,6 +25,8 @@ pub(super) const CASES: &[Case] = &[
     Case::new("debugfs-tables-tell-of-nodes-and-links", nodes),
     Case::long("debugfs-tables-list-once-what-stays", pieces),
     Case::new("debugfs-is-for-root", root_only),
+    Case::new("tracepoints-tell-of-calls", calls),
+    Case::new("tracepoints-tell-of-binds-and-links", binds),
 ];
 
 /// A peer that is not there.
@@ -231,4 +233,69 @@ fn root_only() -> Result<()> {
     equal("errors without capabilities", answer, refused(Errno::NotPermitted))?;
     let answer = Puppet::of_user(65_534)?.obey(Order::TryTables)?;
     equal("errors of another user", answer, refused(Errno::Denied))
+}
+
+fn calls() -> Result<()> {
+    let (client, server, gone) = (dvs::bind()?, bind_shared()?, dvs::bind()?.endpoint());
+    let (c, s) = (client.endpoint(), server.endpoint());
+    let listener = Listener::new()?;
+    let port = Arc::clone(&server);
+    let call = blocked(move || port.receive(Endpoint::ANY, Timeout::Forever))?;
+    client.notify(s, 5)?;
+    call.join("receive to end")??;
+    let port = Arc::clone(&server);
+    let call = blocked(move || {
+        let request = port.receive(Endpoint::ANY, Timeout::Forever)?;
+        port.reply(request.source(), &Message::new(2))
+    })?;
+    client.sendrec(s, &Message::new(1), Timeout::Forever)?;
+    call.join("the server to end")??;
+    fails("send", client.send(gone, &Message::new(1), Timeout::Forever), Errno::Stale)?;
+    let lines = listener.lines()?;
+    let expected = [
+        format!("dvk_call_begin: container=0 endpoint={s} call=receive peer=4294967295.0"),
+        format!("dvk_call_begin: container=0 endpoint={c} call=notify peer={s}"),
+        format!("dvk_notify: container=0 endpoint={c} peer={s} bits=0x5"),
+        format!("dvk_call_end: container=0 endpoint={c} call=notify peer={s} errno=0"),
+        format!("dvk_call_end: container=0 endpoint={s} call=receive peer={c} errno=0"),
+        format!("dvk_call_begin: container=0 endpoint={c} call=sendrec peer={s}"),
+        format!("dvk_call_begin: container=0 endpoint={s} call=reply peer={c}"),
+        format!("dvk_call_end: container=0 endpoint={s} call=reply peer={c} errno=0"),
+        format!("dvk_call_end: container=0 endpoint={c} call=sendrec peer={s} errno=0"),
+        format!("dvk_call_begin: container=0 endpoint={c} call=send peer={gone}"),
+        format!("dvk_call_end: container=0 endpoint={c} call=send peer={gone} errno=116"),
+    ];
+    for line in &expected {
+        ensure!(lines.contains(line), "no event {line:?} among:\n{}", lines.join("\n"));
+    }
+    listener.stop()?;
+    let before = listener.lines()?.len();
+    client.notify(s, 1)?;
+    equal("events when nobody listens any more", listener.lines()?.len(), before)
+}
+
+fn binds() -> Result<()> {
+    let (control, scratch) = (Control::open()?, Scratch::new(0)?);
+    scratch.lease(64, 32)?;
+    let listener = Listener::new()?;
+    let port = scratch.bind()?;
+    let endpoint = port.endpoint();
+    drop(port);
+    control.node_up(PEER, 2_000_000)?;
+    control.node_down(PEER)?;
+    let lines = listener.lines()?;
+    let id = scratch.id;
+    let ours: Vec<&str> = lines
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !line.starts_with("dvk_call") && !line.contains("container=0 "))
+        .collect();
+    let expected = [
+        format!("dvk_bind: container={id} endpoint={endpoint}"),
+        format!("dvk_unbind: container={id} endpoint={endpoint}"),
+        format!("dvk_link_state: node={PEER} event=node-up"),
+        format!("dvk_link_state: node={PEER} event=node-down"),
+    ];
+    equal("events", ours, expected.iter().map(String::as_str).collect())?;
+    Ok(control.dvs_end()?)
 }
