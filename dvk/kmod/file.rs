@@ -444,6 +444,9 @@ impl ContainerFile {
                 if let Some(message) = received {
                     block.message = message;
                 }
+                // The block may be in memory that is not there, or that a fork shares, and a page
+                // fault is an error where softirqs are held off.
+                drop(held);
             }
             Err(error) => {
                 if let Some(sleeper) = wake {
