@@ -5,7 +5,7 @@ use super::abi::errno::Errno;
 use super::abi::ioctl::{
     self, Event, Info, EVENT_BOUND, EVENT_UNBOUND, ROLE_BACKUP, ROLE_PRIMARY, ROLE_REPLICA,
 };
-use super::abi::limits::SLOTS;
+use super::abi::limits::{NAME_BYTES, SLOTS};
 use super::abi::wire::record::{Record, Step};
 use super::abi::Endpoint;
 use super::dvs;
@@ -30,6 +30,7 @@ type Ports = Table<Arc<LocalPort>, KernelStorage>;
 pub(crate) struct Container {
     id: u16,
     local: u16,
+    name: [u8; NAME_BYTES],
     limits: Arc<Limits>,
     #[pin]
     table: BhLock<Option<Ports>>,
@@ -77,6 +78,7 @@ impl Container {
             pin_init!(Self {
                 id,
                 local,
+                name: block.name,
                 limits,
                 table <- new_bh_lock!(Some(table), c"dvk_table"),
                 waiters <- new_bh_lock!(Waiters::default(), c"dvk_waiters"),
@@ -90,6 +92,16 @@ impl Container {
     /// The container's id.
     pub(crate) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// Its name for people, padded with zero bytes.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// How many endpoints are bound on this node, and may be; `None` once it is destroyed.
+    pub(crate) fn bound(&self) -> Option<(u32, u32)> {
+        self.with_table(|table| Ok((table.bound(), table.max_bound()))).ok()
     }
 
     /// What its endpoints may have.

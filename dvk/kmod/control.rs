@@ -43,6 +43,8 @@ fn container_id(container: u32) -> Result<u16, Errno> {
 }
 
 /// Carries out a control call. Whoever was given the open file must be allowed, too.
+// Not a part of the function through which every message goes, whose frame it would enlarge.
+#[inline(never)]
 pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<(), Errno> {
     if !sys::may_control() {
         return Err(Errno::NotPermitted);

@@ -11,6 +11,7 @@
 //! - [`file::File`]: one per open file; the ioctls.
 //! - [`peer::PeerLink`]: one per peer node; the link protocol over a transport.
 //! - [`transfer::Transfer`]: one per part of a copy that is under way between two nodes.
+//! - [`tables::File`]: one per table that shows the others to people.
 //!
 //! # Lock order
 //! Outer first: `Dvs::control` (a mutex, control calls only) → the lock of the network devices
@@ -43,8 +44,10 @@ mod rules;
 mod serve;
 mod storage;
 mod sys;
+mod tables;
 #[cfg(CONFIG_KUNIT = "y")]
 mod tests;
+mod trace;
 mod transfer;
 mod uapi;
 mod watch;
@@ -65,6 +68,7 @@ impl kernel::Module for Dvk {
         serve::init()?;
         sys::register_net()?;
         sys::register_chardev()?;
+        sys::register_tables(tables::File::ALL.iter().map(|table| table.name()));
         pr_info!("ready\n");
         Ok(Self)
     }

@@ -93,6 +93,12 @@ void dvk_netdev_put(struct net_device *dev)
 	dev_put(dev);
 }
 
+/* @name has room for IFNAMSIZ bytes. */
+void dvk_netdev_name(struct net_device *dev, char *name)
+{
+	netdev_copy_name(dev, name);
+}
+
 u32 dvk_netdev_mtu(const struct net_device *dev)
 {
 	return READ_ONCE(dev->mtu);

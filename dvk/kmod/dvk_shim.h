@@ -33,6 +33,7 @@ void dvk_netdev_lock(void);
 void dvk_netdev_unlock(void);
 struct net_device *dvk_netdev_get(u32 ifindex);
 void dvk_netdev_put(struct net_device *dev);
+void dvk_netdev_name(struct net_device *dev, char *name);
 u32 dvk_netdev_mtu(const struct net_device *dev);
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len);
@@ -90,6 +91,12 @@ struct dvk_exchange;
 int dvk_exchange_read(struct dvk_exchange *block, struct dvk_exchange __user *from, bool answered);
 int dvk_exchange_write(const struct dvk_exchange *block, struct dvk_exchange __user *to);
 
+/* dvk_debugfs.c */
+struct seq_file;
+void dvk_debugfs_init(void);
+void dvk_debugfs_add(const char *name, u32 table);
+void dvk_seq_write(struct seq_file *file, const char *text, size_t len);
+
 /* Exported by Rust. */
 int dvk_file_open(u32 minor, void **private);
 void dvk_file_release(void *private);
@@ -99,5 +106,7 @@ void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payl
 void dvk_netdev_gone(struct net_device *dev);
 void dvk_netdev_resized(struct net_device *dev);
 void dvk_timer_expired(struct timer_list *timer);
+s64 dvk_table_find(u32 table, u64 from);
+bool dvk_table_show(u32 table, u64 row, struct seq_file *file);
 
 #endif

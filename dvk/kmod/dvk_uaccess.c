@@ -27,6 +27,8 @@ static_assert(sizeof(struct dvk_exchange) == 128);
  */
 int dvk_exchange_read(struct dvk_exchange *block, struct dvk_exchange __user *from, bool answered)
 {
+	/* Unlike get_user(), what follows does not say so itself to a kernel that looks for mistakes. */
+	might_fault();
 	/* What the kernel does not read must not be what its stack held. */
 	memset(block->unused, 0, sizeof(block->unused));
 	if (!user_access_begin(from, sizeof(*from)))
@@ -50,6 +52,7 @@ fault:
 
 int dvk_exchange_write(const struct dvk_exchange *block, struct dvk_exchange __user *to)
 {
+	might_fault();
 	if (!user_write_access_begin(to, sizeof(*to)))
 		return -EFAULT;
 #pragma unroll

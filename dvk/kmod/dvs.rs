@@ -9,7 +9,9 @@ use super::peer::PeerLink;
 use super::rules::event_log::EventLog;
 use super::storage::KernelStorage;
 use super::sys::{self, new_bh_lock, BhLock, PollQueue};
+use super::trace;
 use kernel::prelude::*;
+use kernel::sync::atomic::{ordering::Relaxed, Atomic};
 use kernel::sync::{new_mutex, Arc, Mutex, SetOnce};
 
 /// Who this node is.
@@ -43,6 +45,18 @@ impl<T> Registry<T> {
         Some(entries[at].1.clone())
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.lock().len()
+    }
+
+    /// The object with the least number that is not below `from`.
+    pub(crate) fn next(&self, from: u32) -> Option<(u16, Arc<T>)> {
+        let entries = self.entries.lock();
+        let at = entries.partition_point(|entry| u32::from(entry.0) < from);
+        entries.get(at).cloned()
+    }
+
     /// The least number in use.
     pub(crate) fn first(&self) -> Option<u16> {
         self.entries.lock().first().map(|entry| entry.0)
@@ -62,13 +76,7 @@ impl<T> Registry<T> {
     /// or may not be visited.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(u16, &T)) {
         let mut from = 0;
-        loop {
-            let next = {
-                let entries = self.entries.lock();
-                let at = entries.partition_point(|entry| u32::from(entry.0) < from);
-                entries.get(at).cloned()
-            };
-            let Some((number, object)) = next else { return };
+        while let Some((number, object)) = self.next(from) {
             visit(number, &object);
             from = u32::from(number) + 1;
         }
@@ -99,6 +107,25 @@ impl<T> Registry<T> {
     }
 }
 
+/// How often something happened.
+pub(crate) struct Counter(Atomic<u64>);
+
+impl Counter {
+    fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// It happened once more.
+    pub(crate) fn increase(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    /// How often so far.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// The one instance of the driver.
 #[pin_data]
 pub(crate) struct Dvs {
@@ -118,6 +145,10 @@ pub(crate) struct Dvs {
     /// Those who wait for events.
     #[pin]
     pub(crate) watchers: PollQueue,
+    /// Frames that nobody could read.
+    pub(crate) malformed: Counter,
+    /// Frames from a node that is no peer of this one.
+    pub(crate) strangers: Counter,
 }
 
 static DVS: SetOnce<Arc<Dvs>> = SetOnce::new();
@@ -132,6 +163,8 @@ pub(crate) fn init() -> Result {
             peers <- Registry::new(),
             events <- new_bh_lock!(EventLog::default(), c"dvk_events"),
             watchers <- PollQueue::new(),
+            malformed: Counter::new(),
+            strangers: Counter::new(),
         }),
         GFP_KERNEL,
     )?;
@@ -162,6 +195,7 @@ pub(crate) fn submit(
 
 /// Notes that something happened: its time is set here.
 pub(crate) fn happened(event: Event) {
+    trace::happened(&event);
     let Ok(dvs) = get() else { return };
     dvs.events.lock().push(Event { time_ns: sys::now_ns(), ..event });
     dvs.watchers.wake();

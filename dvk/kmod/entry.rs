@@ -5,6 +5,8 @@ use super::abi::errno::Errno;
 use super::dvs;
 use super::file::{File, Readiness};
 use super::peer::PeerLink;
+use super::sys::SeqFile;
+use super::tables;
 use super::uapi::{to_kernel, Argument};
 use core::ffi::c_void;
 use kernel::bindings;
@@ -123,4 +125,24 @@ extern "C" fn dvk_netdev_resized(device: *mut c_void) {
 unsafe extern "C" fn dvk_timer_expired(timer: *mut bindings::timer_list) {
     // SAFETY: by this function's contract.
     unsafe { PeerLink::timer_expired(timer) }
+}
+
+/// The number of the first row of a table from `from` on; negative if there is none.
+#[no_mangle]
+extern "C" fn dvk_table_find(table: u32, from: u64) -> i64 {
+    let table = tables::File::ALL.get(table as usize);
+    let row = table.and_then(|table| table.find(from));
+    row.and_then(|row| i64::try_from(row).ok()).unwrap_or(-1)
+}
+
+/// Writes a row of a table. Returns false if what it was about is gone.
+///
+/// # Safety
+/// `file` is the `seq_file` of the `show` in progress.
+#[no_mangle]
+unsafe extern "C" fn dvk_table_show(table: u32, row: u64, file: *mut c_void) -> bool {
+    // SAFETY: by this function's contract.
+    let out = unsafe { SeqFile::new(file) };
+    let table = tables::File::ALL.get(table as usize);
+    table.and_then(|table| table.write(row, out)).is_some()
 }

@@ -18,6 +18,7 @@ use super::rules::migration::Parked;
 use super::rules::port::{Answer, Mode, Outcome, Peer, PeerCall};
 use super::rules::privilege::Privilege;
 use super::sys::{self, PollQueue, SoftirqsHeld};
+use super::trace;
 use super::uapi::Argument;
 use super::watch::ControlFile;
 use core::num::NonZeroU32;
@@ -57,7 +58,9 @@ impl File {
     pub(crate) fn ioctl(&self, cmd: u32, argument: Argument) -> Result<(), Errno> {
         match self {
             Self::Control(file) => control::ioctl(file, cmd, argument),
-            Self::Container(file) => file.ioctl(cmd, argument),
+            Self::Container(file) => {
+                trace::call(&**file, cmd, argument, ContainerFile::name, ContainerFile::ioctl)
+            }
         }
     }
 }
@@ -102,6 +105,8 @@ pub(crate) enum Readiness {
 }
 
 impl ContainerFile {
+    // Once, whether it is traced or not.
+    #[inline(never)]
     fn ioctl(&self, cmd: u32, argument: Argument) -> Result<(), Errno> {
         match cmd {
             ioctl::SENDREC => self.send(argument, Mode::Request),
@@ -159,6 +164,12 @@ impl ContainerFile {
             Ok(_) => Readiness::Waiting,
             Err(_) => Readiness::Unbound,
         }
+    }
+
+    /// Its container and endpoint.
+    fn name(&self) -> (u16, Endpoint) {
+        let endpoint = self.port().map_or(Endpoint::NONE, |port| port.endpoint());
+        (self.container.id(), endpoint)
     }
 
     fn port(&self) -> Result<Arc<LocalPort>, Errno> {
@@ -432,6 +443,7 @@ impl ContainerFile {
             _ => {}
         }
         port.with(|state| state.count_notify());
+        trace::notified(self.container.id(), port.endpoint(), to, block.bits);
         Ok(())
     }
 

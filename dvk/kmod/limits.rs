@@ -31,7 +31,30 @@ impl Budget {
     fn give_back(&self, amount: u64) {
         self.taken.fetch_sub(amount, Relaxed);
     }
+
+    fn used(&self) -> Use {
+        Use { taken: self.taken.load(Relaxed), most: self.most }
+    }
 }
+
+/// How far a budget is used up.
+#[derive(Clone, Copy)]
+pub(crate) struct Use {
+    /// What is taken. More than there is for a moment, while somebody tries to take it.
+    pub(crate) taken: u64,
+    /// All that there is.
+    pub(crate) most: u64,
+}
+
+impl Use {
+    /// Whether there is no limit.
+    pub(crate) fn is_unlimited(&self) -> bool {
+        self.most == UNLIMITED
+    }
+}
+
+/// Halved, so that a sum of what is tried at once cannot wrap.
+const UNLIMITED: u64 = u64::MAX / 2;
 
 /// The limits of a container, and how far they are used up.
 pub(crate) struct Limits {
@@ -43,9 +66,8 @@ impl Limits {
     /// Those that `dc_create` was given.
     pub(crate) fn new(block: &ioctl::Container) -> Result<Arc<Self>> {
         let grants = if block.max_grants == 0 { MAX_GRANTS } else { block.max_grants };
-        // Halved, so that a sum of what is tried at once cannot wrap.
-        let bytes = if block.max_bytes == 0 { u64::MAX / 2 } else { block.max_bytes };
-        let bytes = bytes.min(u64::MAX / 2);
+        let bytes = if block.max_bytes == 0 { UNLIMITED } else { block.max_bytes };
+        let bytes = bytes.min(UNLIMITED);
         let limits = Self { grants: Budget::new(grants.into()), bytes: Budget::new(bytes) };
         Ok(Arc::new(limits, GFP_KERNEL)?)
     }
@@ -66,6 +88,11 @@ impl Limits {
     pub(crate) fn bytes(self: &Arc<Self>, len: u32) -> Result<ByteRoom, Errno> {
         self.bytes.take(len.into())?;
         Ok(ByteRoom(self.clone(), len))
+    }
+
+    /// How much of it is used: grants, and bytes between nodes.
+    pub(crate) fn used(&self) -> (Use, Use) {
+        (self.grants.used(), self.bytes.used())
     }
 
     /// The most bytes for which there can ever be room.

@@ -2,6 +2,8 @@
 //! A peer node: the link protocol over the transport that is attached, and what becomes of the
 //! records it brings.
 
+pub(crate) mod look;
+
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
     self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
@@ -24,8 +26,9 @@ use super::rules::port::Answer;
 use super::serve;
 use super::storage::KernelArray;
 use super::sys::{self, new_bh_lock, BhLock, NetDevice, PollQueue, Timer, WaitQueue, WokenBy};
+use super::trace;
 use super::transfer::{Incoming, Request, Transfers};
-use core::ffi::c_void;
+use core::ffi::{c_void, CStr};
 use core::num::NonZeroU32;
 use core::ops::ControlFlow;
 use kernel::bindings;
@@ -186,6 +189,7 @@ impl PeerLink {
         let mut state = self.state.lock();
         state.newest = incarnation.get();
         state.link.peer_up(now, incarnation);
+        trace::link_changed(self.node, c"node-up");
         self.pump(&mut state, now);
     }
 
@@ -206,6 +210,9 @@ impl PeerLink {
     pub(crate) fn down(&self) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
+        if state.link.peer_incarnation().is_some() {
+            trace::link_changed(self.node, c"node-down");
+        }
         state.link.peer_down();
         self.forget_stream(&mut state);
         self.pump(&mut state, now);
@@ -232,6 +239,7 @@ impl PeerLink {
             let mut state = self.state.lock();
             let payload_bytes = bytes.saturating_sub(HEADER_BYTES);
             state.link.attach(now, payload_bytes).map_err(|_| Errno::TooLong)?;
+            trace::link_changed(self.node, c"attached");
             let old = state.attachment.replace(attachment);
             self.pump(&mut state, now);
             old
@@ -242,7 +250,9 @@ impl PeerLink {
 
     /// Stops carrying frames; what is queued waits for another transport.
     pub(crate) fn detach(&self) -> Result<(), Errno> {
-        self.detach_if(|_| true).ok_or(Errno::NotConnected)
+        self.detach_if(|_| true).ok_or(Errno::NotConnected)?;
+        trace::link_changed(self.node, c"detached");
+        Ok(())
     }
 
     /// Detaches from a device that is going away.
@@ -448,9 +458,17 @@ impl PeerLink {
 
     /// Takes a frame that `device` received from the Ethernet address `source`.
     pub(crate) fn frame_received(device: *const c_void, source: &[u8; 6], bytes: &[u8]) {
-        let Ok(frame) = Frame::decode(bytes) else { return };
         let Ok(dvs) = dvs::get() else { return };
-        let Some(peer) = dvs.peers.get(frame.header.source.node) else { return };
+        let Ok(frame) = Frame::decode(bytes) else {
+            dvs.malformed.increase();
+            trace::frame_rejected(None, c"malformed");
+            return;
+        };
+        let Some(peer) = dvs.peers.get(frame.header.source.node) else {
+            dvs.strangers.increase();
+            trace::frame_rejected(Some(frame.header.source.node), c"stranger");
+            return;
+        };
         peer.take_frame(device, source, &frame);
     }
 
@@ -460,16 +478,19 @@ impl PeerLink {
         let expected =
             |attachment: &Attachment| attachment.device.is(device) && attachment.address == *source;
         if !state.attachment.as_ref().is_some_and(expected) {
-            self.forged(&mut state);
+            self.forged(&mut state, c"sender");
             return;
         }
-        if let Ok(chunks) = state.link.on_frame(now, frame) {
-            // After a restart, what else the stream brought belongs to nobody.
-            let mut flow = self.take_chunks(&mut state, chunks);
-            while flow.is_continue() {
-                let Some(stored) = state.link.next_stored() else { break };
-                flow = self.take_chunks(&mut state, stored.chunks());
+        match state.link.on_frame(now, frame) {
+            Ok(chunks) => {
+                // After a restart, what else the stream brought belongs to nobody.
+                let mut flow = self.take_chunks(&mut state, chunks);
+                while flow.is_continue() {
+                    let Some(stored) = state.link.next_stored() else { break };
+                    flow = self.take_chunks(&mut state, stored.chunks());
+                }
             }
+            Err(reject) => trace::frame_rejected(Some(self.node), reject.name()),
         }
         self.pump(&mut state, now);
     }
@@ -485,7 +506,7 @@ impl PeerLink {
             state.incoming = if DataHead::begins(chunk.data) {
                 // Data goes straight to where it belongs. Every frame has room for its head.
                 let Ok((head, data)) = DataHead::decode(chunk.data) else {
-                    self.forged(state);
+                    self.forged(state, c"data");
                     state.incoming = Some(Incoming::NOBODYS);
                     return ControlFlow::Continue(());
                 };
@@ -527,7 +548,7 @@ impl PeerLink {
             return self.take_copy_record(state, bytes);
         }
         let Ok(record) = Record::decode(bytes) else {
-            self.forged(state);
+            self.forged(state, c"record");
             return ControlFlow::Continue(());
         };
         if let Step::Fence { call } = record.step {
@@ -545,7 +566,7 @@ impl PeerLink {
         let container = dvs::get().ok().and_then(|dvs| dvs.containers.get(record.container));
         if let Step::Returned { .. } = record.step {
             if container.is_some_and(|container| container.returned(self.node, &record).is_err()) {
-                self.forged(state);
+                self.forged(state, c"source");
             }
             return ControlFlow::Continue(());
         }
@@ -554,7 +575,7 @@ impl PeerLink {
             None => Ok(refusal(&record.step, Errno::NoDevice)),
         };
         let answer = arrived.unwrap_or_else(|_| {
-            self.forged(state);
+            self.forged(state, c"source");
             refusal(&record.step, Errno::Denied)
         });
         let call = record.step.call();
@@ -590,7 +611,7 @@ impl PeerLink {
     /// Breaks if the stream was given up.
     fn take_copy_record(&self, state: &mut State, bytes: &[u8]) -> ControlFlow<()> {
         let Ok(record) = CopyRecord::decode(bytes) else {
-            self.forged(state);
+            self.forged(state, c"record");
             return ControlFlow::Continue(());
         };
         if !record.step.begins() {
@@ -616,7 +637,7 @@ impl PeerLink {
         let container = dvs.containers.get(record.head.container);
         let container = container.ok_or(refuse(Errno::NoDevice))?;
         if !container.may_speak(record.head.from, self.node) {
-            self.forged(state);
+            self.forged(state, c"source");
             return Err(refuse(Errno::Denied));
         }
         match self.transfers.asked(record) {
@@ -676,7 +697,8 @@ impl PeerLink {
     }
 
     /// The peer sent what it may not, or what nobody understands. A flood of that is one event.
-    fn forged(&self, state: &mut State) {
+    fn forged(&self, state: &mut State, what: &'static CStr) {
+        trace::frame_rejected(Some(self.node), what);
         state.forged = state.forged.wrapping_add(1);
         let now = sys::now_ns();
         if now >= state.quiet_until_ns {

@@ -28,6 +28,7 @@ extern "C" {
     fn dvk_netdev_unlock();
     fn dvk_netdev_get(ifindex: u32) -> *mut c_void;
     fn dvk_netdev_put(dev: *mut c_void);
+    fn dvk_netdev_name(dev: *mut c_void, name: *mut u8);
     fn dvk_netdev_mtu(dev: *const c_void) -> u32;
     fn dvk_netdev_transmit(
         dev: *mut c_void,
@@ -72,6 +73,9 @@ extern "C" {
     fn dvk_timer_init(timer: *mut bindings::timer_list);
     fn dvk_timer_set(timer: *mut bindings::timer_list, now_ns: u64, deadline_ns: u64);
     fn dvk_timer_shutdown(timer: *mut bindings::timer_list);
+    fn dvk_debugfs_init();
+    fn dvk_debugfs_add(name: *const kernel::ffi::c_char, table: u32);
+    fn dvk_seq_write(file: *mut c_void, text: *const u8, len: usize);
     fn dvk_queue_new() -> *mut bindings::workqueue_struct;
 }
 
@@ -559,6 +563,15 @@ impl NetDevice {
         NonNull::new(unsafe { dvk_netdev_get(ifindex) }).map(Self)
     }
 
+    /// Its name, padded with zero bytes.
+    pub(crate) fn name(&self) -> [u8; 16] {
+        let mut name = [0; 16];
+        const { assert!(bindings::IFNAMSIZ == 16) };
+        // SAFETY: the device lives as long as the reference, and there is room for a name.
+        unsafe { dvk_netdev_name(self.0.as_ptr(), name.as_mut_ptr()) };
+        name
+    }
+
     /// The largest payload of a frame, in bytes.
     pub(crate) fn mtu(&self) -> usize {
         // SAFETY: the device lives as long as the reference.
@@ -626,4 +639,34 @@ pub(crate) fn add_device(minor: u32, name: &CStr) -> Result {
 pub(crate) fn remove_device(minor: u32) {
     // SAFETY: removing a device that does not exist does nothing.
     unsafe { dvk_chardev_remove(minor) }
+}
+
+/// Makes the folder of the tables, and a file there for each name, in the order of their numbers.
+pub(crate) fn register_tables(names: impl Iterator<Item = &'static core::ffi::CStr>) {
+    // SAFETY: called once, when the driver starts.
+    unsafe { dvk_debugfs_init() };
+    for (table, name) in (0..).zip(names) {
+        // SAFETY: the name is a C string that lives for ever.
+        unsafe { dvk_debugfs_add(name.as_ptr().cast(), table) };
+    }
+}
+
+/// The buffer of a table that is being read.
+pub(crate) struct SeqFile<'a>(*mut c_void, PhantomData<&'a mut ()>);
+
+impl SeqFile<'_> {
+    /// # Safety
+    /// `file` is the `seq_file` of a `show` in progress, which lasts as long as the result lives.
+    pub(crate) unsafe fn new(file: *mut c_void) -> Self {
+        Self(file, PhantomData)
+    }
+}
+
+impl core::fmt::Write for SeqFile<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        // SAFETY: by the contract of `new`; what there is no room for makes the kernel ask for the
+        // row again, with a larger buffer.
+        unsafe { dvk_seq_write(self.0, text.as_ptr(), text.len()) };
+        Ok(())
+    }
 }

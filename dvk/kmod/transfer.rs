@@ -238,6 +238,11 @@ impl Transfers {
         pin_init!(Self { open <- new_bh_lock!(open, c"dvk_transfers") })
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.open.lock().all.len()
+    }
+
     /// Begins the asker's end of a part that begins with `step`.
     pub(crate) fn ask(
         &self,

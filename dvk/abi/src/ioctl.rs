@@ -8,6 +8,7 @@
 
 use super::limits::NAME_BYTES;
 use super::message::Message;
+use core::ffi::CStr;
 
 /// The ioctl type byte of every DVK call.
 pub const IOCTL_TYPE: u8 = 0xd5;
@@ -100,6 +101,32 @@ pub const PROMOTE_BACKUP: u32 = number::<PromoteBackup>(WRITE, 0x53);
 pub const ENDPOINT_INFO: u32 = number::<EndpointInfo>(READ | WRITE, 0x54);
 /// Take what happened since the last time, or wait for it. Argument: [`Events`].
 pub const EVENTS: u32 = number::<Events>(READ | WRITE, 0x55);
+
+/// The name of a call of a container's device, for people; `?` for what is none.
+pub const fn call_name(cmd: u32) -> &'static CStr {
+    match cmd {
+        BIND => c"bind",
+        UNBIND => c"unbind",
+        SEND => c"send",
+        RECEIVE => c"receive",
+        SENDREC => c"sendrec",
+        REPLY => c"reply",
+        REPLY_RECEIVE => c"reply_receive",
+        RECEIVE_REQUEST => c"receive_request",
+        NOTIFY => c"notify",
+        WAIT_BIND => c"wait_bind",
+        WAIT_UNBIND => c"wait_unbind",
+        GET_INFO => c"get_info",
+        SET_PRIVILEGES => c"set_privileges",
+        GET_PRIVILEGES => c"get_privileges",
+        GRANT => c"grant",
+        REVOKE => c"revoke",
+        COPY_FROM => c"copy_from",
+        COPY_TO => c"copy_to",
+        COPY_BETWEEN => c"copy_between",
+        _ => c"?",
+    }
+}
 
 /// [`Bind::slot`] of a caller that takes any free slot of this node's lease.
 pub const SLOT_ANY: u32 = u32::MAX;

@@ -11,6 +11,7 @@ mod lender;
 mod lent;
 mod puppet;
 mod runner;
+mod seen;
 mod tap;
 
 use anyhow::Context;
@@ -50,6 +51,8 @@ enum Role {
     Lender,
     /// Copies from one lender until its node is down.
     Glutton,
+    /// Says what the kernel's tables say, each after a line with its name.
+    Tables,
     /// Tries copies with two lenders, whose endpoints are its arguments.
     Borrower,
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Some(Role::Heir) => puppet::inherit().map(|()| true),
         Some(Role::Lender) => lender::lend(dvs::HOME).map(|()| true),
         Some(Role::Glutton) => gorge(&arguments.about).map(|()| true),
+        Some(Role::Tables) => seen::say_tables().map(|()| true),
         Some(Role::Borrower) => borrow(&arguments.about).map(|()| true),
         None if arguments.list => {
             for case in cases::all() {

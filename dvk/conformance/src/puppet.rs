@@ -6,6 +6,7 @@
 
 use crate::blocked::{until, until_process_sleeps};
 use crate::lent::{noise, Lent, PAGE};
+use crate::seen::{FOLDER, TABLES};
 use anyhow::{bail, ensure, Context, Result};
 use core::fmt;
 use core::str::FromStr;
@@ -15,6 +16,7 @@ use rustix::fd::AsFd;
 use rustix::process::Pid;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
@@ -38,6 +40,10 @@ pub(crate) enum Order {
     CatchSignals,
     /// Lay down all capabilities and try the control calls; done if each is `EPERM`.
     TryControl,
+    /// Lay down all capabilities.
+    LayDown,
+    /// Open every table of the kernel; done with the number of the first error, or 0.
+    TryTables,
     /// Become a new program, which is a puppet again and begins without an endpoint.
     Exec,
 }
@@ -53,6 +59,8 @@ impl fmt::Display for Order {
             Self::Lend(to) => write!(f, "lend {}", to.raw()),
             Self::CatchSignals => f.write_str("catch-signals 0"),
             Self::TryControl => f.write_str("try-control 0"),
+            Self::LayDown => f.write_str("lay-down 0"),
+            Self::TryTables => f.write_str("try-tables 0"),
             Self::Exec => f.write_str("exec 0"),
         }
     }
@@ -74,6 +82,8 @@ impl FromStr for Order {
             "lend" => Self::Lend(endpoint),
             "catch-signals" => Self::CatchSignals,
             "try-control" => Self::TryControl,
+            "lay-down" => Self::LayDown,
+            "try-tables" => Self::TryTables,
             "exec" => Self::Exec,
             _ => bail!("no such order: {line}"),
         })
@@ -134,7 +144,14 @@ pub(crate) struct Puppet {
 impl Puppet {
     /// Starts one.
     pub(crate) fn new() -> Result<Self> {
+        Self::of_user(0)
+    }
+
+    /// Starts one that belongs to another user.
+    pub(crate) fn of_user(user: u32) -> Result<Self> {
         let mut process = Command::new(std::env::current_exe()?)
+            .uid(user)
+            .gid(user)
             .args(["--role", "puppet"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -303,6 +320,11 @@ fn obey(port: &mut Option<Port>, order: Order) -> Result<Result<u64, dvk::Error>
             Ok(0)
         }
         Order::TryControl => try_control()?,
+        Order::LayDown => {
+            lay_down()?;
+            Ok(0)
+        }
+        Order::TryTables => Ok(try_tables()?),
         Order::Exec => {
             let error = Command::new(std::env::current_exe()?).args(["--role", "puppet"]).exec();
             return Err(error).context("exec");
@@ -310,12 +332,28 @@ fn obey(port: &mut Option<Port>, order: Order) -> Result<Result<u64, dvk::Error>
     })
 }
 
-fn try_control() -> Result<Result<u64, dvk::Error>> {
-    let control = Control::open()?;
+/// Opens every table; returns why the first one fails that does, as the number of the error.
+fn try_tables() -> Result<u64> {
+    for name in TABLES {
+        if let Err(error) = std::fs::File::open(Path::new(FOLDER).join(name)) {
+            let errno = error.raw_os_error().context("open a table")?;
+            return Ok(errno.try_into()?);
+        }
+    }
+    Ok(0)
+}
+
+/// Lays down all capabilities.
+fn lay_down() -> Result<()> {
     let none = rustix::thread::CapabilitySet::empty();
     let sets =
         rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
-    rustix::thread::set_capabilities(None, sets)?;
+    rustix::thread::set_capabilities(None, sets).context("lay down all capabilities")
+}
+
+fn try_control() -> Result<Result<u64, dvk::Error>> {
+    let control = Control::open()?;
+    lay_down()?;
     let tried = [
         control.dvs_init(&DvsInit { cluster: 1, node: 0, incarnation: 1 }),
         control.node_up(1, 1),
@@ -361,6 +399,8 @@ mod tests {
             Order::Lend(peer),
             Order::CatchSignals,
             Order::TryControl,
+            Order::LayDown,
+            Order::TryTables,
             Order::Exec,
         ];
         for order in orders {

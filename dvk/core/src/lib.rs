@@ -2,8 +2,8 @@
 //! The rules of the DVK as pure state machines.
 //!
 //! Rendezvous ([`port`]), the endpoint table ([`table`]), grants ([`grants`]), copies between nodes
-//! ([`transfer`]) and the link protocol ([`link`]), without I/O, clock, randomness, allocation or
-//! `unsafe`: time and storage are arguments. The kernel
+//! ([`transfer`]), the link protocol ([`link`]) and the tables that people read ([`report`]), without
+//! I/O, clock, randomness, allocation or `unsafe`: time and storage are arguments. The kernel
 //! mounts the same files as a module of the `dvk` driver; every rule is tested here, on the host,
 //! in seconds.
 #![cfg_attr(not(CONFIG_DVK), no_std)]
@@ -22,6 +22,7 @@ pub mod link;
 pub mod migration;
 pub mod port;
 pub mod privilege;
+pub mod report;
 pub mod spin;
 pub mod table;
 pub mod transfer;

@@ -175,6 +175,11 @@ impl<P, S: BlockStorage> Table<P, S> {
         self.bound
     }
 
+    /// How many may be bound on this node at once.
+    pub fn max_bound(&self) -> u32 {
+        self.max_bound
+    }
+
     /// Gives a node the right to bind slots. A later lease of the same slots to the same node
     /// raises the generation they start from; generations never go back.
     ///

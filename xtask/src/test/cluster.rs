@@ -17,6 +17,7 @@ mod outages;
 mod program;
 mod promotions;
 mod strangers;
+mod tables;
 
 use std::fs;
 
@@ -52,6 +53,7 @@ const SCENARIOS: &[Scenario] = &[
         "a bad network loses, repeats and reorders nothing",
         exchanges::exactly_once_in_spite_of_faults,
     ),
+    ("the tables of each kernel tell of the cluster", tables::tell_of_the_cluster),
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),
     ("a node that loses power ends the copies with it", copies::power_cut),

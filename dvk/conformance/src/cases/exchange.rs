@@ -6,6 +6,8 @@ use crate::blocked::{blocked, until};
 use crate::check::{equal, fails};
 use crate::dvs;
 use anyhow::{ensure, Result};
+use dvk::abi::ioctl::{Exchange, RECEIVE, RECEIVE_REQUEST, REPLY_RECEIVE};
+use dvk::raw::Arena;
 use dvk::{Endpoint, Errno, How, Message, Port, Timeout};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("receive-specific-takes-only-its-source", receive_specific),
     Case::new("receive-tells-how-it-was-sent", how),
     Case::new("message-arrives-unchanged", unchanged),
+    Case::new("message-arrives-in-memory-that-was-never-written", unwritten),
     Case::new("source-is-set-by-the-kernel", source),
     Case::new("reply-needs-a-waiting-request", reply_needs_request),
     Case::new("reply-goes-in-any-order", reply_order),
@@ -159,6 +162,46 @@ fn unchanged() -> Result<()> {
     let received = serve.join("the server to be done")??;
     equal("request", received, Message { source: client.endpoint().raw(), ..sent })?;
     equal("reply", reply, Message { source: server.endpoint().raw(), ..answer })
+}
+
+fn unwritten() -> Result<()> {
+    let (port, client) = (dvs::bind()?, bind_shared()?);
+    let block = Exchange {
+        peer: client.endpoint().raw(),
+        from: Endpoint::ANY.raw(),
+        timeout_ns: -1,
+        ..Exchange::default()
+    };
+    let calls: [fn(&Arena, &Port, &Exchange) -> rustix::io::Result<Exchange>; 3] = [
+        |arena, port, block| arena.call_across::<RECEIVE>(port, block),
+        |arena, port, block| arena.call_across::<RECEIVE_REQUEST>(port, block),
+        |arena, port, block| arena.call_across::<REPLY_RECEIVE>(port, block),
+    ];
+    // A request that is queued; those of a second client come while the first one is held.
+    let second = bind_shared()?;
+    let ask = |client: &Arc<Port>, kind| {
+        let (client, to) = (Arc::clone(client), port.endpoint());
+        blocked(move || client.sendrec(to, &message(kind), Timeout::Forever))
+    };
+    for (call, kind) in calls.into_iter().zip(40..) {
+        let held = ask(&client, 1)?;
+        take(&port, client.endpoint())?;
+        let queued = ask(&second, kind)?;
+        let received = call(Arena::new(2)?, &port, &block)?;
+        let seen = (received.message.kind, received.message.source);
+        equal("kind and source", seen, (kind, second.endpoint().raw()))?;
+        port.reply(second.endpoint(), &message(2))?;
+        queued.join("the request to end")??;
+        if !held.is_over() {
+            // All but `reply_receive` have left that to us; it may be on its way, too.
+            match port.reply(client.endpoint(), &message(2)) {
+                Err(error) if !error.is(Errno::WouldBlock) => return Err(error.into()),
+                _ => {}
+            }
+        }
+        held.join("the other request to end")??;
+    }
+    Ok(())
 }
 
 fn source() -> Result<()> {

@@ -13,6 +13,7 @@ mod grant;
 mod isolation;
 mod migration;
 mod notify;
+mod observability;
 mod poll;
 mod privileges;
 mod remote;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         isolation::CASES,
         control::CASES,
         events::CASES,
+        observability::CASES,
         remote::CASES,
         migration::CASES,
         stress::CASES,

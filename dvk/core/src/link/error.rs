@@ -2,6 +2,7 @@
 //! Why a link does not do what it was asked to.
 
 use super::super::abi::wire::frame::FrameError;
+use core::ffi::CStr;
 
 /// Why a record was not queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,24 @@ pub enum Reject {
     Order,
     /// It came early and there was no buffer to keep it.
     NoMemory,
+}
+
+impl Reject {
+    /// A word for it.
+    pub const fn name(self) -> &'static CStr {
+        match self {
+            Self::Down => c"down",
+            Self::Address => c"address",
+            Self::Stale => c"stale",
+            Self::Unknown => c"unknown",
+            Self::Version => c"version",
+            Self::Frame(_) => c"payload",
+            Self::Acknowledgement => c"acknowledgement",
+            Self::Window => c"window",
+            Self::Order => c"order",
+            Self::NoMemory => c"no-memory",
+        }
+    }
 }
 
 /// The storage given to [`Link::new`](super::Link::new) had not enough slots.

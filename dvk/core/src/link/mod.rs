@@ -380,6 +380,16 @@ impl<S: Storage> Link<S> {
         NonZeroU32::new(self.peer_incarnation)
     }
 
+    /// Frames that were sent and that the peer may not have yet.
+    pub fn in_flight(&self) -> u32 {
+        self.sender.outstanding()
+    }
+
+    /// Frames that wait to be sent for the first time.
+    pub fn queued(&self) -> u32 {
+        self.sender.queued().saturating_sub(self.sender.outstanding())
+    }
+
     /// State and counters; the owner fills in the transport. Counters last as long as the link.
     pub fn info(&self) -> LinkInfo {
         let state = match self.state {

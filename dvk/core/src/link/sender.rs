@@ -157,11 +157,12 @@ impl<S: Storage> Sender<S> {
     }
 
     /// Frames in the queue, those in flight included.
-    fn queued(&self) -> u32 {
+    pub(super) fn queued(&self) -> u32 {
         self.end.wrapping_sub(self.first)
     }
 
-    fn outstanding(&self) -> u32 {
+    /// Frames that were sent and not acknowledged yet, or only selectively.
+    pub(super) fn outstanding(&self) -> u32 {
         self.next.wrapping_sub(self.first)
     }
 

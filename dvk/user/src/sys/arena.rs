@@ -3,7 +3,7 @@
 
 use super::{call_naming_memory, MemoryBlock, Request};
 use core::ptr;
-use dvk_abi::ioctl;
+use dvk_abi::{ioctl, Message};
 use rustix::fd::AsFd;
 use rustix::io::Result;
 use rustix::mm::{mmap_anonymous, mprotect, MapFlags, MprotectFlags, ProtFlags};
@@ -147,6 +147,42 @@ impl Arena {
         let request = Request { opcode: OPCODE, block: self.start.cast() };
         // SAFETY: the block is in the arena, where the kernel may do anything.
         unsafe { rustix::ioctl::ioctl(fd, request) }
+    }
+
+    /// Makes call `OPCODE` with a block that lies half in the first page of the arena and half in the
+    /// second: the message, which is zeros then, at the end of the first. In a new arena the kernel
+    /// finds the page with the message never written; it can read it, and has to make it to write it.
+    /// Returns the block as the call left it.
+    ///
+    /// # Errors
+    /// Those of the call.
+    ///
+    /// # Panics
+    /// If the arena has less than two pages.
+    pub fn call_across<const OPCODE: u32>(
+        &self,
+        fd: impl AsFd,
+        block: &ioctl::Exchange,
+    ) -> Result<ioctl::Exchange> {
+        const { assert!(core::mem::offset_of!(ioctl::Exchange, peer) == size_of::<Message>()) };
+        self.check(0, 2 * PAGE);
+        assert!(self.writable, "the arena is read-only");
+        // SAFETY: the place is in the arena.
+        let place =
+            unsafe { self.start.add(PAGE - size_of::<Message>()) }.cast::<ioctl::Exchange>();
+        // SAFETY: there is room for a block, it is aligned, and nobody has a reference to it.
+        unsafe {
+            (&raw mut (*place).peer).write_volatile(block.peer);
+            (&raw mut (*place).from).write_volatile(block.from);
+            (&raw mut (*place).timeout_ns).write_volatile(block.timeout_ns);
+            (&raw mut (*place).how).write_volatile(block.how);
+            (&raw mut (*place).flags).write_volatile(block.flags);
+        }
+        let request = Request { opcode: OPCODE, block: place.cast() };
+        // SAFETY: the block is in the arena, where the kernel may do anything.
+        unsafe { rustix::ioctl::ioctl(fd, request)? };
+        // SAFETY: as above; a block is of integers.
+        Ok(unsafe { place.read_volatile() })
     }
 
     /// Whether the range is the arena's, or has no byte that a program can have. The kernel may
