@@ -80,8 +80,11 @@ impl Caller<'_> {
         let loan = Loan { address, len, to: Endpoint::from_raw(to), access };
         loan.check()?;
         if loan.to != Endpoint::ANY {
-            // One that is dead never comes back.
-            self.container.route(loan.to)?;
+            // One that is dead never comes back; one that moves does.
+            match self.container.route(loan.to) {
+                Ok(_) | Err(Errno::Moved) => {}
+                Err(error) => return Err(error),
+            }
         }
         block.grant = self.port.grants.add(loan, self.container.limits().grant()?)?;
         argument.write(&block).inspect_err(|_| {

@@ -24,8 +24,10 @@ impl ContainerFile {
         let timeout = Timeout::from_ns(block.timeout_ns);
         if mode == Mode::Request && timeout == Timeout::Never {
             // No reply can be there at once, and a request must not be left with the peer.
-            self.port_and_target(to)?;
-            return Err(Errno::WouldBlock);
+            return Err(match self.port_and_target(to) {
+                Ok(_) | Err(Errno::Moved) => Errno::WouldBlock,
+                Err(error) => error,
+            });
         }
         let mut seen = None;
         let outcome = loop {

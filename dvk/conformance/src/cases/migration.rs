@@ -152,7 +152,11 @@ fn holds_senders() -> Result<()> {
     let message = Message::new(4);
     fails("send", late.send(to, &message, Timeout::from_millis(20)), Errno::TimedOut)?;
     fails("send", late.send(to, &message, Timeout::from_millis(0)), Errno::WouldBlock)?;
+    let request = late.sendrec(to, &message, Timeout::from_millis(0));
+    fails("sendrec", request, Errno::WouldBlock)?;
     fails("receive", late.receive(to, Timeout::from_millis(20)), Errno::TimedOut)?;
+    // It lives on, wherever, so it can be granted something.
+    late.lend(to, &[1; 8], |_| ())?;
     let after = blocked(move || late.send(to, &message, Timeout::Forever))?;
     world.control.migrate_rollback(&migration)?;
     let mut kinds = [0; 2];
