@@ -562,8 +562,8 @@ DVK_SIZE(struct dvk_remote_endpoint, 24);
  *
  * To be called on the endpoint's node first, then on every other node of the container, that of
  * the destination included; the epoch is the same everywhere, and higher than at any move of the
- * slot before. Then dvk_migrate_commit everywhere, at the destination last; or
- * dvk_migrate_rollback everywhere, at the source last. */
+ * endpoint before. Then dvk_migrate_commit everywhere, at the source next to last, at the
+ * destination last; or dvk_migrate_rollback everywhere, at the source first. */
 struct dvk_migrate {
 	/* The endpoint. */
 	uint64_t endpoint;
