@@ -332,7 +332,8 @@ impl LocalPort {
             Timeout::Never | Timeout::Forever => None,
         };
         let mut reason = (timeout == Timeout::Never).then_some(Errno::WouldBlock);
-        let mut slept_from = None;
+        // Since when the thread has slept, and how long it had spun in vain before.
+        let mut slept = None;
         if (rest, timeout) == (Rest::Sleep, Timeout::Forever) {
             held.sleep(wake);
         } else {
@@ -340,17 +341,17 @@ impl LocalPort {
                 sleeper.wake(&held);
             }
             drop(held);
-            if rest == Rest::Spin && timeout != Timeout::Never && !self.spin(call) {
-                slept_from = Some(sys::now_ns());
+            if rest == Rest::Spin && timeout != Timeout::Never {
+                slept = self.spin(call).err().map(|spun_ns| (sys::now_ns(), spun_ns));
             }
         }
         sys::finish_sleep();
         loop {
             if let Some(outcome) = self.collect(message) {
-                if let Some(from) = slept_from {
+                if let Some((from, spun_ns)) = slept {
                     let patience = Patience::from_ns(self.patience.load(Relaxed));
-                    let slept_ns = sys::now_ns().saturating_sub(from);
-                    self.patience.store(patience.after_sleep(slept_ns).ns(), Relaxed);
+                    let waited_ns = sys::now_ns().saturating_sub(from) + u64::from(spun_ns);
+                    self.patience.store(patience.after_sleep(waited_ns).ns(), Relaxed);
                 }
                 return outcome;
             }
@@ -375,17 +376,23 @@ impl LocalPort {
         }
     }
 
-    /// Spins for the end of the call, as long as experience says that it is worth it. Returns
-    /// whether it came.
-    fn spin(&self, call: u32) -> bool {
+    /// Spins for the end of the call, as long as experience says that it is worth it.
+    ///
+    /// # Errors
+    /// If the call did not end meanwhile: for how long it may have spun, in nanoseconds.
+    fn spin(&self, call: u32) -> Result<(), u32> {
         let patience = Patience::from_ns(self.patience.load(Relaxed));
         if patience.ns() == 0 {
-            return false;
+            return Err(0);
         }
         let ended = || self.ended.load(Acquire) == call;
         let answered = sys::spin_until(patience.ns(), ended);
         self.patience.store(patience.after_spin(answered).ns(), Relaxed);
-        answered
+        if answered {
+            Ok(())
+        } else {
+            Err(patience.ns())
+        }
     }
 
     /// How the call ended, if it is over, and the message that it received.

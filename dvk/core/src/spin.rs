@@ -3,11 +3,13 @@
 //!
 //! Sleeping and being woken across CPUs costs tens of times what a round trip between two spinning
 //! threads does; spinning for a partner that is busy costs the CPU. So patience follows experience,
-//! as in KVM's halt polling: it doubles while partners answer in time, halves when they do not,
-//! and comes back when one answered soon after the thread had gone to sleep.
+//! as in KVM's halt polling: it doubles while partners answer in time and halves when they do not.
+//! A thread that slept learns how long it would have had to spin, if that is not too long. So two
+//! threads that both sleep, and wait for nothing but each other's waking up, find out of it.
 
-/// The longest that is ever spun, in nanoseconds: about what a sleep and a wake-up would cost.
-pub const LONGEST_NS: u32 = 50_000;
+/// The longest that is ever spun, in nanoseconds: about what it costs that two threads sleep and
+/// wake each other.
+pub const LONGEST_NS: u32 = 100_000;
 /// Where patience begins.
 const FIRST_NS: u32 = 10_000;
 /// Below this, spinning is not worth beginning.
@@ -43,10 +45,16 @@ impl Patience {
         })
     }
 
-    /// After having slept this long, instead of spinning or after it.
-    pub const fn after_sleep(self, slept_ns: u64) -> Self {
-        if self.0 == 0 && slept_ns <= LONGEST_NS as u64 {
-            Self::INITIAL
+    /// After having slept, perhaps after having spun in vain: the call ended after `waited_ns` of
+    /// both.
+    pub const fn after_sleep(self, waited_ns: u64) -> Self {
+        if waited_ns > LONGEST_NS as u64 {
+            return self;
+        }
+        let waited_ns = waited_ns as u32;
+        let wanted = if waited_ns < FIRST_NS { FIRST_NS } else { waited_ns };
+        if self.0 < wanted {
+            Self(wanted)
         } else {
             self
         }
