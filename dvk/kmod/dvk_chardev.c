@@ -33,7 +33,8 @@ static const struct class dvk_class = {
 
 static int dvk_open(struct inode *inode, struct file *file)
 {
-	return dvk_file_open(iminor(inode) - MINOR(dvk_region), &file->private_data);
+	return dvk_file_open(iminor(inode) - MINOR(dvk_region), file->f_mode & FMODE_WRITE,
+			     &file->private_data);
 }
 
 static int dvk_release(struct inode *inode, struct file *file)

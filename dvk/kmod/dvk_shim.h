@@ -98,7 +98,7 @@ void dvk_debugfs_add(const char *name, u32 table);
 void dvk_seq_write(struct seq_file *file, const char *text, size_t len);
 
 /* Exported by Rust. */
-int dvk_file_open(u32 minor, void **private);
+int dvk_file_open(u32 minor, bool writable, void **private);
 void dvk_file_release(void *private);
 long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
 __poll_t dvk_file_poll(void *private, struct file *file, void *table);

@@ -19,18 +19,22 @@ fn status(result: Result<(), Errno>) -> c_long {
     }
 }
 
-/// Opens the device with this minor number.
+/// Opens the device with this minor number, for reading or for writing as well.
 ///
 /// # Safety
 /// `private` is valid for a write.
 #[no_mangle]
-unsafe extern "C" fn dvk_file_open(minor: u32, private: *mut *mut c_void) -> c_int {
+unsafe extern "C" fn dvk_file_open(
+    minor: u32,
+    writable: bool,
+    private: *mut *mut c_void,
+) -> c_int {
     let container = match minor.checked_sub(1).map(u16::try_from) {
         None => None,
         Some(Ok(container)) => Some(container),
         Some(Err(_)) => return to_kernel(Errno::NoDevice).to_errno(),
     };
-    let file = File::open(container)
+    let file = File::open(container, writable)
         .and_then(|file| KBox::new(file, GFP_KERNEL).map_err(|_| Errno::NoMemory));
     match file {
         Ok(file) => {

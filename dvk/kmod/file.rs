@@ -36,8 +36,9 @@ pub(crate) enum File {
 }
 
 impl File {
-    /// Opens the device of a container, or the control device.
-    pub(crate) fn open(container: Option<u16>) -> Result<Self, Errno> {
+    /// Opens the device of a container, or the control device. Who may write to the first may be a
+    /// server.
+    pub(crate) fn open(container: Option<u16>, writable: bool) -> Result<Self, Errno> {
         let Some(id) = container else {
             if !sys::may_control() {
                 return Err(Errno::NotPermitted);
@@ -48,6 +49,7 @@ impl File {
         let poll = Arc::pin_init(PollQueue::new(), GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
         let file = pin_init!(ContainerFile {
             container,
+            may_serve: writable,
             poll,
             bound <- new_spinlock!(Bound::default(), "dvk_file"),
         });
@@ -70,6 +72,8 @@ impl File {
 #[pin_data(PinnedDrop)]
 pub(crate) struct ContainerFile {
     container: Arc<Container>,
+    /// Whether it may take a slot by its number.
+    may_serve: bool,
     poll: Arc<PollQueue>,
     #[pin]
     bound: SpinLock<Bound>,
@@ -241,6 +245,9 @@ impl ContainerFile {
             }
             _ => return Err(Errno::Invalid),
         };
+        if block.flags != 0 && !self.may_serve {
+            return Err(Errno::Denied);
+        }
         if self.bound.lock().port.is_some() {
             return Err(Errno::Busy);
         }

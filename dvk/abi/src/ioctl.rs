@@ -144,8 +144,9 @@ pub struct Bind {
 }
 
 /// [`Bind::flags`]: the endpoint is a server. Required, and only allowed, for slots below
-/// [`SERVER_SLOTS`](super::limits::SERVER_SLOTS), and so is a file that is open for writing:
-/// the permissions of the device node say who may be a server.
+/// [`SERVER_SLOTS`](super::limits::SERVER_SLOTS). This and the other flags need a file that is
+/// open for writing: the permissions of the device node say who may be a server, stand by for one
+/// or adopt an endpoint.
 pub const BIND_SERVER: u32 = 1;
 /// [`Bind::flags`]: stand by for the server that is bound to the slot on another node. The
 /// endpoint has the value of that one, takes part in nothing, and takes its place at

@@ -17,6 +17,7 @@ pub(super) const CASES: &[Case] = &[
     Case::new("bind-all-slots-taken-is-enospc", all_taken),
     Case::new("bind-beyond-the-cap-is-enospc", beyond_cap),
     Case::new("bind-server-flag-is-for-slots-below-64", server_flag),
+    Case::new("bind-by-number-needs-a-file-open-for-writing", read_only),
     Case::new("bind-unknown-flag-is-einval", unknown_flag),
     Case::new("bind-of-a-bound-file-is-ebusy", twice),
     Case::new("generation-grows-at-each-bind", generation),
@@ -51,6 +52,22 @@ fn server() -> Result<()> {
     let port = Port::bind(HOME, Slot::Server(5))?;
     equal("slot", port.endpoint().slot(), 5)?;
     ensure!(port.endpoint().generation() >= FIRST_GENERATION, "generation before the lease's");
+    Ok(())
+}
+
+/// The device of [`HOME`], for reading only.
+fn readable() -> Result<Device> {
+    Ok(Device::from_fd(std::fs::File::open(dvk::device_path(HOME))?.into())?)
+}
+
+fn read_only() -> Result<()> {
+    let moving = Endpoint::from_raw(u64::from(FIRST_GENERATION) << 32 | u64::from(FIRST_SLOT));
+    for slot in [Slot::Server(7), Slot::Backup(7), Slot::Replica(7), Slot::Adopt(moving)] {
+        fails("bind", readable()?.bind(slot), Errno::Denied)?;
+    }
+    drop(Port::bind(HOME, Slot::Server(7))?);
+    let port = readable()?.bind(Slot::Any)?;
+    ensure!(port.endpoint().is_name(), "{} names nobody", port.endpoint());
     Ok(())
 }
 

@@ -361,7 +361,7 @@ fn signal() -> Result<()> {
             Err(other) => bail!("expected EINTR, got {other:?}"),
         }
     }
-    bail!("no signal came during a copy of {} MiB", MANY * PAGE >> 20)
+    bail!("no signal came during a copy of {} MiB", (MANY * PAGE) >> 20)
 }
 
 fn death() -> Result<()> {

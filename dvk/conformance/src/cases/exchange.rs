@@ -172,7 +172,8 @@ fn unwritten() -> Result<()> {
         timeout_ns: -1,
         ..Exchange::default()
     };
-    let calls: [fn(&Arena, &Port, &Exchange) -> rustix::io::Result<Exchange>; 3] = [
+    type Receive = fn(&Arena, &Port, &Exchange) -> rustix::io::Result<Exchange>;
+    let calls: [Receive; 3] = [
         |arena, port, block| arena.call_across::<RECEIVE>(port, block),
         |arena, port, block| arena.call_across::<RECEIVE_REQUEST>(port, block),
         |arena, port, block| arena.call_across::<REPLY_RECEIVE>(port, block),
