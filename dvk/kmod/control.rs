@@ -5,10 +5,12 @@
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
     self, EndpointInfo, LinkAttach, LinkInfo, Migrate, MigrateEnd, PromoteBackup, RemoteEndpoint,
-    NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET,
+    ProxyFrames, NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP,
+    TRANSPORT_UDP,
 };
 use super::abi::limits::{CONTAINERS, NODES};
 use super::abi::Endpoint;
+use super::carrier::{Carrier, FRAME_BYTES_MAX};
 use super::container::{self, Container};
 use super::dvs::{self, Dvs, Identity};
 use super::local_port::Timeout;
@@ -59,6 +61,8 @@ pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<
             return migrate_end(dvs, &argument.read()?, Container::roll_back)
         }
         ioctl::PROMOTE_BACKUP => return promote_backup(dvs, &argument.read()?),
+        ioctl::PROXY_GET => return proxied(dvs, argument)?.proxy_get(argument),
+        ioctl::PROXY_PUT => return proxied(dvs, argument)?.proxy_put(argument),
         _ => {}
     }
     let _serialised = dvs.control.lock();
@@ -213,13 +217,33 @@ fn container(dvs: &Dvs, id: u32) -> Result<kernel::sync::Arc<Container>, Errno> 
 
 fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
     let peer = peer(dvs, block.node)?;
-    let [a, b, c, d, e, f, 0, 0] = block.address else { return Err(Errno::Invalid) };
-    if block.transport != TRANSPORT_ETHERNET || block.reserved != 0 {
-        return Err(Errno::Invalid);
+    match block.transport {
+        TRANSPORT_ETHERNET => {
+            let [a, b, c, d, e, f, 0, 0] = block.address else { return Err(Errno::Invalid) };
+            if block.frame_bytes != 0 {
+                return Err(Errno::Invalid);
+            }
+            let _held = sys::DevicesHeld::new();
+            let device = sys::NetDevice::get(block.interface).ok_or(Errno::NoDevice)?;
+            peer.attach(Carrier::Ethernet { device, address: [a, b, c, d, e, f] })
+        }
+        transport @ (TRANSPORT_TCP | TRANSPORT_UDP | TRANSPORT_QUIC) => {
+            if block.address != [0; 8] || block.interface != 0 {
+                return Err(Errno::Invalid);
+            }
+            let frame_bytes = match block.frame_bytes {
+                0 => FRAME_BYTES_MAX,
+                bytes => FRAME_BYTES_MAX.min(bytes as usize),
+            };
+            peer.attach(Carrier::Proxy { transport, frame_bytes })
+        }
+        _ => Err(Errno::Invalid),
     }
-    let _held = sys::DevicesHeld::new();
-    let device = sys::NetDevice::get(block.interface).ok_or(Errno::NoDevice)?;
-    peer.attach(device, [a, b, c, d, e, f])
+}
+
+/// The link that a proxy's block names.
+fn proxied(dvs: &Dvs, argument: Argument) -> Result<kernel::sync::Arc<PeerLink>, Errno> {
+    peer(dvs, argument.read::<ProxyFrames>()?.node)
 }
 
 fn endpoint_set_remote(dvs: &Dvs, block: &RemoteEndpoint) -> Result<(), Errno> {

@@ -26,6 +26,7 @@ use kernel::prelude::*;
 
 #[path = "abi/lib.rs"]
 mod abi;
+mod carrier;
 mod container;
 mod control;
 mod copy;

@@ -3,17 +3,19 @@
 //! records it brings.
 
 pub(crate) mod look;
+mod proxy;
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
     self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
-    EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP, TRANSPORT_ETHERNET,
+    EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
 use super::abi::wire::frame::{
-    Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_PAYLOAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
+    Chunk, Chunks, Frame, Versions, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
+use super::carrier::{Attachment, Carrier};
 use super::abi::Endpoint;
 use super::container::refusal;
 use super::dvs::{self, Identity};
@@ -63,13 +65,8 @@ impl Storage for LinkMemory {
     }
 }
 
-/// Where frames to the peer go.
-struct Attachment {
-    device: NetDevice,
-    address: [u8; 6],
-    /// The frame being sent; as long as the device's MTU.
-    frame: KVec<u8>,
-}
+/// How long a proxy may take to fetch a frame before the link looks again whether it has.
+const PROXY_PATIENCE_NS: u64 = 10_000_000;
 
 /// How long to wait for memory before a record is tried again.
 const MEMORY_WAIT_NS: u64 = 10_000_000;
@@ -131,6 +128,9 @@ pub(crate) struct PeerLink {
     /// Those who wait for room in the link.
     #[pin]
     room: WaitQueue,
+    /// The proxies that wait for a frame.
+    #[pin]
+    outgoing: PollQueue,
     /// Those who wait for a fence.
     #[pin]
     fenced: PollQueue,
@@ -173,6 +173,7 @@ impl PeerLink {
             timer <- Timer::new(),
             transfers <- Transfers::new(),
             room <- WaitQueue::new(),
+            outgoing <- PollQueue::new(),
             state <- new_bh_lock!(state, c"dvk_peer"),
         });
         Arc::pin_init(peer, GFP_KERNEL).map_err(|_| Errno::NoMemory)
@@ -226,18 +227,16 @@ impl PeerLink {
         drop(attachment);
     }
 
-    /// Carries the link's frames through `device` to the Ethernet address `address`.
+    /// Carries the link's frames by `carrier`, in place of the one before.
     ///
     /// # Errors
-    /// [`Errno::TooLong`] if the device's MTU is too small for the protocol.
-    pub(crate) fn attach(&self, device: NetDevice, address: [u8; 6]) -> Result<(), Errno> {
-        let bytes = device.mtu().min(HEADER_BYTES + MAX_PAYLOAD_BYTES);
-        let frame = KVec::from_elem(0, bytes, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
-        let attachment = Attachment { device, address, frame };
+    /// [`Errno::TooLong`] if its frames are too short for the protocol.
+    pub(crate) fn attach(&self, carrier: Carrier) -> Result<(), Errno> {
+        let attachment = Attachment::new(carrier)?;
         let now = sys::now_ns();
         let old = {
             let mut state = self.state.lock();
-            let payload_bytes = bytes.saturating_sub(HEADER_BYTES);
+            let payload_bytes = attachment.payload_bytes();
             state.link.attach(now, payload_bytes).map_err(|_| Errno::TooLong)?;
             trace::link_changed(self.node, c"attached");
             let old = state.attachment.replace(attachment);
@@ -245,6 +244,8 @@ impl PeerLink {
             old
         };
         drop(old);
+        // A proxy that waits for frames of the transport before is to learn that there are none.
+        self.outgoing.wake();
         Ok(())
     }
 
@@ -257,7 +258,7 @@ impl PeerLink {
 
     /// Detaches from a device that is going away.
     pub(crate) fn device_gone(&self, device: *const c_void) {
-        if self.detach_if(|attachment| attachment.device.is(device)).is_some() {
+        if self.detach_if(|attachment| attachment.is_by(device)).is_some() {
             self.happened(EVENT_LINK_DETACHED);
         }
     }
@@ -272,6 +273,7 @@ impl PeerLink {
             state.link.detach();
             state.attachment.take()
         };
+        self.outgoing.wake();
         old.map(drop)
     }
 
@@ -281,12 +283,11 @@ impl PeerLink {
         let now = sys::now_ns();
         let mut state = self.state.lock();
         let Some(attachment) = &state.attachment else { return };
-        if !attachment.device.is(device) {
+        if !attachment.is_by(device) {
             return;
         }
-        // The buffer keeps its length: a larger MTU is used from the next attach on.
-        let bytes = attachment.device.mtu().min(attachment.frame.len());
-        if state.link.attach(now, bytes.saturating_sub(HEADER_BYTES)).is_err() {
+        let payload_bytes = attachment.payload_bytes();
+        if state.link.attach(now, payload_bytes).is_err() {
             state.link.detach();
         }
         self.pump(&mut state, now);
@@ -296,7 +297,7 @@ impl PeerLink {
     pub(crate) fn info(&self) -> LinkInfo {
         let state = self.state.lock();
         let mut info = state.link.info();
-        info.transport = if state.attachment.is_some() { TRANSPORT_ETHERNET } else { 0 };
+        info.transport = state.attachment.as_ref().map_or(0, Attachment::transport);
         info.rejected = info.rejected.wrapping_add(state.forged);
         info
     }
@@ -475,24 +476,28 @@ impl PeerLink {
     fn take_frame(&self, device: *const c_void, source: &[u8; 6], frame: &Frame<'_>) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let expected =
-            |attachment: &Attachment| attachment.device.is(device) && attachment.address == *source;
+        let expected = |attachment: &Attachment| attachment.is_from(device, source);
         if !state.attachment.as_ref().is_some_and(expected) {
             self.forged(&mut state, c"sender");
             return;
         }
+        self.take_expected(&mut state, now, frame);
+    }
+
+    /// Takes a frame that came the way it is to come.
+    fn take_expected(&self, state: &mut State, now: u64, frame: &Frame<'_>) {
         match state.link.on_frame(now, frame) {
             Ok(chunks) => {
                 // After a restart, what else the stream brought belongs to nobody.
-                let mut flow = self.take_chunks(&mut state, chunks);
+                let mut flow = self.take_chunks(state, chunks);
                 while flow.is_continue() {
                     let Some(stored) = state.link.next_stored() else { break };
-                    flow = self.take_chunks(&mut state, stored.chunks());
+                    flow = self.take_chunks(state, stored.chunks());
                 }
             }
             Err(reject) => trace::frame_rejected(Some(self.node), reject.name()),
         }
-        self.pump(&mut state, now);
+        self.pump(state, now);
     }
 
     fn take_chunks(&self, state: &mut State, mut chunks: Chunks<'_>) -> ControlFlow<()> {
@@ -739,12 +744,34 @@ impl PeerLink {
         }
         state.drain_backlog();
         let State { link, attachment, .. } = state;
-        if let Some(Attachment { device, address, frame }) = attachment {
-            while let Some(bytes) = link.poll_transmit(now, frame) {
-                device.transmit(address, &frame[..bytes]);
+        let mut earliest = 0;
+        match attachment {
+            Some(Attachment { carrier: Carrier::Ethernet { device, address }, frame }) => {
+                while let Some(bytes) = link.poll_transmit(now, frame) {
+                    device.transmit(address, &frame[..bytes]);
+                }
             }
+            Some(Attachment { carrier: Carrier::Proxy { .. }, .. }) => {
+                // It takes the frames itself. What is overdue until then is not to be looked at
+                // at every tick.
+                self.outgoing.wake();
+                earliest = now.saturating_add(PROXY_PATIENCE_NS);
+            }
+            None => {}
         }
+        self.arm(state, now, earliest);
+    }
+
+    /// Sets the timer anew after frames were taken out of the link.
+    fn rearm(&self, state: &mut State, now: u64) {
+        self.arm(state, now, 0);
+    }
+
+    /// Sets the timer to when the link wants to be looked at; what it wanted before now, to
+    /// `earliest`.
+    fn arm(&self, state: &mut State, now: u64, earliest: u64) {
         if let Some(deadline) = state.link.next_deadline() {
+            let deadline = if deadline <= now { deadline.max(earliest) } else { deadline };
             if state.armed_ns == 0 || deadline < state.armed_ns {
                 state.armed_ns = deadline;
                 self.timer.set(now, deadline);

@@ -10,7 +10,7 @@ use super::abi::wire::frame::Versions;
 use super::abi::Endpoint;
 use super::container::Container;
 use super::dvs::{self, Dvs, Registry};
-use super::peer::look::{Carrier, Look};
+use super::peer::look::{Look, Route};
 use super::peer::PeerLink;
 use super::rules::report::{
     self, Cell, Table, CONTAINERS, DVS as NODE_ITSELF, ENDPOINTS, LINKS, NODES,
@@ -155,13 +155,12 @@ fn write_node(dvs: &Dvs, node: u64, out: &mut SeqFile<'_>) -> Option<fmt::Result
 }
 
 fn write_link(node: u64, peer: &PeerLink, out: &mut SeqFile<'_>) -> fmt::Result {
-    let Look { info, carrier, forged, in_flight, queued, backlog, copies, .. } = peer.look();
-    let [transport, interface, address] = match &carrier {
-        None => [Cell::Nothing; 3],
-        Some(Carrier { interface, address }) => {
-            [Cell::Word("ethernet"), Cell::Text(interface), Cell::Address(*address)]
-        }
+    let Look { info, transport, route, forged, in_flight, queued, backlog, copies, .. } = peer.look();
+    let [interface, address] = match &route {
+        None => [Cell::Nothing; 2],
+        Some(Route { interface, address }) => [Cell::Text(interface), Cell::Address(*address)],
     };
+    let transport = report::transport(transport).map_or(Cell::Nothing, Cell::Word);
     // A link that is down measures nothing.
     let rtt_us = if info.state == LINK_DOWN { 0 } else { info.rtt_us };
     LINKS.write_row(

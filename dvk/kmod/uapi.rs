@@ -47,6 +47,7 @@ blocks!(
     Migrate,
     MigrateEnd,
     PromoteBackup,
+    ProxyFrames,
     EndpointInfo,
     Events,
     Event
@@ -75,6 +76,7 @@ const _: () = {
     assert!(size_of::<ioctl::Migrate>() == 48);
     assert!(size_of::<ioctl::MigrateEnd>() == 16);
     assert!(size_of::<ioctl::PromoteBackup>() == 24);
+    assert!(size_of::<ioctl::ProxyFrames>() == 32);
     assert!(size_of::<ioctl::EndpointInfo>() == 80);
     assert!(size_of::<ioctl::Events>() == 32);
     assert!(size_of::<ioctl::Event>() == 32);

@@ -101,6 +101,10 @@ pub const PROMOTE_BACKUP: u32 = number::<PromoteBackup>(WRITE, 0x53);
 pub const ENDPOINT_INFO: u32 = number::<EndpointInfo>(READ | WRITE, 0x54);
 /// Take what happened since the last time, or wait for it. Argument: [`Events`].
 pub const EVENTS: u32 = number::<Events>(READ | WRITE, 0x55);
+/// A proxy takes frames that a link has for its peer, or waits for one.
+pub const PROXY_GET: u32 = number::<ProxyFrames>(READ | WRITE, 0x56);
+/// A proxy gives a link frames that its peer sent.
+pub const PROXY_PUT: u32 = number::<ProxyFrames>(READ | WRITE, 0x57);
 
 /// The name of a call of a container's device, for people; `?` for what is none.
 pub const fn call_name(cmd: u32) -> &'static CStr {
@@ -487,6 +491,14 @@ pub struct Lease {
 
 /// [`LinkAttach::transport`]: raw Ethernet frames of [`ETHERTYPE`](super::wire::ETHERTYPE).
 pub const TRANSPORT_ETHERNET: u32 = 1;
+/// [`LinkAttach::transport`]: TIPC, by the kernel. Reserved; not there yet.
+pub const TRANSPORT_TIPC: u32 = 2;
+/// [`LinkAttach::transport`]: a proxy that speaks TCP.
+pub const TRANSPORT_TCP: u32 = 3;
+/// [`LinkAttach::transport`]: a proxy that speaks UDP.
+pub const TRANSPORT_UDP: u32 = 4;
+/// [`LinkAttach::transport`]: a proxy that speaks QUIC.
+pub const TRANSPORT_QUIC: u32 = 5;
 
 /// Argument of [`LINK_ATTACH`] and [`LINK_DETACH`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -494,15 +506,37 @@ pub const TRANSPORT_ETHERNET: u32 = 1;
 pub struct LinkAttach {
     /// The peer.
     pub node: u32,
-    /// [`TRANSPORT_ETHERNET`].
+    /// `TRANSPORT_…`. To the kernel all proxies are the same: see [`PROXY_GET`].
     pub transport: u32,
-    /// Index of the local network interface.
+    /// Index of the local network interface; 0 for a proxy.
     pub interface: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
-    /// The peer's MAC address in the first six bytes, then two zero bytes.
+    /// For a proxy, the longest frame that it carries, in bytes; 0 for the longest there is. 0 for
+    /// Ethernet, where the interface knows.
+    pub frame_bytes: u32,
+    /// The peer's MAC address in the first six bytes, then two zero bytes; all 0 for a proxy.
     pub address: [u8; 8],
 }
+
+/// Argument of [`PROXY_GET`] and [`PROXY_PUT`]: frames of a link, as a proxy carries them. Each is
+/// its length, four bytes little-endian, and then as many bytes, without padding.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct ProxyFrames {
+    /// The peer.
+    pub node: u32,
+    /// What the proxy speaks: `TRANSPORT_…`, as [`LinkAttach::transport`] says it of the link.
+    pub transport: u32,
+    /// Address of the bytes.
+    pub address: u64,
+    /// In: how many bytes there are, or there is room for. Out: how many the kernel gave, or took.
+    pub len: u64,
+    /// For [`PROXY_GET`]: how long to wait for a frame, in nanoseconds: 0 not at all, negative for
+    /// ever.
+    pub timeout_ns: i64,
+}
+
+/// The most bytes that one [`PROXY_PUT`] takes, and one [`PROXY_GET`] gives.
+pub const PROXY_BYTES_MAX: u64 = 1 << 20;
 
 /// Argument of [`LINK_INFO`].
 #[derive(Clone, Copy, Debug, Default)]

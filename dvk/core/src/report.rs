@@ -11,7 +11,8 @@ use super::abi::ioctl::{
     EVENT_LINK_DETACHED, EVENT_LINK_FOUND, EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST,
     EVENT_LINK_RESET, EVENT_LINK_UP, LINK_CONNECTING, LINK_DOWN, LINK_UP, ROLE_BACKUP,
     ROLE_PRIMARY, ROLE_REPLICA, STATE_COPY, STATE_IDLE, STATE_MOVING, STATE_RECEIVE, STATE_REQUEST,
-    STATE_SEND, STATE_WAIT,
+    STATE_SEND, STATE_WAIT, TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP, TRANSPORT_TIPC,
+    TRANSPORT_UDP,
 };
 use super::abi::Endpoint;
 use core::ffi::CStr;
@@ -243,6 +244,18 @@ pub fn link_state(state: u32) -> &'static str {
         LINK_UP => "up",
         _ => "?",
     }
+}
+
+/// The word for a transport (`TRANSPORT_…`), if it is one.
+pub fn transport(number: u32) -> Option<&'static str> {
+    Some(match number {
+        TRANSPORT_ETHERNET => "ethernet",
+        TRANSPORT_TIPC => "tipc",
+        TRANSPORT_TCP => "tcp",
+        TRANSPORT_UDP => "udp",
+        TRANSPORT_QUIC => "quic",
+        _ => return None,
+    })
 }
 
 /// The word for what happened to a link, if an event of this kind (`EVENT_LINK_…`) says that.

@@ -6,9 +6,9 @@ use dvk_abi::errno::Errno;
 use dvk_abi::ioctl::{
     self, Bind, CopyBetween, DvsInit, EndpointInfo, Events, Exchange, Grant, Info, Lease,
     LinkAttach, LinkInfo, Migrate, MigrateEnd, Node, Notify, Privileges, PromoteBackup,
-    RemoteEndpoint, Revoke, WaitBind, WaitUnbind, BIND_ADOPT, BIND_BACKUP, BIND_REPLICA,
-    BIND_SERVER, GRANT_READ, GRANT_WRITE, MAY_ALL, MAY_REACH_OTHERS, MAY_RECEIVE, MAY_SEND,
-    MAY_SET_PRIVILEGES, REMOTE_REPLICATED, TRANSPORT_ETHERNET,
+    ProxyFrames, RemoteEndpoint, Revoke, WaitBind, WaitUnbind, BIND_ADOPT, BIND_BACKUP,
+    BIND_REPLICA, BIND_SERVER, GRANT_READ, GRANT_WRITE, MAY_ALL, MAY_REACH_OTHERS, MAY_RECEIVE,
+    MAY_SEND, MAY_SET_PRIVILEGES, REMOTE_REPLICATED, TRANSPORT_ETHERNET, TRANSPORT_UDP,
 };
 
 /// Which device takes a call.
@@ -157,6 +157,16 @@ const MAY: Role = Choice(&[
 const MASK: Role =
     Choice(&[u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, 0xff, 0]);
 
+/// Mostly the one that needs no program to carry anything.
+const TRANSPORT: Role = Choice(&[
+    TRANSPORT_ETHERNET as u64,
+    TRANSPORT_ETHERNET as u64,
+    TRANSPORT_ETHERNET as u64,
+    TRANSPORT_UDP as u64,
+]);
+const PROXIED: Role = Choice(&[TRANSPORT_UDP as u64]);
+const FRAME: Role = Choice(&[0, 0, 0, 0, 0, 0, 576, 1500, 100]);
+
 calls! {
     Container BIND(Bind) { slot: Role::Slot, flags: BIND_FLAGS, endpoint: MadeEndpoint }
     Container UNBIND(()) {}
@@ -218,8 +228,8 @@ calls! {
     }
     Control DC_REMOVE_NODE(Lease) { container: Role::Container, node: Role::Node }
     Control LINK_ATTACH(LinkAttach) {
-        node: Role::Node, transport: Choice(&[TRANSPORT_ETHERNET as u64]), interface: Interface,
-        reserved: Reserved, address: Role::Mac
+        node: Role::Node, transport: TRANSPORT, interface: Interface, frame_bytes: FRAME,
+        address: Role::Mac
     }
     Control LINK_DETACH(LinkAttach) { node: Role::Node }
     Control LINK_INFO(LinkInfo) { node: Role::Node }
@@ -237,6 +247,12 @@ calls! {
         endpoint: Peer, container: Role::Container, node: Role::Node, epoch: Epoch, reserved: Reserved
     }
     Control ENDPOINT_INFO(EndpointInfo) { container: Role::Container, slot: Role::Slot }
+    Control PROXY_GET(ProxyFrames) {
+        node: Role::Node, transport: PROXIED, address: Address, len: Length, timeout_ns: Timeout
+    }
+    Control PROXY_PUT(ProxyFrames) {
+        node: Role::Node, transport: PROXIED, address: Address, len: Length, timeout_ns: Timeout
+    }
     Control EVENTS(Events) {
         address: Address, count: Choice(&[0, 1, 8, 100]), flags: Reserved, timeout_ns: Timeout
     }

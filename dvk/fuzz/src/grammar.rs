@@ -203,6 +203,7 @@ impl Script {
             (6, Script::look_around),
             (4, Script::steer_nodes),
             (3, Script::steer_links),
+            (2, Script::carry),
             (3, Script::steer_containers),
             (5, Script::place_endpoints),
             (5, Script::migrate),
@@ -515,12 +516,42 @@ impl Script {
         self.call(ioctl::LINK_DETACH, file, &[]);
         let node = 1 + self.rng.below(3) as u8;
         let interface = if self.rng.percent(80) { node - 1 } else { self.rng.below(4) as u8 };
+        self.attach_interface(file, node, interface);
+    }
+
+    fn attach_interface(&mut self, file: u8, node: u8, interface: u8) {
         let attach = [
             ("node", Value::Number(node.into())),
+            ("transport", Value::Number(ioctl::TRANSPORT_ETHERNET.into())),
             ("interface", Value::Interface(interface)),
+            ("frame_bytes", Value::Number(0)),
             ("address", Value::Mac(node)),
         ];
         self.call(ioctl::LINK_ATTACH, file, &attach);
+    }
+
+    /// A link is a proxy's for a while.
+    fn carry(&mut self) {
+        let file = self.control();
+        let peer = 1 + self.rng.below(3) as u8;
+        let node = ("node", Value::Number(peer.into()));
+        let attach = [
+            node,
+            ("transport", Value::Number(ioctl::TRANSPORT_UDP.into())),
+            ("interface", Value::Number(0)),
+            ("address", Value::Number(0)),
+        ];
+        self.call(ioctl::LINK_ATTACH, file, &attach);
+        for _ in 0..1 + self.rng.below(4) {
+            // Room for the longest frame there is, and back again with what came.
+            let address = ("address", Value::Place(Place::Page(0)));
+            let room = ("len", Value::Number(1 << 17));
+            self.call(ioctl::PROXY_GET, file, &[node, address, room]);
+            self.call(ioctl::PROXY_PUT, file, &[node, address]);
+        }
+        if self.rng.percent(90) {
+            self.attach_interface(file, peer, peer - 1);
+        }
     }
 
     fn steer_containers(&mut self) {

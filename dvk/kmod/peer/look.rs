@@ -2,10 +2,11 @@
 //! A peer as people see it.
 
 use super::super::abi::ioctl::LinkInfo;
+use super::super::carrier::Attachment;
 use super::PeerLink;
 
-/// What carries the link's frames.
-pub(crate) struct Carrier {
+/// Through which device frames go, and to whom.
+pub(crate) struct Route {
     /// Name of the network device.
     pub(crate) interface: [u8; 16],
     /// The peer's address there.
@@ -20,8 +21,10 @@ pub(crate) struct Look {
     pub(crate) up: bool,
     /// The newest incarnation that the peer was said to run with.
     pub(crate) incarnation: u32,
-    /// What is attached.
-    pub(crate) carrier: Option<Carrier>,
+    /// The transport that is attached, `TRANSPORT_…`; 0 if there is none.
+    pub(crate) transport: u32,
+    /// Where the frames go, unless a proxy knows.
+    pub(crate) route: Option<Route>,
     /// Records that were malformed, or whose sender may not speak for their source.
     pub(crate) forged: u64,
     /// Frames that were sent and that the peer may not have.
@@ -38,13 +41,15 @@ impl PeerLink {
     /// How the peer and its link are.
     pub(crate) fn look(&self) -> Look {
         let state = self.state.lock();
+        let attachment = state.attachment.as_ref();
         Look {
             info: state.link.info(),
             up: state.link.peer_incarnation().is_some(),
             incarnation: state.newest,
-            carrier: state.attachment.as_ref().map(|attachment| Carrier {
-                interface: attachment.device.name(),
-                address: attachment.address,
+            transport: attachment.map_or(0, Attachment::transport),
+            route: attachment.and_then(Attachment::route).map(|(device, address)| Route {
+                interface: device.name(),
+                address: *address,
             }),
             forged: state.forged,
             in_flight: state.link.in_flight(),

@@ -22,6 +22,35 @@ pub enum Transport {
         /// The peer's MAC address.
         address: [u8; 6],
     },
+    /// By a program that uses [`Control::proxy_get`] and [`Control::proxy_put`].
+    Proxy {
+        /// What it speaks.
+        protocol: Protocol,
+        /// The longest frame that it carries, in bytes; 0 for the longest there is.
+        frame_bytes: u32,
+    },
+}
+
+/// What a proxy speaks. The kernel treats all alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// QUIC.
+    Quic,
+}
+
+impl Protocol {
+    /// The value of [`LinkInfo::transport`] and [`LinkAttach::transport`](ioctl::LinkAttach).
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Tcp => ioctl::TRANSPORT_TCP,
+            Self::Udp => ioctl::TRANSPORT_UDP,
+            Self::Quic => ioctl::TRANSPORT_QUIC,
+        }
+    }
 }
 
 /// What the endpoints of a container that are bound on one node may take of it at once. 0, which
@@ -205,18 +234,21 @@ impl Control {
     /// Carries the traffic with a node over `transport`.
     ///
     /// # Errors
-    /// `ENODEV` for a node that is not up or an unknown interface.
+    /// `ENODEV` for a node that was never up or an unknown interface, `EMSGSIZE` for frames that are
+    /// too short for the protocol.
     pub fn link_attach(&self, node: u32, transport: Transport) -> Result<(), Error> {
-        let Transport::Ethernet { interface, address } = transport;
-        let mut padded = [0; 8];
-        padded[..6].copy_from_slice(&address);
-        let mut block = ioctl::LinkAttach {
-            node,
-            transport: ioctl::TRANSPORT_ETHERNET,
-            interface,
-            reserved: 0,
-            address: padded,
-        };
+        let mut block = ioctl::LinkAttach { node, ..ioctl::LinkAttach::default() };
+        match transport {
+            Transport::Ethernet { interface, address } => {
+                block.transport = ioctl::TRANSPORT_ETHERNET;
+                block.interface = interface;
+                block.address[..6].copy_from_slice(&address);
+            }
+            Transport::Proxy { protocol, frame_bytes } => {
+                block.transport = protocol.number();
+                block.frame_bytes = frame_bytes;
+            }
+        }
         let subject = Subject::Node(node);
         self.call::<{ ioctl::LINK_ATTACH }, _>(Call::LinkAttach, subject, None, &mut block)
     }

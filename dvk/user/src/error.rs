@@ -65,6 +65,8 @@ calls! {
     PromoteBackup = "promote_backup",
     EndpointInfo = "endpoint_info",
     Events = "events",
+    ProxyGet = "proxy_get",
+    ProxyPut = "proxy_put",
 }
 
 /// What a failed call was about.

@@ -50,6 +50,7 @@ mod migration;
 mod payload;
 mod port;
 pub mod protocol;
+mod proxy;
 pub mod raw;
 mod server;
 #[allow(unsafe_code)]
@@ -58,7 +59,7 @@ mod timeout;
 
 #[cfg(feature = "async")]
 pub use self::asynchronous::{AsyncCalls, AsyncPort};
-pub use self::control::{Control, Limits, LinkState, Transport};
+pub use self::control::{Control, Limits, LinkState, Protocol, Transport};
 pub use self::device::{device_path, Device, Slot};
 pub use self::error::{Call, Error, Subject};
 pub use self::grant::{Access, CopyError, GrantId, Granted, Loan};
@@ -66,6 +67,7 @@ pub use self::migration::Migration;
 pub use self::payload::{Body, Field, Payload, PayloadError, PayloadReader, PayloadWriter};
 pub use self::port::{How, Port, Received};
 pub use self::protocol::{CallError, Ipc};
+pub use self::proxy::Frames;
 pub use self::server::{serve, Then};
 pub use self::timeout::Timeout;
 

@@ -18,6 +18,7 @@ mod program;
 mod promotions;
 mod strangers;
 mod tables;
+mod transports;
 
 use std::fs;
 
@@ -62,6 +63,7 @@ const SCENARIOS: &[Scenario] = &[
         "a backup takes the place of a server that was cut off, and later of one that lost power",
         promotions::of_backups,
     ),
+    ("a link changes its transport while messages flow", transports::while_messages_flow),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),

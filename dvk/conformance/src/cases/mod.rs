@@ -16,6 +16,7 @@ mod notify;
 mod observability;
 mod poll;
 mod privileges;
+mod proxy;
 mod remote;
 mod stress;
 mod timeout;
@@ -63,6 +64,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Case> {
         observability::CASES,
         remote::CASES,
         migration::CASES,
+        proxy::CASES,
         stress::CASES,
         c_library::CASES,
     ]

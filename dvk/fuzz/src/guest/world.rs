@@ -64,7 +64,7 @@ pub(crate) fn mend(control: &File, board: &Board) {
             let interface = board.interfaces[node as usize - 1].load(Relaxed);
             let address = [2, 0, 0, 0, 0, node as u8, 0, 0];
             let transport = TRANSPORT_ETHERNET;
-            let mut block = LinkAttach { node, transport, interface, reserved: 0, address };
+            let mut block = LinkAttach { node, transport, interface, frame_bytes: 0, address };
             let _ = dvk::raw::call::<LINK_ATTACH, _>(control, &mut block);
         }
     }

@@ -67,8 +67,9 @@ extern "C" {
 #define DVK_SLOT_ANY 0xffffffffu
 
 /* struct dvk_bind.flags: the endpoint is a server. Required, and only allowed, for slots below
- * DVK_SERVER_SLOTS, and so is a file that is open for writing:
- * the permissions of the device node say who may be a server. */
+ * DVK_SERVER_SLOTS. This and the other flags need a file that is
+ * open for writing: the permissions of the device node say who may be a server, stand by for one
+ * or adopt an endpoint. */
 #define DVK_BIND_SERVER 1u
 
 /* struct dvk_bind.flags: stand by for the server that is bound to the slot on another node. The
@@ -170,6 +171,21 @@ extern "C" {
 
 /* struct dvk_link_attach.transport: raw Ethernet frames of ETHERTYPE. */
 #define DVK_TRANSPORT_ETHERNET 1u
+
+/* struct dvk_link_attach.transport: TIPC, by the kernel. Reserved; not there yet. */
+#define DVK_TRANSPORT_TIPC 2u
+
+/* struct dvk_link_attach.transport: a proxy that speaks TCP. */
+#define DVK_TRANSPORT_TCP 3u
+
+/* struct dvk_link_attach.transport: a proxy that speaks UDP. */
+#define DVK_TRANSPORT_UDP 4u
+
+/* struct dvk_link_attach.transport: a proxy that speaks QUIC. */
+#define DVK_TRANSPORT_QUIC 5u
+
+/* The most bytes that one dvk_proxy_put takes, and one dvk_proxy_get gives. */
+#define DVK_PROXY_BYTES_MAX UINT64_C(0x100000)
 
 /* struct dvk_link_info.state: no transport, or the node is down. */
 #define DVK_LINK_DOWN 0u
@@ -504,16 +520,34 @@ DVK_SIZE(struct dvk_lease, 24);
 struct dvk_link_attach {
 	/* The peer. */
 	uint32_t node;
-	/* DVK_TRANSPORT_ETHERNET. */
+	/* `TRANSPORT_…`. To the kernel all proxies are the same: see dvk_proxy_get. */
 	uint32_t transport;
-	/* Index of the local network interface. */
+	/* Index of the local network interface; 0 for a proxy. */
 	uint32_t interface;
-	/* Reserved, 0. */
-	uint32_t reserved;
-	/* The peer's MAC address in the first six bytes, then two zero bytes. */
+	/* For a proxy, the longest frame that it carries, in bytes; 0 for the longest there is. 0 for
+	 * Ethernet, where the interface knows. */
+	uint32_t frame_bytes;
+	/* The peer's MAC address in the first six bytes, then two zero bytes; all 0 for a proxy. */
 	uint8_t address[8];
 };
 DVK_SIZE(struct dvk_link_attach, 24);
+
+/* Argument of dvk_proxy_get and dvk_proxy_put: frames of a link, as a proxy carries them. Each is
+ * its length, four bytes little-endian, and then as many bytes, without padding. */
+struct dvk_proxy_frames {
+	/* The peer. */
+	uint32_t node;
+	/* What the proxy speaks: `TRANSPORT_…`, as struct dvk_link_attach.transport says it of the link. */
+	uint32_t transport;
+	/* Address of the bytes. */
+	uint64_t address;
+	/* In: how many bytes there are, or there is room for. Out: how many the kernel gave, or took. */
+	uint64_t len;
+	/* For dvk_proxy_get: how long to wait for a frame, in nanoseconds: 0 not at all, negative for
+	 * ever. */
+	int64_t timeout_ns;
+};
+DVK_SIZE(struct dvk_proxy_frames, 32);
 
 /* Argument of dvk_link_info. */
 struct dvk_link_info {
@@ -698,6 +732,8 @@ DVK_SIZE(struct dvk_event, 32);
 #define DVK_IOC_PROMOTE_BACKUP _IOW(DVK_IOCTL_TYPE, 0x53, struct dvk_promote_backup)
 #define DVK_IOC_ENDPOINT_INFO _IOWR(DVK_IOCTL_TYPE, 0x54, struct dvk_endpoint_info)
 #define DVK_IOC_EVENTS _IOWR(DVK_IOCTL_TYPE, 0x55, struct dvk_events)
+#define DVK_IOC_PROXY_GET _IOWR(DVK_IOCTL_TYPE, 0x56, struct dvk_proxy_frames)
+#define DVK_IOC_PROXY_PUT _IOWR(DVK_IOCTL_TYPE, 0x57, struct dvk_proxy_frames)
 
 /* Opens the device of a container, /dev/dvk-dcN, close-on-exec. Returns a file descriptor, to be
  * closed with close(2), which unbinds. */
@@ -857,6 +893,12 @@ int dvk_endpoint_info(int control, struct dvk_endpoint_info *block);
 
 /* Takes what happened on this node since the last time, or waits for it. */
 int dvk_events(int control, struct dvk_events *block);
+
+/* Takes frames that a link has for its peer, or waits for one: the proxy's part. */
+int dvk_proxy_get(int control, struct dvk_proxy_frames *block);
+
+/* Gives a link frames that its peer sent. */
+int dvk_proxy_put(int control, struct dvk_proxy_frames *block);
 
 #undef DVK_SIZE
 

@@ -9,7 +9,7 @@ use core::ffi::{c_char, c_int, c_ulong, c_void};
 use dvk_abi::ioctl::{
     self, Bind, Container, Copy, CopyBetween, DvsInit, EndpointInfo, Events, Exchange, Grant,
     Granted, Info, Lease, LinkAttach, LinkInfo, Migrate, MigrateEnd, Node, Notify, Privileges,
-    PromoteBackup, RemoteEndpoint, Revoke, WaitBind, WaitUnbind, BIND_ADOPT,
+    PromoteBackup, ProxyFrames, RemoteEndpoint, Revoke, WaitBind, WaitUnbind, BIND_ADOPT,
 };
 use dvk_abi::Message;
 
@@ -382,4 +382,8 @@ control_calls! {
     fn dvk_endpoint_info(EndpointInfo) = ENDPOINT_INFO;
     /// Takes what happened on this node since the last time, or waits for it.
     fn dvk_events(Events) = EVENTS;
+    /// Takes frames that a link has for its peer, or waits for one: the proxy's part.
+    fn dvk_proxy_get(ProxyFrames) = PROXY_GET;
+    /// Gives a link frames that its peer sent.
+    fn dvk_proxy_put(ProxyFrames) = PROXY_PUT;
 }

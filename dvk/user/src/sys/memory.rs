@@ -229,6 +229,35 @@ pub(crate) fn migrate_start(
     (result, block.state_len)
 }
 
+/// Makes `PROXY_GET`: how many bytes of `into` are frames now.
+pub(crate) fn proxy_get(
+    file: impl AsFd,
+    (node, transport): (u32, u32),
+    into: &mut [u8],
+    timeout_ns: i64,
+) -> Result<usize> {
+    let address = into.as_mut_ptr().expose_provenance() as u64;
+    let len = into.len() as u64;
+    let mut block = ioctl::ProxyFrames { node, transport, address, len, timeout_ns };
+    // SAFETY: the kernel writes at most as many bytes there, and only until the call returns.
+    unsafe { call_naming_memory::<{ ioctl::PROXY_GET }, _>(file, &mut block)? };
+    Ok(into.len().min(block.len as usize))
+}
+
+/// Makes `PROXY_PUT` with the frames in `from`: how many bytes of them were taken.
+pub(crate) fn proxy_put(
+    file: impl AsFd,
+    (node, transport): (u32, u32),
+    from: &[u8],
+) -> Result<usize> {
+    let address = from.as_ptr().expose_provenance() as u64;
+    let len = from.len() as u64;
+    let mut block = ioctl::ProxyFrames { node, transport, address, len, timeout_ns: 0 };
+    // SAFETY: the kernel reads at most as many bytes there, and only until the call returns.
+    unsafe { call_naming_memory::<{ ioctl::PROXY_PUT }, _>(file, &mut block)? };
+    Ok(from.len().min(block.len as usize))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

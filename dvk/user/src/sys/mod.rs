@@ -13,7 +13,9 @@ mod memory;
 mod readable;
 
 pub use self::arena::Arena;
-pub(crate) use self::memory::{copy, copy_into, events, lend, migrate_start, Memory, OwnMemory};
+pub(crate) use self::memory::{
+    copy, copy_into, events, lend, migrate_start, proxy_get, proxy_put, Memory, OwnMemory,
+};
 #[cfg(feature = "async")]
 pub(crate) use self::readable::{FileOwner, Readable};
 
@@ -84,6 +86,7 @@ memory_blocks! {
     Events: address, |it| u64::from(it.count) * size_of::<ioctl::Event>() as u64;
     Grant: address, |it| it.len;
     Migrate: state, |it| it.state_len;
+    ProxyFrames: address, |it| it.len;
 }
 
 /// Whether `opcode` is a DVK call whose block has `bytes` bytes.
@@ -217,6 +220,8 @@ mod tests {
             (ioctl::PROMOTE_BACKUP, W, 0x53, 24),
             (ioctl::ENDPOINT_INFO, R | W, 0x54, 80),
             (ioctl::EVENTS, R | W, 0x55, 32),
+            (ioctl::PROXY_GET, R | W, 0x56, 32),
+            (ioctl::PROXY_PUT, R | W, 0x57, 32),
         ];
         for (number, direction, nr, size) in table {
             assert_eq!(number, ioc(direction, nr, size), "call {nr:#x}");
@@ -256,6 +261,7 @@ mod tests {
     const _: () = assert!(size_of::<ioctl::Migrate>() == 8 + 4 * 4 + 3 * 8);
     const _: () = assert!(size_of::<ioctl::MigrateEnd>() == 8 + 2 * 4);
     const _: () = assert!(size_of::<ioctl::PromoteBackup>() == 8 + 4 * 4);
+    const _: () = assert!(size_of::<ioctl::ProxyFrames>() == 2 * 4 + 3 * 8);
     const _: () = assert!(size_of::<ioctl::EndpointInfo>() == 2 * 4 + 72);
     const _: () = assert!(size_of::<ioctl::Events>() == 8 + 2 * 4 + 2 * 8);
     const _: () = assert!(size_of::<ioctl::Event>() == 2 * 8 + 4 * 4);
