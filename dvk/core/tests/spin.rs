@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT OR Apache-2.0
+// SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Two threads on two CPUs that spin for each other as [`Patience`] says.
 
 use dvk_core::spin::{Patience, LONGEST_NS};
