@@ -2,12 +2,14 @@
 //! Copies from and to lenders wherever they are: what the reference says of copies, and what is
 //! particular between nodes. Run with lenders on other nodes by the cluster tests.
 
+use crate::blocked::until;
 use crate::lender::Lender;
 use crate::lent::{copy_for, noise, stops, Direction, Lent, PAGE};
 use anyhow::{bail, ensure, Result};
 use dvk::raw::Arena;
 use dvk::{Endpoint, Errno, Granted, Port, Slot, Timeout};
 use dvk_abi::ioctl::{GRANT_READ, GRANT_WRITE};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 const BOTH: u32 = GRANT_READ | GRANT_WRITE;
 const PATIENCE: Timeout = Timeout::from_millis(60_000);
@@ -187,13 +189,18 @@ fn revocation(port: &Port, lender: Lender<'_>) -> Result<()> {
         let granted = lender.lend(200, GRANT_WRITE, 6)?;
         let other = Port::bind(port.container(), Slot::Any)?;
         let asker = Lender { port: &other, ..lender };
+        let copies = AtomicU32::new(0);
         let failed = std::thread::scope(|scope| {
             let copier = scope.spawn(|| loop {
                 let sent = noise(round, 200 * PAGE);
                 if let Err(failed) = port.copy_to(granted, &sent, PATIENCE) {
                     return failed;
                 }
+                copies.fetch_add(1, Ordering::Relaxed);
             });
+            until("a first copy", || {
+                Ok(copies.load(Ordering::Relaxed) > 0 || copier.is_finished())
+            })?;
             std::thread::sleep(core::time::Duration::from_millis(3 * round));
             let taken = asker.take(granted);
             let failed = copier.join().map_err(|_| anyhow::anyhow!("a copier panicked"))?;

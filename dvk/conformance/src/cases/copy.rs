@@ -12,7 +12,7 @@ use dvk::raw::Arena;
 use dvk::{Endpoint, Errno, Port, Timeout};
 use dvk_abi::ioctl::{self, GRANT_READ, GRANT_WRITE};
 use rustix::process::{kill_process, Pid, Signal};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -372,6 +372,7 @@ fn death() -> Result<()> {
         let answer = puppet.obey(Order::Lend(peer.endpoint()))?;
         let id = answer.value().context("a puppet cannot lend")?;
         let granted = dvk::GrantId::from_raw(id).of(granter, 0);
+        let copies = AtomicU32::new(0);
         let copier = std::thread::scope(|scope| {
             let copier = scope.spawn(|| {
                 let mut bytes = vec![0; 4 << 20];
@@ -379,8 +380,13 @@ fn death() -> Result<()> {
                     if let Err(failed) = peer.copy_from(granted, &mut bytes, Timeout::NoWait) {
                         return failed;
                     }
+                    copies.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            // The first one brings in the copier's pages, which may take longer than all rounds.
+            until("a first copy", || {
+                Ok(copies.load(Ordering::Relaxed) > 0 || copier.is_finished())
+            })?;
             std::thread::sleep(Duration::from_millis(round));
             puppet.kill()?;
             copier.join().map_err(|_| anyhow::anyhow!("the copier panicked"))
@@ -403,7 +409,7 @@ fn side_by_side() -> Result<()> {
     let port = dvs::bind()?;
     let peer = dvs::bind()?;
     let work = |number: u64| -> Result<()> {
-        for round in 0..ROUNDS {
+        for round in 0..20 {
             let pages = (round % 7 * 13 + number) as usize + 1;
             let lent = Lent::new(&port, pages, peer.endpoint(), BOTH)?;
             let bytes = noise(number * ROUNDS + round, lent.arena.bytes());
