@@ -22,6 +22,11 @@ pub enum Transport {
         /// The peer's MAC address.
         address: [u8; 6],
     },
+    /// By TIPC, whose bearers lead to the node.
+    Tipc {
+        /// The longest frame, in bytes; 0 for the longest there is.
+        frame_bytes: u32,
+    },
     /// By a program that uses [`Control::proxy_get`] and [`Control::proxy_put`].
     Proxy {
         /// What it speaks.
@@ -243,6 +248,10 @@ impl Control {
                 block.transport = ioctl::TRANSPORT_ETHERNET;
                 block.interface = interface;
                 block.address[..6].copy_from_slice(&address);
+            }
+            Transport::Tipc { frame_bytes } => {
+                block.transport = ioctl::TRANSPORT_TIPC;
+                block.frame_bytes = frame_bytes;
             }
             Transport::Proxy { protocol, frame_bytes } => {
                 block.transport = protocol.number();

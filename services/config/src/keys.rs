@@ -21,10 +21,11 @@ pub(crate) enum Kind {
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 12] = [
+pub(crate) const KEYS: [(&str, Kind); 13] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
     ("cluster.bootstrap_expect", Kind::Integer),
+    ("cluster.insecure", Kind::Boolean),
     ("node.name", Kind::Text),
     ("network.cluster", Kind::List),
     ("network.management.interface", Kind::Text),

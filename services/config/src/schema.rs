@@ -39,11 +39,14 @@ pub struct Cluster {
     /// 1 to [`dvk_abi`'s limit](dvk_abi::limits::NODES).
     #[serde(deserialize_with = "bootstrap_expect")]
     pub bootstrap_expect: u32,
+    /// Whether messages between nodes may be read and forged by whoever is on the network between
+    /// them. All nodes of a cluster must agree.
+    pub insecure: bool,
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { name: Name::dvs(), token: None, bootstrap_expect: 1 }
+        Self { name: Name::dvs(), token: None, bootstrap_expect: 1, insecure: false }
     }
 }
 
