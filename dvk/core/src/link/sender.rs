@@ -135,10 +135,20 @@ impl<S: Storage> Sender<S> {
         self.bulk_refused = false;
     }
 
-    /// The peer can take payloads of `capacity` and `window` frames.
-    pub(super) fn open(&mut self, capacity: usize, window: u16) {
-        self.capacity = capacity;
+    /// The peer can take `window` frames.
+    pub(super) fn open(&mut self, window: u16) {
         self.set_peer_window(window);
+    }
+
+    /// Payload of a full frame from here on; what is queued keeps its own.
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// Whether no queued frame has a longer payload than this.
+    pub(super) fn fits(&self, payload_bytes: usize) -> bool {
+        let queued = (0..self.queued()).map(|ahead| self.payload(self.first.wrapping_add(ahead)));
+        queued.into_iter().all(|payload| payload.len() <= payload_bytes)
     }
 
     /// A peer that has no window gets one frame at a time, which the retransmission timer repeats.

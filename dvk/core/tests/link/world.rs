@@ -336,6 +336,22 @@ impl World {
     }
 
     /// Nobody hears what is under way.
+    /// Gives a host another transport, if that loses nothing.
+    pub(crate) fn change_transport(&mut self, index: usize, payload_bytes: usize) {
+        let host = &mut self.hosts[index];
+        if host.link.state() == State::Up && host.link.narrow(payload_bytes) {
+            host.payload_bytes = payload_bytes;
+            host.link.attach(self.now, payload_bytes).expect("long enough");
+            self.pump(index);
+        }
+    }
+
+    /// Length of the longest frame that is under way to a host.
+    pub(crate) fn longest_to(&self, host: usize) -> usize {
+        let lengths = self.air.values().filter(|(to, _)| *to == host).map(|(_, frame)| frame.len());
+        lengths.max().unwrap_or(0)
+    }
+
     pub(crate) fn clear_air(&mut self) {
         self.air.clear();
     }
