@@ -13,7 +13,7 @@ use super::abi::ioctl::{
     EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
 use super::abi::wire::frame::{
-    Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
+    Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
@@ -155,7 +155,7 @@ impl PeerLink {
             local_node: identity.node,
             peer_node: node,
             local_incarnation: NonZeroU32::new(identity.incarnation).ok_or(Errno::Invalid)?,
-            versions: Versions::SUPPORTED,
+            versions: super::versions(),
             receive_window: MAX_WINDOW,
             first_sequence: 0,
             timing: Timing::DEFAULT,

@@ -27,7 +27,7 @@
 //! **Cost.** A small record that comes in order in a frame of its own takes on the order of 200
 //! instructions in `on_frame` and no copy; sending it takes about as many and two copies (into the
 //! queue, into the frame). Windows are bitmaps: no step looks at every frame in flight, but for a
-//! new life of the link. The link itself is under 512 bytes, its two arrays of slots about 320
+//! new life of the link. The link itself is about 540 bytes, its two arrays of slots about 320
 //! slots of buffer pointer and length; no function has a large stack frame.
 
 mod config;
