@@ -34,17 +34,25 @@ static void dvk_tipc_take(struct dvk_tipc *tipc, struct sk_buff *skb)
 	struct tipc_msg *hdr = buf_msg(skb);
 	u32 head = msg_hdr_sz(hdr);
 	u32 size = msg_size(hdr);
+	const u8 *frame;
 
 	/*
 	 * One that comes back was not taken at the other end, which is no news to the link; and from
 	 * this node there is nothing to come.
 	 */
-	if (msg_errcode(hdr) || in_own_node(&init_net, msg_orignode(hdr)) || size > skb->len || size < head || skb_linearize(skb)) {
-		kfree_skb(skb);
-		return;
-	}
-	dvk_tipc_received(tipc->peer, skb->data + head, size - head);
+	if (msg_errcode(hdr) || in_own_node(&init_net, msg_orignode(hdr)) || size > skb->len ||
+	    size < head)
+		goto drop;
+	size = min_t(u32, size - head, DVK_FRAME_BYTES_MAX);
+	frame = dvk_skb_flat(skb, head, size);
+	if (!frame)
+		goto drop;
+	dvk_tipc_received(tipc->peer, frame, size);
 	consume_skb(skb);
+	return;
+
+drop:
+	kfree_skb(skb);
 }
 
 /*

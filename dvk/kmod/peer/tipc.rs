@@ -9,7 +9,7 @@
 use super::super::abi::errno::Errno;
 use super::super::abi::wire::frame::Frame;
 use super::super::abi::wire::{tipc_instance, tipc_service};
-use super::super::carrier::{Attachment, Carrier};
+use super::super::carrier::Carrier;
 use super::super::dvs::Identity;
 use super::super::sys::{self, TipcSocket};
 use super::PeerLink;
@@ -24,8 +24,8 @@ impl PeerLink {
         let service = tipc_service(identity.cluster);
         let here = tipc_instance(identity.node, self.node);
         let there = tipc_instance(self.node, identity.node);
-        // SAFETY: the socket belongs to an attachment of this link, which ends before the link: it
-        // is pinned, and gives its attachment up in `shutdown`.
+        // SAFETY: the socket belongs to a carrier of this link, which ends before the link: that is
+        // pinned, and gives its carrier up in `shutdown`.
         let socket = unsafe { TipcSocket::open(service, here, there, from_ref(self).cast()) }?;
         Ok(Carrier::Tipc { socket, frame_bytes, congested: false })
     }
@@ -34,7 +34,7 @@ impl PeerLink {
     pub(crate) fn tipc_received(&self, bytes: &[u8]) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let expected = state.attachment.as_ref().is_some_and(Attachment::is_tipc);
+        let expected = state.carrier.as_ref().is_some_and(Carrier::is_tipc);
         match Frame::decode(bytes) {
             Ok(frame) if expected && frame.header.source.node == self.node => {
                 self.take_expected(&mut state, now, &frame);
@@ -47,9 +47,7 @@ impl PeerLink {
     pub(crate) fn tipc_has_room(&self) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        if let Some(Attachment { carrier: Carrier::Tipc { congested, .. }, .. }) =
-            &mut state.attachment
-        {
+        if let Some(Carrier::Tipc { congested, .. }) = &mut state.carrier {
             *congested = false;
             self.pump(&mut state, now);
         }

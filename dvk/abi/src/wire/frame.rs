@@ -174,6 +174,13 @@ impl Header {
         }
         let total = HEADER_BYTES.wrapping_add(payload.len());
         let (head, rest) = out.get_mut(..total)?.split_first_chunk_mut::<HEADER_BYTES>()?;
+        self.encode_head(payload.len() as u16, head);
+        rest.copy_from_slice(payload);
+        Some(total)
+    }
+
+    /// Writes the header of a frame whose payload has so many bytes.
+    pub fn encode_head(&self, payload_bytes: u16, head: &mut [u8; HEADER_BYTES]) {
         head[0..2].copy_from_slice(&MAGIC.to_le_bytes());
         head[2] = self.version;
         head[3] = self.kind as u8;
@@ -181,7 +188,7 @@ impl Header {
         head[4] =
             if self.echo.is_some() { FLAG_ECHO } else { 0 } | if asks { FLAG_ASKS } else { 0 };
         head[5] = 0;
-        head[6..8].copy_from_slice(&(payload.len() as u16).to_le_bytes());
+        head[6..8].copy_from_slice(&payload_bytes.to_le_bytes());
         head[8..16].copy_from_slice(&self.cluster.to_le_bytes());
         head[16..18].copy_from_slice(&self.source.node.to_le_bytes());
         head[18..20].copy_from_slice(&self.destination.node.to_le_bytes());
@@ -196,8 +203,6 @@ impl Header {
         head[56..60].copy_from_slice(&self.echo.unwrap_or(0).to_le_bytes());
         head[60..62].copy_from_slice(&self.window.to_le_bytes());
         head[62..64].copy_from_slice(&[0; 2]);
-        rest.copy_from_slice(payload);
-        Some(total)
     }
 }
 

@@ -11,7 +11,8 @@
 //!    [`next_stored`](Link::next_stored) until it gives none;
 //! 2. handles [`poll_event`](Link::poll_event) until it gives none;
 //! 3. sends what [`poll_transmit`](Link::poll_transmit) writes until it writes nothing (several
-//!    records submitted before that share frames);
+//!    records submitted before that share frames), or what [`poll_outgoing`](Link::poll_outgoing)
+//!    shows;
 //! 4. sets its timer to [`next_deadline`](Link::next_deadline), to call
 //!    [`on_timer`](Link::on_timer) then or later.
 //!
@@ -58,6 +59,7 @@ pub use self::error::{OutOfMemory, PayloadTooSmall, Reject, SubmitError};
 pub use self::event::{Event, State};
 pub use self::receiver::Stored;
 pub use self::storage::{Slot, Storage};
+pub use self::transmission::{Outgoing, ShortFrame};
 
 /// The link to one peer node; there is one for each peer. The module says how to drive it.
 ///

@@ -2,7 +2,7 @@
 //! The receiving half of a link: order, duplicates, acknowledgements.
 
 use super::super::abi::wire::frame::{
-    Chunks, Frame, Header, MAX_RECORD_BYTES, MAX_WINDOW, VERSION_ASKING,
+    Chunks, Frame, Header, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, VERSION_ASKING,
 };
 use super::storage::{Slot, Storage};
 use super::{Reject, Timing};
@@ -152,8 +152,9 @@ impl<S: Storage> Receiver<S> {
             self.advance();
             return Ok(Arrival::InOrder(chunks));
         }
-        let mut buffer = storage.buffer(payload.len()).ok_or(Reject::NoMemory)?;
-        buffer.get_mut(..payload.len()).ok_or(Reject::NoMemory)?.copy_from_slice(payload);
+        let end = HEADER_BYTES.saturating_add(payload.len());
+        let mut buffer = storage.buffer(end).ok_or(Reject::NoMemory)?;
+        buffer.get_mut(HEADER_BYTES..end).ok_or(Reject::NoMemory)?.copy_from_slice(payload);
         let slot = self.early.get_mut(sequence as usize % EARLY_FRAMES).ok_or(Reject::NoMemory)?;
         *slot = Slot { buffer: Some(buffer), bytes: payload.len() as u16 };
         self.held |= 1 << ahead;

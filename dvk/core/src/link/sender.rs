@@ -2,7 +2,7 @@
 //! The sending half of a link: queue, window, what is lost.
 
 use super::super::abi::wire::frame::{
-    Chunk, CHUNK_HEAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
+    Chunk, CHUNK_HEAD_BYTES, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
 };
 use super::storage::{Slot, Storage};
 use super::SubmitError;
@@ -17,6 +17,8 @@ const ROOM_FRAMES: u32 = QUEUE_FRAMES as u32 / 2;
 const BULK_FRAMES: u32 = 112;
 /// Queue length from which on a refused sender of bulk data is told that there is room again.
 const BULK_ROOM_FRAMES: u32 = 80;
+/// Payload of a frame that is made for a short record: room for others to come along.
+const SHARED_BYTES: usize = 1_436;
 /// Congestion window of a new stream, in frames.
 const INITIAL_WINDOW: u32 = 16;
 /// Congestion window after a timeout, and the least there is.
@@ -241,8 +243,9 @@ impl<S: Storage> Sender<S> {
         let last = self.end.wrapping_sub(1) as usize % QUEUE_FRAMES;
         let Some(slot) = self.queue.get_mut(last) else { return false };
         let Some(buffer) = slot.buffer.as_mut() else { return false };
-        let limit = buffer.len().min(self.capacity);
-        let Some(room) = buffer.get_mut(usize::from(slot.bytes)..limit) else { return false };
+        let limit = buffer.len().min(HEADER_BYTES.saturating_add(self.capacity));
+        let begin = HEADER_BYTES.saturating_add(usize::from(slot.bytes));
+        let Some(room) = buffer.get_mut(begin..limit) else { return false };
         match (Chunk { first: true, last: true, data: record }).encode(room) {
             Some(bytes) => {
                 slot.bytes = slot.bytes.wrapping_add(bytes as u16);
@@ -254,8 +257,11 @@ impl<S: Storage> Sender<S> {
 
     /// Puts a chunk into a frame of its own.
     fn push(&mut self, storage: &mut S, chunk: &Chunk<'_>) -> Option<()> {
-        let mut buffer = storage.buffer(self.capacity)?;
-        let bytes = chunk.encode(&mut buffer)? as u16;
+        // Short records may share a frame, but not at the price of the longest one.
+        let least = CHUNK_HEAD_BYTES.saturating_add(chunk.data.len()).max(SHARED_BYTES);
+        let payload_bytes = least.min(self.capacity);
+        let mut buffer = storage.buffer(HEADER_BYTES.saturating_add(payload_bytes))?;
+        let bytes = chunk.encode(buffer.get_mut(HEADER_BYTES..)?)? as u16;
         *self.queue.get_mut(self.end as usize % QUEUE_FRAMES)? =
             Slot { buffer: Some(buffer), bytes };
         self.end = self.end.wrapping_add(1);
@@ -279,6 +285,11 @@ impl<S: Storage> Sender<S> {
         }
         (self.next != self.end && self.outstanding() < self.peer_window)
             .then_some(Pick { sequence: self.next, again: false })
+    }
+
+    /// The slot of a queued frame.
+    pub(super) fn slot(&mut self, sequence: u32) -> Option<&mut Slot<S::Buffer>> {
+        self.queue.get_mut(sequence as usize % QUEUE_FRAMES)
     }
 
     pub(super) fn payload(&self, sequence: u32) -> &[u8] {
