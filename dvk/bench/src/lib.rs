@@ -5,5 +5,5 @@
 mod order;
 mod record;
 
-pub use self::order::{Answer, Carrier, Order, Server, Work};
+pub use self::order::{Answer, Carrier, Order, Server, Work, PAIRS_MAX};
 pub use self::record::{Line, Mechanism, Placement, Policy, Record, Task, Unit, MARK};

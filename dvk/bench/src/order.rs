@@ -131,18 +131,23 @@ pub enum Order {
         carrier: Carrier,
         /// What.
         work: Work,
-        /// How often.
+        /// How many clients at a time, each with a server of its own: at most [`PAIRS_MAX`].
+        pairs: u32,
+        /// How often, each of them.
         operations: u64,
     },
 }
+
+/// Most pairs of client and server at a time.
+pub const PAIRS_MAX: u32 = 4;
 
 /// Where the server is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its IPv6 address, link-local.
     pub address: std::net::Ipv6Addr,
-    /// The endpoint that answers messages.
-    pub answers: u64,
+    /// The endpoints that answer messages, one for each pair.
+    pub answers: Vec<u64>,
     /// The endpoint that has lent memory.
     pub lends: u64,
     /// The grant of that memory.
@@ -157,17 +162,8 @@ pub enum Answer {
     Done,
     /// It could not be done.
     Failed(String),
-    /// The server serves.
-    Serving {
-        /// As [`Server::answers`].
-        answers: u64,
-        /// As [`Server::lends`].
-        lends: u64,
-        /// As [`Server::grant`].
-        grant: u64,
-        /// What it could not serve, and why.
-        missing: Vec<(Carrier, String)>,
-    },
+    /// The server serves, but for what it could not serve, and why.
+    Serving(Server, Vec<(Carrier, String)>),
     /// What carries the link: a `TRANSPORT_…` of the ABI.
     Link(u32),
     /// All operations together took so many nanoseconds.
@@ -181,9 +177,14 @@ mod tests {
 
     #[test]
     fn orders_and_answers_are_lines() {
-        let server = Server { address: "fe80::1".parse().unwrap(), answers: 1, lends: 2, grant: 3 };
-        let measure =
-            Order::Measure { carrier: Carrier::M3Quic, work: Work::Fetch(4), operations: 5 };
+        let server =
+            Server { address: "fe80::1".parse().unwrap(), answers: vec![1], lends: 2, grant: 3 };
+        let measure = Order::Measure {
+            carrier: Carrier::M3Quic,
+            work: Work::Fetch(4),
+            pairs: 1,
+            operations: 5,
+        };
         for order in [Order::Join { nodes: 2 }, Order::Serve, Order::Use(server), measure] {
             let line = serde_json::to_string(&order).unwrap();
             assert_eq!(line.lines().count(), 1);

@@ -12,13 +12,14 @@ use rustix::net::{recvfrom, sendto, RecvFlags, SendFlags};
 use super::{at, in_thread, tipc, Client};
 use crate::mechanism::MESSAGE_BYTES;
 
+/// The port of the first server.
 const PORT: u16 = 7200;
 /// After this long without an answer, it is lost.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub(super) fn udp_client(server: (Ipv6Addr, u32)) -> Result<Client> {
+pub(super) fn udp_client(server: (Ipv6Addr, u32), number: u32) -> Result<Client> {
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).context("binding a UDP socket")?;
-    socket.connect(at(server, PORT)).context("choosing the server")?;
+    socket.connect(at(server, port(number))).context("choosing the server")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(round_trips(move |message| {
         socket.send(message)?;
@@ -26,9 +27,14 @@ pub(super) fn udp_client(server: (Ipv6Addr, u32)) -> Result<Client> {
     }))
 }
 
-pub(super) fn udp_server() -> Result<()> {
-    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT))
-        .with_context(|| format!("binding UDP port {PORT}"))?;
+fn port(number: u32) -> u16 {
+    PORT + number as u16
+}
+
+pub(super) fn udp_server(number: u32) -> Result<()> {
+    let port = port(number);
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))
+        .with_context(|| format!("binding UDP port {port}"))?;
     in_thread(move || {
         let mut message = [0; MESSAGE_BYTES];
         loop {
@@ -39,16 +45,16 @@ pub(super) fn udp_server() -> Result<()> {
     Ok(())
 }
 
-pub(super) fn tipc_client() -> Result<Client> {
-    let mut socket = tipc::connect(Carrier::TipcRdm)?;
+pub(super) fn tipc_client(number: u32) -> Result<Client> {
+    let mut socket = tipc::connect(Carrier::TipcRdm, number)?;
     Ok(round_trips(move |message| {
         socket.write_all(message)?;
         Ok(socket.read(message)?)
     }))
 }
 
-pub(super) fn tipc_server() -> Result<()> {
-    let socket = tipc::bind(Carrier::TipcRdm)?;
+pub(super) fn tipc_server(number: u32) -> Result<()> {
+    let socket = tipc::bind(Carrier::TipcRdm, number)?;
     in_thread(move || {
         let mut message = [0; MESSAGE_BYTES];
         loop {
@@ -61,7 +67,7 @@ pub(super) fn tipc_server() -> Result<()> {
 }
 
 /// A client that has each message sent and answered.
-fn round_trips(mut exchange: impl FnMut(&mut [u8]) -> Result<usize> + 'static) -> Client {
+fn round_trips(mut exchange: impl FnMut(&mut [u8]) -> Result<usize> + Send + 'static) -> Client {
     Box::new(move |work, count| {
         ensure!(work == Work::RoundTrip, "datagrams do round trips only");
         let mut message = [1; MESSAGE_BYTES];

@@ -86,9 +86,10 @@ pub(super) fn lend() -> Result<(u64, u64)> {
 }
 
 /// Talks to the one endpoint, and copies from and to what the other has lent.
-pub(super) fn client(server: &Server) -> Result<Client> {
+pub(super) fn client(server: &Server, number: u32) -> Result<Client> {
     let port = Port::bind(CONTAINER, Slot::Any).context("binding the client's endpoint")?;
-    let answers = Endpoint::from_raw(server.answers);
+    let answers = server.answers.get(number as usize).context("a client without a server")?;
+    let answers = Endpoint::from_raw(*answers);
     let lent = GrantId::from_raw(server.grant).of(Endpoint::from_raw(server.lends), 0);
     let mut block = vec![1; BLOCK_BYTES_MAX];
     Ok(Box::new(move |work, count| {

@@ -12,10 +12,9 @@ use std::io::Write;
 use std::net::Ipv6Addr;
 
 use anyhow::{ensure, Context, Result};
-use dvk_bench::{Answer, Carrier, Order, Server, Work};
+use dvk_bench::{Answer, Carrier, Order, Server, Unit, Work, PAIRS_MAX};
 
 use crate::run::now;
-use dvk_bench::Unit;
 
 /// The interface by which the nodes see each other.
 const INTERFACE: &str = "eth0";
@@ -23,7 +22,7 @@ const INTERFACE: &str = "eth0";
 const BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// Does one kind of work as often as it is told.
-type Client = Box<dyn FnMut(Work, u64) -> Result<()>>;
+type Client = Box<dyn FnMut(Work, u64) -> Result<()> + Send>;
 
 /// Takes orders until there are no more.
 ///
@@ -49,7 +48,7 @@ pub(crate) fn run() -> Result<()> {
 #[derive(Default)]
 struct Party {
     server: Option<Server>,
-    clients: BTreeMap<Carrier, Client>,
+    clients: BTreeMap<Carrier, Vec<Client>>,
 }
 
 impl Party {
@@ -66,58 +65,87 @@ impl Party {
             }
             Order::Tipc { node } => m3::attach_tipc(node)?,
             Order::Link { node } => return Ok(Answer::Link(m3::transport(node)?)),
-            Order::Measure { carrier, work, operations } => {
-                return self.measure(carrier, work, operations);
+            Order::Measure { carrier, work, pairs, operations } => {
+                return self.measure(carrier, work, pairs, operations);
             }
         }
         Ok(Answer::Done)
     }
 
-    fn measure(&mut self, carrier: Carrier, work: Work, operations: u64) -> Result<Answer> {
+    fn measure(
+        &mut self,
+        carrier: Carrier,
+        work: Work,
+        pairs: u32,
+        operations: u64,
+    ) -> Result<Answer> {
         ensure!(carrier.can(work), "{carrier} has no {work}");
+        ensure!((1..=PAIRS_MAX).contains(&pairs), "{pairs} pairs: 1 to {PAIRS_MAX}");
         let server = self.server.as_ref().context("a server first")?;
-        let client = match self.clients.remove(&carrier) {
-            Some(client) => client,
-            None => client(carrier, server).with_context(|| format!("connecting by {carrier}"))?,
-        };
-        // One that fails is not kept: what it has sent may still be under way.
-        let mut client = client;
+        // Those that fail are not kept: what they have sent may still be under way.
+        let mut clients = self.clients.remove(&carrier).unwrap_or_default();
+        for number in clients.len() as u32..pairs {
+            let made = client(carrier, server, number);
+            clients.push(made.with_context(|| format!("connecting by {carrier}"))?);
+        }
         let began = now(Unit::Nanoseconds);
-        client(work, operations).with_context(|| format!("{work} by {carrier}"))?;
+        at_once(&mut clients[..pairs as usize], work, operations)
+            .with_context(|| format!("{work} by {carrier}"))?;
         let took = now(Unit::Nanoseconds) - began;
-        self.clients.insert(carrier, client);
+        self.clients.insert(carrier, clients);
         Ok(Answer::Took(took))
     }
 }
 
-/// A client of the server.
-fn client(carrier: Carrier, server: &Server) -> Result<Client> {
+/// Lets all clients work, each in a thread of its own unless there is but one.
+fn at_once(clients: &mut [Client], work: Work, operations: u64) -> Result<()> {
+    if let [only] = clients {
+        return only(work, operations);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            clients.iter_mut().map(|client| scope.spawn(|| client(work, operations))).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?
+        })
+    })
+}
+
+/// Client `number` of the server.
+fn client(carrier: Carrier, server: &Server, number: u32) -> Result<Client> {
     let address = || Ok::<_, anyhow::Error>((server.address, interface_index()?));
     match carrier {
-        _ if carrier.is_m3() => m3::client(server),
+        _ if carrier.is_m3() => m3::client(server, number),
         Carrier::Tcp => stream::tcp_client(address()?),
         Carrier::TipcStream | Carrier::TipcSeqpacket => stream::tipc_client(carrier),
-        Carrier::TipcRdm => datagram::tipc_client(),
-        _ => datagram::udp_client(address()?),
+        Carrier::TipcRdm => datagram::tipc_client(number),
+        _ => datagram::udp_client(address()?, number),
     }
 }
 
 /// Serves everything, each in a thread of its own.
 fn serve() -> Result<Answer> {
-    let (answers, (lends, grant)) = (m3::answer()?, m3::lend()?);
+    let answers = (0..PAIRS_MAX).map(|_| m3::answer()).collect::<Result<_>>()?;
+    let (lends, grant) = m3::lend()?;
+    let server = Server { address: link_local()?, answers, lends, grant };
     let mut missing = Vec::new();
     for (carrier, started) in [
         (Carrier::Tcp, stream::tcp_server()),
         (Carrier::TipcStream, stream::tipc_server(Carrier::TipcStream)),
         (Carrier::TipcSeqpacket, stream::tipc_server(Carrier::TipcSeqpacket)),
-        (Carrier::TipcRdm, datagram::tipc_server()),
-        (Carrier::Udp, datagram::udp_server()),
+        (Carrier::TipcRdm, each_pair(datagram::tipc_server)),
+        (Carrier::Udp, each_pair(datagram::udp_server)),
     ] {
         if let Err(error) = started {
             missing.push((carrier, format!("{error:#}")));
         }
     }
-    Ok(Answer::Serving { answers, lends, grant, missing })
+    Ok(Answer::Serving(server, missing))
+}
+
+/// Starts a server for each pair.
+fn each_pair(start: impl Fn(u32) -> Result<()>) -> Result<()> {
+    (0..PAIRS_MAX).try_for_each(start)
 }
 
 /// Runs a server in a thread for as long as the program lives.
@@ -134,6 +162,19 @@ fn interface_index() -> Result<u32> {
     let path = format!("/sys/class/net/{INTERFACE}/ifindex");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     Ok(text.trim_end().parse()?)
+}
+
+/// The link-local address of the interface.
+fn link_local() -> Result<Ipv6Addr> {
+    let path = "/proc/net/if_inet6";
+    let table = std::fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    let found = table.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let mine = words.last() == Some(&INTERFACE) && line.starts_with("fe80");
+        mine.then(|| u128::from_str_radix(words[0], 16).ok()).flatten()
+    });
+    let found = found.with_context(|| format!("{INTERFACE} has no link-local address: {path}"))?;
+    Ok(Ipv6Addr::from_bits(found))
 }
 
 /// An address with its scope.

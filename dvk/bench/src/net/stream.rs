@@ -53,7 +53,7 @@ impl Head {
 }
 
 /// A client of a connected socket.
-fn client(mut socket: impl Read + Write + 'static) -> Client {
+fn client(mut socket: impl Read + Write + Send + 'static) -> Client {
     let mut block = vec![1; BLOCK_BYTES_MAX];
     Box::new(move |work, count| {
         socket.write_all(&Head { work, count }.encode())?;
@@ -143,11 +143,11 @@ pub(super) fn tcp_server() -> Result<()> {
 }
 
 pub(super) fn tipc_client(carrier: Carrier) -> Result<Client> {
-    Ok(client(tipc::connect(carrier)?))
+    Ok(client(tipc::connect(carrier, 0)?))
 }
 
 pub(super) fn tipc_server(carrier: Carrier) -> Result<()> {
-    let socket = tipc::bind(carrier)?;
+    let socket = tipc::bind(carrier, 0)?;
     listen(&socket, 4).context("listening on a TIPC socket")?;
     in_thread(move || loop {
         let socket = std::fs::File::from(accept(&socket)?);

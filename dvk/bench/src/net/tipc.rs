@@ -21,30 +21,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The first of the services' types; those below 64 are TIPC's own.
 const TYPE: u32 = 7200;
 
-fn of(carrier: Carrier) -> (SocketType, TipcService) {
-    let (kind, number) = match carrier {
+fn of(carrier: Carrier, number: u32) -> (SocketType, TipcService) {
+    let (kind, of) = match carrier {
         Carrier::TipcStream => (SocketType::STREAM, 0),
         Carrier::TipcSeqpacket => (SocketType::SEQPACKET, 1),
         _ => (SocketType::from_raw(libc::SOCK_RDM as u32), 2),
     };
-    (kind, TipcService::new(TYPE + number, 1))
+    (kind, TipcService::new(TYPE + of, number))
 }
 
 fn open(kind: SocketType) -> Result<OwnedFd> {
     socket(AddressFamily::TIPC, kind, None).context("making a TIPC socket")
 }
 
-/// A socket with the service's name.
-pub(super) fn bind(carrier: Carrier) -> Result<OwnedFd> {
-    let (kind, service) = of(carrier);
+/// A socket with the name of service `number`.
+pub(super) fn bind(carrier: Carrier, number: u32) -> Result<OwnedFd> {
+    let (kind, service) = of(carrier, number);
     let socket = open(kind)?;
     net::bind(&socket, &service).with_context(|| format!("binding {service:?}"))?;
     Ok(socket)
 }
 
 /// A socket that is connected to the service, or that sends everything to it.
-pub(super) fn connect(carrier: Carrier) -> Result<File> {
-    let (kind, service) = of(carrier);
+pub(super) fn connect(carrier: Carrier, number: u32) -> Result<File> {
+    let (kind, service) = of(carrier, number);
     let give_up = Instant::now() + NAMED;
     loop {
         let socket = open(kind)?;
