@@ -277,7 +277,9 @@ impl Owner {
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
             write_private(&files.config, &options.config(number, &token).to_toml())?;
-            networks.push(files.network.clone());
+            if !options.wire {
+                networks.push(files.network.clone());
+            }
             descriptions.push(NodeDescription {
                 mac: machine.cluster.as_ref().map(|nic| nic.mac.to_string()).unwrap_or_default(),
                 api: format!("http://127.0.0.1:{port}"),
@@ -296,8 +298,14 @@ impl Owner {
             nodes: descriptions,
         };
         let mut owner = Owner { nodes, switch, description, claim };
+        if options.wire {
+            // The other one connects to this one as it starts.
+            owner.nodes[0].spawn()?;
+            owner.nodes[0].await_start()?;
+        }
         // All at once, then wait for each: QEMUs start side by side.
-        owner.nodes.iter_mut().try_for_each(Node::spawn)?;
+        let first = usize::from(options.wire);
+        owner.nodes[first..].iter_mut().try_for_each(Node::spawn)?;
         for number in 0..owner.nodes.len() {
             owner.nodes[number].await_start()?;
             owner.switch.handle().redial(number);

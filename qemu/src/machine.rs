@@ -72,11 +72,13 @@ pub fn management_mac(number: usize) -> Mac {
     Mac([0x52, 0x54, 0x01, 0xd5, high, low])
 }
 
-/// The interface on the virtual switch.
+/// The interface on the virtual switch, or on a wire to one other node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInterface {
-    /// Where QEMU listens for the switch.
+    /// Where QEMU listens for the switch, or for the node at the other end of the wire.
     pub socket: PathBuf,
+    /// Whether it is the other end, and connects there.
+    pub connects: bool,
     /// MAC address.
     pub mac: Mac,
 }
@@ -161,10 +163,9 @@ impl Machine {
         }
         if let Some(cluster) = &self.cluster {
             line.add(["-netdev"]);
-            line.with_path(
-                "stream,id=cluster,server=on,addr.type=unix,addr.path=",
-                &cluster.socket,
-            );
+            let role = if cluster.connects { "off" } else { "on" };
+            let options = format!("stream,id=cluster,server={role},addr.type=unix,addr.path=");
+            line.with_path(&options, &cluster.socket);
             let mac = &cluster.mac;
             let device = format!("virtio-net-pci,id={CLUSTER_DEVICE},netdev=cluster,mac={mac}");
             // No option ROM: the node boots from -kernel, and loading it costs time.
@@ -242,7 +243,11 @@ pub(crate) mod tests {
             append: "console=ttyS0 quiet".to_owned(),
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
-            cluster: Some(ClusterInterface { socket: "/run/x/n2.net".into(), mac: cluster_mac(2) }),
+            cluster: Some(ClusterInterface {
+                socket: "/run/x/n2.net".into(),
+                connects: false,
+                mac: cluster_mac(2),
+            }),
             management: Some(ManagementInterface {
                 port: 20002,
                 agent_port: None,
@@ -269,6 +274,16 @@ pub(crate) mod tests {
             -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
             -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
         assert_eq!(shell_quoted(&machine().command()), expected);
+    }
+
+    #[test]
+    fn one_end_of_a_wire_connects_to_the_other() {
+        let socket = "/run/x/n0.net".into();
+        let cluster = Some(ClusterInterface { socket, connects: true, mac: cluster_mac(1) });
+        let line = shell_quoted(&Machine { cluster, ..machine() }.command());
+        let expected =
+            "-netdev stream,id=cluster,server=off,addr.type=unix,addr.path=/run/x/n0.net -device";
+        assert!(line.contains(expected), "{line}");
     }
 
     #[test]

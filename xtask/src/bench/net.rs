@@ -48,6 +48,8 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     let mut options = Options::new(kernel, root);
     options.nodes = 2;
     options.agent = true;
+    // A switch would cost every frame more than most of what is compared.
+    options.wire = true;
     // All are to use the same device, so nothing may be protected.
     options.append = vec!["dvs.cluster.insecure=true".to_owned()];
     options.logs = Some(session.store.directory("logs")?.join("bench-net"));

@@ -114,20 +114,13 @@ fn serve(mut socket: impl Read + Write) -> Result<()> {
     }
 }
 
-/// Two connections: one that sends each message at once, and one that may collect bytes, as each is best at its work.
 pub(super) fn tcp_client(server: (Ipv6Addr, u32)) -> Result<Client> {
-    let connect = |nodelay| -> Result<Client> {
-        let address = at(server, PORT).into();
-        let socket = TcpStream::connect_timeout(&address, PATIENCE).context("connecting")?;
-        socket.set_nodelay(nodelay)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        Ok(client(socket))
-    };
-    let (mut messages, mut bytes) = (connect(true)?, connect(false)?);
-    Ok(Box::new(move |work, count| match work {
-        Work::RoundTrip => messages(work, count),
-        Work::Fetch(_) | Work::Store(_) => bytes(work, count),
-    }))
+    let address = at(server, PORT).into();
+    let socket = TcpStream::connect_timeout(&address, PATIENCE).context("connecting")?;
+    // Otherwise a message that follows another, and the last of many blocks, wait for an acknowledgement, which the other end delays.
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(client(socket))
 }
 
 pub(super) fn tcp_server() -> Result<()> {
@@ -135,7 +128,6 @@ pub(super) fn tcp_server() -> Result<()> {
         .with_context(|| format!("listening on TCP port {PORT}"))?;
     in_thread(move || loop {
         let (socket, _) = listener.accept()?;
-        // A server that answers a message has nothing to collect; of blocks there is always a next one.
         socket.set_nodelay(true)?;
         in_thread(move || serve(socket));
     });

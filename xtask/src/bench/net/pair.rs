@@ -113,9 +113,6 @@ impl Pair {
 
     /// Starts a proxy on each node; what they speak is a word of their command line.
     fn start_proxies(&mut self, protocol: &str, transport: u32) -> Result<u32> {
-        let Answer::Link(_) = told(&mut self.programs[0], &Order::Link { node: 1 })? else {
-            bail!("asking for the link: no answer");
-        };
         let addresses = [self.client_address()?, format!("[{}%eth0]:{PORT}", self.server.address)];
         for node in [1, 0] {
             let peer = (1 - node).to_string();
@@ -127,9 +124,11 @@ impl Pair {
                 (_, 1) => words.extend(["--listen", &addresses[1]]),
                 _ => words.extend(["--connect", &addresses[1]]),
             }
-            let mut proxy = Guest::start(&self.cluster, node, &words, LIMIT)?;
+            self.proxies.push(Guest::start(&self.cluster, node, &words, LIMIT)?);
+        }
+        // The one that listens carries the link when the other one has connected.
+        for proxy in &mut self.proxies {
             proxy.line_within(ATTACHED)?;
-            self.proxies.push(proxy);
         }
         Ok(transport)
     }
