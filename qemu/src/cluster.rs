@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::links::Links;
 use crate::node::{describe, Node};
 use crate::options::{random_token, NodeFiles, Options};
+use crate::qmp::Qmp;
 use crate::readiness::{wait_ready, Progress};
 use crate::run_directory::{claim, root, Claim, Description, NodeDescription};
 use crate::switch::{Switch, SwitchHandle};
@@ -126,6 +127,11 @@ impl Cluster {
     /// To change links and faults.
     pub fn switch(&self) -> &SwitchHandle {
         &self.switch
+    }
+
+    /// How many instructions node `number` has executed since its power came on, if its [accelerator](Options::accelerator) counts.
+    pub fn executed(&self, number: usize) -> Result<u64> {
+        Qmp::connect(&NodeFiles::new(&self.run, number).qmp)?.executed()
     }
 
     /// Carries out a request.

@@ -137,6 +137,10 @@ impl Machine {
             // ERMS off: TCG advertises fast `rep movsb` and then runs it slowly.
             Accelerator::Tcg => line.add(["-accel", "tcg,thread=multi", "-cpu", "max,erms=off"]),
             Accelerator::Kvm => line.add(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Metering => {
+                line.add(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on"]);
+                line.add(["-cpu", "max,erms=off"]);
+            }
             // Nothing of the host's may reach the guest: neither its time nor its randomness.
             Accelerator::Counting => {
                 line.add(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);

@@ -110,7 +110,8 @@ impl Options {
             let cpus = self.cpus;
             return Err(Error::Invalid(format!("{cpus} processors per node; choose 1 to 255")));
         }
-        if self.accelerator == Accelerator::Counting && self.cpus > 1 {
+        let counts = matches!(self.accelerator, Accelerator::Counting | Accelerator::Metering);
+        if counts && self.cpus > 1 {
             let cpus = self.cpus;
             let why = "instructions are counted on one processor only";
             return Err(Error::Invalid(format!("{cpus} processors per node: {why}")));

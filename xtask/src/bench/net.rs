@@ -9,7 +9,7 @@ mod table;
 
 use anyhow::{Context, Result};
 use dvk_bench::Carrier;
-use dvs_qemu::accel::Choice;
+use dvs_qemu::accel::{Accelerator, Choice};
 use dvs_qemu::machine::QEMU;
 use dvs_qemu::Options;
 
@@ -56,9 +56,15 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     options.launcher = launcher();
     options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);
     let host = options.accelerator;
-    let mut pair = Pair::start(options)?;
     let mut rounds = Rounds::new(Effort::of(arguments.quick), &arguments.only);
+    let mut pair = Pair::start(options.clone())?;
     rounds.take(&mut pair, |doing| step.now(doing))?;
+    drop(pair);
+    step.now("starting two nodes whose instructions are counted");
+    options.accelerator = Accelerator::Metering;
+    let mut pair = Pair::start(options)?;
+    rounds.count(&mut pair, |doing| step.now(doing))?;
+    drop(pair);
     for (carrier, why) in rounds.missing() {
         step.remark(&format!("{carrier} was not measured: {why}"));
     }

@@ -40,6 +40,15 @@ pub(super) struct Measurement {
     pub(super) per_second: f64,
     /// Bytes moved in a second, if blocks are.
     pub(super) bytes_per_second: Option<f64>,
+    /// Instructions per operation, on the client's node and on the server's, if they were counted.
+    pub(super) instructions: Option<[f64; 2]>,
+}
+
+impl Measurement {
+    /// Instructions of both nodes.
+    pub(super) fn executed(&self) -> Option<f64> {
+        self.instructions.map(|[client, server]| client + server)
+    }
 }
 
 impl Figures {
@@ -61,6 +70,7 @@ impl Figures {
                 cost,
                 per_second,
                 bytes_per_second,
+                instructions: measured.instructions.get(case).copied(),
             })
         });
         let measurements = measurements.collect();
@@ -85,34 +95,87 @@ impl Figures {
         carriers
     }
 
-    /// What takes the least of these.
-    fn best(&self, carriers: &[Carrier], work: Work) -> Option<&Measurement> {
+    /// What `cost` is least for among these, and that cost.
+    fn best(
+        &self,
+        carriers: &[Carrier],
+        work: Work,
+        cost: fn(&Measurement) -> Option<f64>,
+    ) -> Option<(Carrier, f64)> {
         let measured = carriers.iter().filter_map(|carrier| self.find(*carrier, work, 1));
-        measured.min_by(|a, b| a.cost.median.total_cmp(&b.cost.median))
+        let costs = measured.filter_map(|one| Some((one.carrier, cost(one)?)));
+        costs.min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
     fn compare(&self) -> Vec<Ratio> {
         use Carrier as C;
         let tipc = [C::TipcSeqpacket, C::TipcRdm, C::TipcStream];
         let (fetch, store) = (Work::Fetch(COMPARED), Work::Store(COMPARED));
-        let goals: [(_, _, &[Carrier], _, _); 9] = [
-            ("round-trip-tipc", C::M3Ethernet, &tipc, Work::RoundTrip, 1.8),
-            ("round-trip-tcp", C::M3Ethernet, &[C::Tcp], Work::RoundTrip, 4.0),
-            ("fetch-64k-tipc", C::M3Ethernet, &tipc, fetch, 1.2),
-            ("fetch-64k-tcp-stream", C::M3Ethernet, &[C::Tcp], fetch, 1.0),
-            ("store-64k-tipc", C::M3Ethernet, &tipc, store, 1.2),
-            ("store-64k-tcp-stream", C::M3Ethernet, &[C::Tcp], store, 1.0),
-            ("round-trip-over-tipc", C::M3Tipc, &tipc, Work::RoundTrip, 0.8),
-            ("fetch-64k-over-tipc", C::M3Tipc, &tipc, fetch, 0.8),
-            ("store-64k-over-tipc", C::M3Tipc, &tipc, store, 0.8),
+        let goals: [([_; 2], _, &[Carrier], _, _); 9] = [
+            (
+                ["round-trip-tipc", "round-trip-tipc-instructions"],
+                C::M3Ethernet,
+                &tipc,
+                Work::RoundTrip,
+                1.8,
+            ),
+            (
+                ["round-trip-tcp", "round-trip-tcp-instructions"],
+                C::M3Ethernet,
+                &[C::Tcp],
+                Work::RoundTrip,
+                4.0,
+            ),
+            (["fetch-64k-tipc", "fetch-64k-tipc-instructions"], C::M3Ethernet, &tipc, fetch, 1.2),
+            (
+                ["fetch-64k-tcp-stream", "fetch-64k-tcp-stream-instructions"],
+                C::M3Ethernet,
+                &[C::Tcp],
+                fetch,
+                1.0,
+            ),
+            (["store-64k-tipc", "store-64k-tipc-instructions"], C::M3Ethernet, &tipc, store, 1.2),
+            (
+                ["store-64k-tcp-stream", "store-64k-tcp-stream-instructions"],
+                C::M3Ethernet,
+                &[C::Tcp],
+                store,
+                1.0,
+            ),
+            (
+                ["round-trip-over-tipc", "round-trip-over-tipc-instructions"],
+                C::M3Tipc,
+                &tipc,
+                Work::RoundTrip,
+                0.8,
+            ),
+            (
+                ["fetch-64k-over-tipc", "fetch-64k-over-tipc-instructions"],
+                C::M3Tipc,
+                &tipc,
+                fetch,
+                0.8,
+            ),
+            (
+                ["store-64k-over-tipc", "store-64k-over-tipc-instructions"],
+                C::M3Tipc,
+                &tipc,
+                store,
+                0.8,
+            ),
         ];
-        let ratio = |(name, carrier, others, work, goal)| {
-            let m3 = self.find(carrier, work, 1)?;
-            let other = self.best(others, work)?;
-            let ratio = other.cost.median / m3.cost.median;
-            Some(Ratio { name, ratio, against: other.carrier.to_string(), goal })
-        };
-        goals.into_iter().filter_map(ratio).collect()
+        let time: fn(&Measurement) -> Option<f64> = |one| Some(one.cost.median);
+        let mut ratios = Vec::new();
+        for (at, cost) in [(0, time), (1, Measurement::executed)] {
+            for (names, carrier, others, work, goal) in &goals {
+                let m3 = self.find(*carrier, *work, 1).and_then(cost);
+                if let (Some(m3), Some((other, cost))) = (m3, self.best(others, *work, cost)) {
+                    let (name, against, goal) = (names[at], other.to_string(), *goal);
+                    ratios.push(Ratio { name, ratio: cost / m3, against, goal });
+                }
+            }
+        }
+        ratios
     }
 
     /// Messages per second by the number of pairs: Fig. 5 C of the papers.
@@ -165,7 +228,16 @@ pub(super) mod tests {
             (Case { work, pairs, carrier }, Samples { operations: 10, nanoseconds })
         });
         let missing = [(Carrier::M3Quic, "no such proxy".to_owned())];
-        let measured = Measured { samples: samples.collect(), missing: missing.into() };
+        let case = |carrier| Case { carrier, work: Work::RoundTrip, pairs: 1 };
+        let instructions = [
+            (case(Carrier::M3Ethernet), [10_000.0, 15_000.0]),
+            (case(Carrier::Tcp), [25_000.0, 25_000.0]),
+        ];
+        let measured = Measured {
+            samples: samples.collect(),
+            instructions: instructions.into(),
+            missing: missing.into(),
+        };
         Figures::new(Accelerator::Tcg, measured)
     }
 
@@ -177,7 +249,9 @@ pub(super) mod tests {
         assert_eq!((tipc.ratio, tipc.against.as_str()), (2.0, "tipc-rdm"));
         assert_eq!(ratio("round-trip-tcp").unwrap().ratio, 3.0);
         assert_eq!(ratio("fetch-64k-tcp-stream").unwrap().ratio, 0.5);
+        assert_eq!(ratio("round-trip-tcp-instructions").unwrap().ratio, 2.0);
         // What was not measured is not compared.
+        assert_eq!(ratio("round-trip-tipc-instructions"), None);
         assert_eq!(ratio("round-trip-over-tipc"), None);
         assert_eq!(ratio("fetch-64k-tipc"), None);
     }

@@ -111,6 +111,11 @@ impl Pair {
         }
     }
 
+    /// How many instructions each node has executed so far.
+    pub(super) fn executed(&self) -> Result<[u64; 2]> {
+        Ok([self.cluster.executed(0)?, self.cluster.executed(1)?])
+    }
+
     /// Starts a proxy on each node; what they speak is a word of their command line.
     fn start_proxies(&mut self, protocol: &str, transport: u32) -> Result<u32> {
         let addresses = [self.client_address()?, format!("[{}%eth0]:{PORT}", self.server.address)];

@@ -2,6 +2,7 @@
 //! What is measured in which order: in rounds, so that what disturbs the host hits all ways alike.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -13,6 +14,9 @@ use super::pair::Pair;
 const SIZES: [u32; 11] = [1, 4, 16, 64, 256, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20];
 /// Operations to know by how long one takes.
 const WARM_UP: u64 = 5;
+
+/// How long nodes that do nothing are watched.
+const IDLE: Duration = Duration::from_secs(4);
 
 /// How often a thing is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +46,9 @@ impl Effort {
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Case {
+    pub(super) carrier: Carrier,
     pub(super) work: Work,
     pub(super) pairs: u32,
-    pub(super) carrier: Carrier,
 }
 
 /// Of one case, how many operations a sample has, and what an operation took in nanoseconds in each.
@@ -58,6 +62,8 @@ pub(super) struct Samples {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Measured {
     pub(super) samples: BTreeMap<Case, Samples>,
+    /// Instructions per operation, on the client's node and on the server's.
+    pub(super) instructions: BTreeMap<Case, [f64; 2]>,
     pub(super) missing: BTreeMap<Carrier, String>,
 }
 
@@ -98,6 +104,37 @@ impl Rounds {
         }
         // The link is left as it was found.
         pair.attach(Carrier::M3Ethernet)
+    }
+
+    /// Counts the instructions of everything, on nodes that meter them: once is enough, since hardly anything disturbs them.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub(super) fn count(&mut self, pair: &mut Pair, mut tell: impl FnMut(&str)) -> Result<()> {
+        tell("counting the instructions of nodes that do nothing");
+        let idle = Meter::start(pair)?;
+        std::thread::sleep(IDLE);
+        let (idle, seconds) = idle.read(pair)?;
+        let rates = idle.map(|executed| executed / seconds);
+        for group in groups() {
+            let group: Vec<_> = group.into_iter().filter(|way| self.wanted(*way)).collect();
+            let Some(&first) = group.iter().find(|way| !self.lacks(**way)) else { continue };
+            tell(&format!("counting the instructions of {first}"));
+            if let Err(error) = pair.attach(first) {
+                self.lack(first, &error);
+                continue;
+            }
+            for case in cases(&group).into_iter().filter(|case| case.pairs == 1) {
+                if self.lacks(case.carrier) {
+                    continue;
+                }
+                match meter(self.effort, pair, case, rates) {
+                    Ok(instructions) => drop(self.measured.instructions.insert(case, instructions)),
+                    Err(error) => self.lack(case.carrier, &error),
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What could not be measured, and why.
@@ -149,6 +186,36 @@ impl Rounds {
             Err(error) => self.lack(case.carrier, &error),
         }
     }
+}
+
+/// Reads what two nodes execute in a time.
+struct Meter {
+    executed: [u64; 2],
+    began: Instant,
+}
+
+impl Meter {
+    fn start(pair: &Pair) -> Result<Self> {
+        Ok(Self { executed: pair.executed()?, began: Instant::now() })
+    }
+
+    /// How many instructions since the start, and how many seconds.
+    fn read(&self, pair: &Pair) -> Result<([f64; 2], f64)> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let now = pair.executed()?;
+        Ok(([0, 1].map(|node| now[node].saturating_sub(self.executed[node]) as f64), seconds))
+    }
+}
+
+/// The instructions of an operation on each node, without what the nodes execute at these rates whatever is done.
+fn meter(effort: Effort, pair: &mut Pair, case: Case, rates: [f64; 2]) -> Result<[f64; 2]> {
+    let Case { carrier, work, pairs } = case;
+    let elapsed = pair.measure(carrier, work, pairs, WARM_UP)?;
+    let operations = effort.operations(WARM_UP, elapsed);
+    let meter = Meter::start(pair)?;
+    pair.measure(carrier, work, pairs, operations)?;
+    let (executed, seconds) = meter.read(pair)?;
+    Ok([0, 1].map(|node| (executed[node] - rates[node] * seconds) / operations as f64))
 }
 
 /// What is measured without changing what carries the link: raw Ethernet with all sockets, and each other transport.
