@@ -325,6 +325,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn time_passes_while_a_machine_that_meters_waits() {
+        let metering = Machine { accelerator: Accelerator::Metering, ..machine() };
+        let line = shell_quoted(&metering.command());
+        assert!(line.contains(" -accel tcg,thread=single -icount shift=0,sleep=on "), "{line}");
+        assert!(line.contains(" -device virtio-rng-pci "), "{line}");
+    }
+
+    #[test]
     fn mac_addresses_ascend_with_the_node_number() {
         let macs: Vec<_> = (0..1000).map(cluster_mac).collect();
         assert!(macs.windows(2).all(|pair| pair[0].0 < pair[1].0));
