@@ -3,8 +3,12 @@
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::TRANSPORT_ETHERNET;
+#[cfg(CONFIG_DVK_TIPC)]
+use super::abi::ioctl::TRANSPORT_TIPC;
 use super::abi::wire::frame::{HEADER_BYTES, MAX_PAYLOAD_BYTES};
 use super::sys::NetDevice;
+#[cfg(CONFIG_DVK_TIPC)]
+use super::sys::TipcSocket;
 use core::ffi::c_void;
 use kernel::prelude::*;
 
@@ -20,6 +24,16 @@ pub(crate) enum Carrier {
         /// The peer's address.
         address: [u8; 6],
     },
+    /// By TIPC.
+    #[cfg(CONFIG_DVK_TIPC)]
+    Tipc {
+        /// This node's end.
+        socket: TipcSocket,
+        /// The longest frame.
+        frame_bytes: usize,
+        /// TIPC takes no more frames for now.
+        congested: bool,
+    },
     /// A program fetches and brings them.
     Proxy {
         /// Which protocol it says it speaks: `TRANSPORT_…`.
@@ -34,7 +48,7 @@ pub(crate) struct Attachment {
     /// The carrier.
     pub(crate) carrier: Carrier,
     /// The frame being sent, as long as the longest; nothing for a proxy, which brings its own.
-    pub(crate) frame: KVec<u8>,
+    pub(crate) frame: KVVec<u8>,
 }
 
 impl Attachment {
@@ -42,9 +56,11 @@ impl Attachment {
     pub(crate) fn new(carrier: Carrier) -> Result<Self, Errno> {
         let bytes = match &carrier {
             Carrier::Ethernet { device, .. } => device.mtu().min(FRAME_BYTES_MAX),
+            #[cfg(CONFIG_DVK_TIPC)]
+            Carrier::Tipc { frame_bytes, .. } => *frame_bytes,
             Carrier::Proxy { .. } => 0,
         };
-        let frame = KVec::from_elem(0, bytes, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
+        let frame = KVVec::from_elem(0, bytes, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
         Ok(Self { carrier, frame })
     }
 
@@ -53,6 +69,8 @@ impl Attachment {
         let bytes = match &self.carrier {
             // The buffer keeps its length: a larger MTU is used from the next attach on.
             Carrier::Ethernet { device, .. } => device.mtu().min(self.frame.len()),
+            #[cfg(CONFIG_DVK_TIPC)]
+            Carrier::Tipc { frame_bytes, .. } => *frame_bytes,
             Carrier::Proxy { frame_bytes, .. } => *frame_bytes,
         };
         bytes.saturating_sub(HEADER_BYTES)
@@ -62,15 +80,17 @@ impl Attachment {
     pub(crate) fn transport(&self) -> u32 {
         match &self.carrier {
             Carrier::Ethernet { .. } => TRANSPORT_ETHERNET,
+            #[cfg(CONFIG_DVK_TIPC)]
+            Carrier::Tipc { .. } => TRANSPORT_TIPC,
             Carrier::Proxy { transport, .. } => *transport,
         }
     }
 
-    /// The device that frames go through and the peer's address there, unless a proxy carries them.
+    /// The device that frames go through and the peer's address there, if they are raw Ethernet.
     pub(crate) fn route(&self) -> Option<(&NetDevice, &[u8; 6])> {
         match &self.carrier {
             Carrier::Ethernet { device, address } => Some((device, address)),
-            Carrier::Proxy { .. } => None,
+            _ => None,
         }
     }
 
@@ -83,15 +103,21 @@ impl Attachment {
     pub(crate) fn is_from(&self, other: *const c_void, source: &[u8; 6]) -> bool {
         match &self.carrier {
             Carrier::Ethernet { device, address } => device.is(other) && address == source,
-            Carrier::Proxy { .. } => false,
+            _ => false,
         }
     }
 
     /// The longest frame that a proxy is to fetch, if one carries them.
     pub(crate) fn proxied(&self) -> Option<usize> {
         match &self.carrier {
-            Carrier::Ethernet { .. } => None,
             Carrier::Proxy { frame_bytes, .. } => Some(*frame_bytes),
+            _ => None,
         }
+    }
+
+    /// Whether frames go by TIPC.
+    #[cfg(CONFIG_DVK_TIPC)]
+    pub(crate) fn is_tipc(&self) -> bool {
+        matches!(&self.carrier, Carrier::Tipc { .. })
     }
 }

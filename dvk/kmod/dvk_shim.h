@@ -38,6 +38,12 @@ u32 dvk_netdev_mtu(const struct net_device *dev);
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len);
 
+/* dvk_tipc.c */
+struct dvk_tipc;
+struct dvk_tipc *dvk_tipc_open(u32 type, u32 here, u32 there, void *peer, int *err);
+void dvk_tipc_close(struct dvk_tipc *tipc);
+bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len);
+
 /* dvk_sched.c */
 void dvk_spin_lock_bh(spinlock_t *lock);
 void dvk_spin_unlock_bh(spinlock_t *lock);
@@ -103,6 +109,8 @@ void dvk_file_release(void *private);
 long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
 __poll_t dvk_file_poll(void *private, struct file *file, void *table);
 void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len);
+void dvk_tipc_received(void *peer, const u8 *payload, u32 len);
+void dvk_tipc_has_room(void *peer);
 void dvk_netdev_gone(struct net_device *dev);
 void dvk_netdev_resized(struct net_device *dev);
 void dvk_timer_expired(struct timer_list *timer);

@@ -4,6 +4,8 @@
 
 pub(crate) mod look;
 mod proxy;
+#[cfg(CONFIG_DVK_TIPC)]
+mod tipc;
 
 use super::abi::errno::Errno;
 use super::abi::ioctl::{
@@ -11,7 +13,7 @@ use super::abi::ioctl::{
     EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
 use super::abi::wire::frame::{
-    Chunk, Chunks, Frame, Versions, MAX_RECORD_BYTES, MAX_WINDOW,
+    Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
@@ -27,7 +29,7 @@ use super::rules::link::{
 use super::rules::port::Answer;
 use super::serve;
 use super::storage::KernelArray;
-use super::sys::{self, new_bh_lock, BhLock, NetDevice, PollQueue, Timer, WaitQueue, WokenBy};
+use super::sys::{self, new_bh_lock, BhLock, PollQueue, Timer, WaitQueue, WokenBy};
 use super::trace;
 use super::transfer::{Incoming, Request, Transfers};
 use core::ffi::{c_void, CStr};
@@ -67,6 +69,11 @@ impl Storage for LinkMemory {
 
 /// How long a proxy may take to fetch a frame before the link looks again whether it has.
 const PROXY_PATIENCE_NS: u64 = 10_000_000;
+
+/// How long a new transport waits at most for what its frames have no room for, and how often that
+/// is looked at.
+const NARROW_PATIENCE_NS: u64 = 2_000_000_000;
+const NARROW_LOOK_NS: u64 = 5_000_000;
 
 /// How long to wait for memory before a record is tried again.
 const MEMORY_WAIT_NS: u64 = 10_000_000;
@@ -148,7 +155,7 @@ impl PeerLink {
             local_node: identity.node,
             peer_node: node,
             local_incarnation: NonZeroU32::new(identity.incarnation).ok_or(Errno::Invalid)?,
-            versions: Versions::SUPPORTED,
+            versions: super::versions(),
             receive_window: MAX_WINDOW,
             first_sequence: 0,
             timing: Timing::DEFAULT,
@@ -225,6 +232,28 @@ impl PeerLink {
         self.timer.shutdown();
         let attachment = self.state.lock().attachment.take();
         drop(attachment);
+    }
+
+    /// Waits, for a while, until no queued frame is longer than a transport to come can carry in its
+    /// frames of `frame_bytes`, so that the stream goes on over it.
+    ///
+    /// # Errors
+    /// [`Errno::Interrupted`].
+    pub(crate) fn narrow(&self, frame_bytes: usize) -> Result<(), Errno> {
+        let payload_bytes = frame_bytes.saturating_sub(HEADER_BYTES);
+        let patience = sys::now_ns().saturating_add(NARROW_PATIENCE_NS);
+        while !self.state.lock().link.narrow(payload_bytes) {
+            let now = sys::now_ns();
+            if now >= patience {
+                break;
+            }
+            let soon = now.saturating_add(NARROW_LOOK_NS);
+            match self.room.wait_until(WokenBy::Signals, Some(soon), || false) {
+                Err(Errno::TimedOut) => {}
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     /// Carries the link's frames by `carrier`, in place of the one before.
@@ -749,6 +778,17 @@ impl PeerLink {
             Some(Attachment { carrier: Carrier::Ethernet { device, address }, frame }) => {
                 while let Some(bytes) = link.poll_transmit(now, frame) {
                     device.transmit(address, &frame[..bytes]);
+                }
+            }
+            #[cfg(CONFIG_DVK_TIPC)]
+            Some(Attachment { carrier: Carrier::Tipc { socket, congested, .. }, frame }) => {
+                while !*congested {
+                    let Some(bytes) = link.poll_transmit(now, frame) else { break };
+                    *congested = socket.transmit(&frame[..bytes]);
+                }
+                if *congested {
+                    // As for a proxy.
+                    earliest = now.saturating_add(PROXY_PATIENCE_NS);
                 }
             }
             Some(Attachment { carrier: Carrier::Proxy { .. }, .. }) => {

@@ -37,6 +37,18 @@ extern "C" {
         payload: *const u8,
         len: u32,
     ) -> c_int;
+    #[cfg(CONFIG_DVK_TIPC)]
+    fn dvk_tipc_open(
+        service: u32,
+        here: u32,
+        there: u32,
+        peer: *const c_void,
+        err: *mut c_int,
+    ) -> *mut c_void;
+    #[cfg(CONFIG_DVK_TIPC)]
+    fn dvk_tipc_close(tipc: *mut c_void);
+    #[cfg(CONFIG_DVK_TIPC)]
+    fn dvk_tipc_transmit(tipc: *const c_void, payload: *const u8, len: u32) -> bool;
     fn dvk_spin_lock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_unlock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_lock(lock: *mut bindings::spinlock_t);
@@ -603,6 +615,55 @@ impl Drop for NetDevice {
     fn drop(&mut self) {
         // SAFETY: the reference taken in `get` is given up here.
         unsafe { dvk_netdev_put(self.0.as_ptr()) }
+    }
+}
+
+/// This node's end of a pair of TIPC sockets. To be dropped where one may sleep.
+#[cfg(CONFIG_DVK_TIPC)]
+pub(crate) struct TipcSocket(NonNull<c_void>);
+
+#[cfg(CONFIG_DVK_TIPC)]
+// SAFETY: what it points to is not bound to a thread.
+unsafe impl Send for TipcSocket {}
+#[cfg(CONFIG_DVK_TIPC)]
+// SAFETY: it is changed by `open` and `drop` only.
+unsafe impl Sync for TipcSocket {}
+
+#[cfg(CONFIG_DVK_TIPC)]
+impl TipcSocket {
+    /// A socket of a service, bound to the instance `here`, for frames to the instance `there`.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`], or [`Errno::NoDevice`] if TIPC does not give one.
+    ///
+    /// # Safety
+    /// `peer` points to what `entry` takes it for, for as long as the socket lives.
+    pub(crate) unsafe fn open(
+        service: u32,
+        here: u32,
+        there: u32,
+        peer: *const c_void,
+    ) -> Result<Self, Errno> {
+        let mut err = 0;
+        // SAFETY: called in a process context; `err` is a live variable.
+        let socket = unsafe { dvk_tipc_open(service, here, there, peer, &mut err) };
+        let failed = if err == ENOMEM.to_errno() { Errno::NoMemory } else { Errno::NoDevice };
+        NonNull::new(socket).map(Self).ok_or(failed)
+    }
+
+    /// Sends a frame. Returns whether no other one is to follow until there is room.
+    pub(crate) fn transmit(&self, frame: &[u8]) -> bool {
+        let Ok(len) = u32::try_from(frame.len()) else { return false };
+        // SAFETY: the socket is open; the pointer is to a live slice.
+        unsafe { dvk_tipc_transmit(self.0.as_ptr(), frame.as_ptr(), len) }
+    }
+}
+
+#[cfg(CONFIG_DVK_TIPC)]
+impl Drop for TipcSocket {
+    fn drop(&mut self) {
+        // SAFETY: opened in `open`; by the type's contract one may sleep.
+        unsafe { dvk_tipc_close(self.0.as_ptr()) }
     }
 }
 

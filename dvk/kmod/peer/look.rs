@@ -23,7 +23,7 @@ pub(crate) struct Look {
     pub(crate) incarnation: u32,
     /// The transport that is attached, `TRANSPORT_…`; 0 if there is none.
     pub(crate) transport: u32,
-    /// Where the frames go, unless a proxy knows.
+    /// Where the frames go, if they are raw Ethernet.
     pub(crate) route: Option<Route>,
     /// Records that were malformed, or whose sender may not speak for their source.
     pub(crate) forged: u64,

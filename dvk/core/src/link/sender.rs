@@ -50,6 +50,8 @@ pub(super) struct Sender<S: Storage> {
     /// acknowledged.
     recovery: Option<u32>,
     peer_window: u32,
+    /// Data frames sent since the last one that asked to be acknowledged.
+    unasked: u32,
     /// Payload of a full frame.
     capacity: usize,
     /// A record was refused for want of room.
@@ -109,6 +111,7 @@ impl<S: Storage> Sender<S> {
             credit: 0,
             recovery: None,
             peer_window: 1,
+            unasked: 0,
             capacity: MIN_PAYLOAD_BYTES,
             refused: false,
             bulk_refused: false,
@@ -130,15 +133,26 @@ impl<S: Storage> Sender<S> {
         self.threshold = u32::from(MAX_WINDOW);
         self.credit = 0;
         self.recovery = None;
+        self.unasked = 0;
         self.capacity = MIN_PAYLOAD_BYTES;
         self.refused = false;
         self.bulk_refused = false;
     }
 
-    /// The peer can take payloads of `capacity` and `window` frames.
-    pub(super) fn open(&mut self, capacity: usize, window: u16) {
-        self.capacity = capacity;
+    /// The peer can take `window` frames.
+    pub(super) fn open(&mut self, window: u16) {
         self.set_peer_window(window);
+    }
+
+    /// Payload of a full frame from here on; what is queued keeps its own.
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+    }
+
+    /// Whether no queued frame has a longer payload than this.
+    pub(super) fn fits(&self, payload_bytes: usize) -> bool {
+        let queued = (0..self.queued()).map(|ahead| self.payload(self.first.wrapping_add(ahead)));
+        queued.into_iter().all(|payload| payload.len() <= payload_bytes)
     }
 
     /// A peer that has no window gets one frame at a time, which the retransmission timer repeats.
@@ -271,8 +285,22 @@ impl<S: Storage> Sender<S> {
         self.queue.get(sequence as usize % QUEUE_FRAMES).map_or(&[], Slot::payload)
     }
 
+    /// Whether a picked frame is to be acknowledged at once: if there is more to send than the
+    /// window has room for after it, or than half of it was used for since the last one; and if it
+    /// was lost before. What nothing follows is acknowledged with the answer.
+    pub(super) fn asks(&self, pick: Pick) -> bool {
+        if pick.again {
+            return true;
+        }
+        let window = self.window.min(self.peer_window);
+        self.next.wrapping_add(1) != self.end
+            && (self.in_flight().saturating_add(1) >= window
+                || self.unasked.saturating_add(1) >= window / 2)
+    }
+
     /// A picked frame was sent. Returns whether it is the oldest in flight.
     pub(super) fn sent(&mut self, pick: Pick) -> bool {
+        self.unasked = if self.asks(pick) { 0 } else { self.unasked.saturating_add(1) };
         if pick.again {
             let bit = 1u64 << (pick.sequence.wrapping_sub(self.first) & 63);
             self.lost &= !bit;

@@ -70,6 +70,7 @@ impl<S: Storage> Link<S> {
             window: self.config.receive_window.clamp(1, MAX_WINDOW),
             timestamp: timestamp(now),
             echo: self.receiver.acknowledgement.echo,
+            asks: false,
         };
         let bytes = match plan {
             Plan::Reset(Farewell { version, source, destination }) => {
@@ -108,6 +109,7 @@ impl<S: Storage> Link<S> {
             }
             Plan::Data(pick) => {
                 header.sequence = pick.sequence;
+                header.asks = self.sender.asks(pick);
                 let bytes = header.encode(self.sender.payload(pick.sequence), out)?;
                 self.receiver.acknowledgement.sent();
                 let oldest = self.sender.sent(pick);
