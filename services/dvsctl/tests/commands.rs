@@ -105,7 +105,10 @@ fn what_carries_a_link_is_chosen_and_awaited() {
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{progress}");
     assert_eq!(told, "the link between nodes 0 and 2 is carried over tcp\n");
-    assert!(progress.contains("node 0: tcp is to carry the link to node 2 (choice 1)"), "{progress}");
+    assert!(
+        progress.contains("node 0: tcp is to carry the link to node 2 (choice 1)"),
+        "{progress}"
+    );
     assert!(progress.contains("node 2: up over tcp"), "{progress}");
 
     let list = stdout(&dvsctl(&urls, "link list"));
@@ -139,7 +142,10 @@ fn what_carries_a_link_is_chosen_and_awaited() {
     assert!(error.starts_with("error: the link between nodes 0 and 1 is not carried over tipc"));
     assert!(error.contains("EINVAL: no such transport"), "{error}");
     let error = last(&dvsctl(&urls, "link set 0 1 --transport quic --timeout 2"));
-    assert!(error.contains("node 1: up, carried by ethernet (nothing here speaks QUIC)"), "{error}");
+    assert!(
+        error.contains("node 1: up, carried by ethernet (nothing here speaks QUIC)"),
+        "{error}"
+    );
     let choice = dvsctl(&urls, "link set 0 1 --transport ethernet --no-wait -o json");
     let choice: serde_json::Value = serde_json::from_slice(&choice.stdout).unwrap();
     assert_eq!((&choice["transport"], &choice["revision"]), (&"ethernet".into(), &3.into()));

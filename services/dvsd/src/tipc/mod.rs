@@ -117,7 +117,8 @@ impl Bearers for Tipc {
         // What cannot be read now is read later.
         let Ok(found) = Kernel::open().and_then(|mut kernel| kernel.nodes_up()) else { return };
         if found != self.found {
-            println!("TIPC reaches {found} other nodes");
+            let plural = if found == 1 { "" } else { "s" };
+            println!("TIPC reaches {found} other node{plural}");
             self.found = found;
         }
     }
