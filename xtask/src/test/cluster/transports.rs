@@ -16,8 +16,11 @@ use super::program::Ended;
 /// The nodes of the link.
 const ENDS: [usize; 2] = [0, 1];
 /// In this order, from Ethernet and back to it. A transport is added by a line.
-const TRANSPORTS: &[(Transport, Trial)] =
-    &[(Transport::Tcp, Trial::KilledProxy), (Transport::Udp, Trial::Loss)];
+const TRANSPORTS: &[(Transport, Trial)] = &[
+    (Transport::Tcp, Trial::KilledProxy),
+    (Transport::Tipc, Trial::Loss),
+    (Transport::Udp, Trial::Loss),
+];
 /// Round trips during each change.
 const ROUND_TRIPS: u64 = 1_500;
 /// For programs that only do as they are told.
