@@ -16,6 +16,10 @@ use super::super::uapi::{Argument, Memory};
 use super::PeerLink;
 use kernel::prelude::*;
 
+/// The most that is given at once: clearing more memory than a link's window fills would cost more than
+/// the frames do.
+const BATCH_BYTES: usize = 1 << 17;
+
 /// Bytes that say how long a frame is.
 const LENGTH_BYTES: usize = 4;
 
@@ -23,7 +27,7 @@ impl PeerLink {
     /// Gives frames for the peer to a proxy: as many as there are and room for, at least one.
     pub(crate) fn proxy_get(&self, argument: Argument) -> Result<(), Errno> {
         let mut block: ProxyFrames = argument.read()?;
-        let room = room(&block)?;
+        let room = room(&block)?.min(BATCH_BYTES);
         let longest = self.proxied(block.transport)?;
         if room < LENGTH_BYTES + longest {
             return Err(Errno::TooLong);
