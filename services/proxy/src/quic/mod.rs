@@ -60,7 +60,7 @@ pub fn carry<L: Link>(passage: Passage<'_, L>, role: Role) -> Result<()> {
             Err(error) => {
                 let Role::Connect(address) = role else { return Err(error) };
                 passage.log.say(format_args!("connecting to {address}"), &format!("{error:#}"));
-                runtime.block_on(tokio::time::sleep(RETRY));
+                runtime.block_on(async { tokio::time::sleep(RETRY).await });
                 continue;
             }
         };
@@ -71,7 +71,9 @@ pub fn carry<L: Link>(passage: Passage<'_, L>, role: Role) -> Result<()> {
         let (sender, frames) = mpsc::channel(1);
         let over = AtomicBool::new(false);
         let broken = thread::scope(|scope| {
-            let fetcher = scope.spawn(|| fetch(passage.link, &sender, &over));
+            // With the sender's end, the exchange learns that there are no frames any more.
+            let over = &over;
+            let fetcher = scope.spawn(move || fetch(passage.link, &sender, over));
             let exchange = exchange::run(passage, &connection, &mut ends, frames);
             let (broken, replacing) = runtime.block_on(exchange);
             next = replacing;
