@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
-use dvk::{Control, Endpoint, Lease, Limits, Message, Migration, Port, Slot, Timeout, Transport};
+use dvk::{Control, Endpoint, Lease, Limits, Message, Migration, Port, Slot, Timeout};
 
 use crate::say;
 use crate::server::STOP;
@@ -68,15 +68,6 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
         "promote" => {
             let (container, node, epoch) = (number(0)?, number(2)?, number(3)?);
             nothing(control.promote_backup(container, endpoint(1)?, node, epoch))
-        }
-        // NODE
-        "transport" => control.link_info(number(0)?).map(|info| info.transport.to_string()),
-        // NODE ADDRESS, as a number
-        "ethernet" => {
-            let [_, _, address @ ..] = arguments.get(1).context("an address")?.to_be_bytes();
-            let interface = std::fs::read_to_string("/sys/class/net/eth0/ifindex")?;
-            let interface = interface.trim_end().parse()?;
-            nothing(control.link_attach(number(0)?, Transport::Ethernet { interface, address }))
         }
         // BYTES
         "mtu" => {
