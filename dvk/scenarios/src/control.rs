@@ -74,14 +74,19 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
         // NODE ADDRESS, as a number
         "ethernet" => {
             let [_, _, address @ ..] = arguments.get(1).context("an address")?.to_be_bytes();
-            let interface = std::fs::read_to_string("/sys/class/net/eth0/ifindex")?;
-            let interface = interface.trim_end().parse()?;
+            let interface = segment_interface()?;
             nothing(control.link_attach(number(0)?, Transport::Ethernet { interface, address }))
         }
         // CONTAINER ENDPOINT
         "stop" => nothing(stop(number(0)?, endpoint(1)?)),
         _ => bail!("no such order: {line}"),
     })
+}
+
+/// The index of the device that encrypts on the cluster's segment or, if nothing does, of the interface.
+fn segment_interface() -> Result<u32> {
+    let index = |name: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"));
+    Ok(index("sec-eth0").or_else(|_| index("eth0"))?.trim_end().parse()?)
 }
 
 fn create(

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 use dvk_abi::ioctl::LINK_UP;
 use dvs_api::{Node, NodeState, Status, StatusState};
+use dvs_secret::ClusterSecret;
 use tokio::sync::watch;
 
-use crate::beacon::{Beacon, Key, Seat};
+use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
 use crate::echo::Echo;
 use crate::kernel::Kernel;
 use crate::membership::{
-    Announcement, Event, Identity, Liveness, Membership, Path, Standing, View,
+    Announcement, Event, Identity, Keys, Liveness, Membership, Path, Standing, View,
 };
 use crate::multicast::{Datagram, Network};
 use crate::reconcile::{Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
 use crate::report::{self, LinkReport};
+use crate::segment::{Devices, Segment, Wish};
 use crate::settings::Settings;
 use crate::status::StatusFile;
 
@@ -38,6 +40,9 @@ pub type OpenKernel = Box<dyn FnMut() -> Result<Arc<dyn Kernel>, String> + Send>
 /// Gives the link-local address of an interface, once it has one.
 pub type LinkLocal = Box<dyn FnMut(u32) -> Option<Ipv6Addr> + Send>;
 
+/// Gives the kernel's MACsec devices.
+pub type GiveDevices = Box<dyn Fn() -> Box<dyn Devices> + Send>;
+
 /// The machine around the daemon.
 pub struct Surroundings {
     /// Called until it succeeds.
@@ -46,6 +51,9 @@ pub struct Surroundings {
     pub link_local: LinkLocal,
     /// Where the status goes.
     pub status: StatusFile,
+    /// Gives what encrypts on the cluster interfaces; not called where the configuration says that
+    /// nothing does.
+    pub devices: GiveDevices,
 }
 
 impl fmt::Debug for Surroundings {
@@ -65,6 +73,10 @@ pub struct Snapshot {
     pub echoes: BTreeMap<u32, u64>,
     /// The DVK to send them with.
     pub kernel: Option<Arc<dyn Kernel>>,
+    /// How traffic on the segment is protected.
+    pub segment: dvs_api::Segment,
+    /// Where another key can be wished for; `None` for a node that does not encrypt.
+    pub wish: Option<Arc<Wish>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -83,6 +95,8 @@ pub struct Daemon {
     told: Throttle<String>,
     surroundings: Surroundings,
     kernel: KernelState,
+    /// `None` for a node that does not encrypt.
+    segment: Option<Segment>,
     link_locals: BTreeMap<u32, Ipv6Addr>,
     /// The seat in which this node has been ready.
     was_ready: Option<Seat>,
@@ -138,15 +152,32 @@ impl Daemon {
             addresses: Vec::new(),
             version: RELEASE.into(),
         };
-        let snapshot =
-            Snapshot { status, nodes: Vec::new(), echoes: BTreeMap::new(), kernel: None };
+        let secret = settings.token.as_ref().filter(|_| !settings.insecure).map(ClusterSecret::new);
+        let segment = secret.map(|secret| {
+            let devices = (surroundings.devices)();
+            Segment::new(0, secret, instance, &settings.interfaces, devices)
+        });
+        let mut membership = Membership::new(identity, 0);
+        if let Some(segment) = &segment {
+            let announced = Some(segment.announced());
+            membership.tell_keys(0, Keys { announced, ..Keys::default() });
+        }
+        let snapshot = Snapshot {
+            status,
+            nodes: Vec::new(),
+            echoes: BTreeMap::new(),
+            kernel: None,
+            segment: dvs_api::Segment::default(),
+            wish: segment.as_ref().map(Segment::wish),
+        };
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         let daemon = Self {
-            key: Key::new(settings.token.as_deref().unwrap_or_default()),
-            membership: Membership::new(identity, 0),
+            key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
+            membership,
             rejects: Rejects::default(),
             told: Throttle::default(),
             surroundings,
+            segment,
             kernel: KernelState {
                 open: None,
                 tables: Tables::default(),
@@ -199,16 +230,22 @@ impl Daemon {
         let now_ms = self.now_ms();
         let Datagram { interface, source, bytes } = datagram;
         match Beacon::open(bytes, &self.settings.cluster, &self.key) {
-            Ok(beacon) => {
-                let path = Path { interface: *interface, mac: beacon.link_mac, address: *source };
-                self.membership.receive(now_ms, path, beacon);
-            }
-            Err(rejected) => {
-                let name = report::interface_name(&self.settings, *interface);
-                if let Some(line) = self.rejects.record(now_ms, *source, name, rejected) {
-                    println!("{line}");
+            Ok(beacon) => match beacon.check_protection(self.segment.is_some()) {
+                Ok(()) => {
+                    let path =
+                        Path { interface: *interface, mac: beacon.link_mac, address: *source };
+                    self.membership.receive(now_ms, path, beacon);
                 }
-            }
+                Err(rejected) => self.reject(now_ms, datagram, rejected),
+            },
+            Err(rejected) => self.reject(now_ms, datagram, rejected),
+        }
+    }
+
+    fn reject(&mut self, now_ms: u64, datagram: &Datagram, rejected: Rejected) {
+        let name = report::interface_name(&self.settings, datagram.interface);
+        if let Some(line) = self.rejects.record(now_ms, datagram.source, name, rejected) {
+            println!("{line}");
         }
     }
 
@@ -255,6 +292,7 @@ impl Daemon {
             }
         }
         let mut view = self.membership.view(now_ms);
+        self.protect(now_ms, &view);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
         self.look_at_links(&view);
@@ -276,6 +314,14 @@ impl Daemon {
             member.ready = ready;
         }
         self.publish(now_ms, &view, missing.unwrap_or_default(), echo);
+    }
+
+    /// Brings the keys up to date.
+    fn protect(&mut self, now_ms: u64, view: &View) {
+        let Some(segment) = &mut self.segment else { return };
+        segment.look(now_ms, view).iter().for_each(|line| println!("{line}"));
+        let (announced, held) = (Some(segment.announced()), segment.held(view));
+        self.membership.tell_keys(now_ms, Keys { announced, held });
     }
 
     fn open_kernel(&mut self, now_ms: u64) {
@@ -301,7 +347,11 @@ impl Daemon {
     fn reconcile(&mut self, now_ms: u64, view: &View) {
         let KernelState { open, tables, echo, trouble, retry_ms, complete, .. } = &mut self.kernel;
         let Some(kernel) = open else { return };
-        let desired = Desired::of(view);
+        let segment = &self.segment;
+        let desired = Desired::of(view, |member, route| match segment {
+            Some(segment) => segment.route(member, route),
+            None => Some(route),
+        });
         let plan = tables.plan(desired.as_ref());
         *complete = plan.calls.is_empty() && plan.impossible.is_empty();
         if now_ms < *retry_ms {
@@ -368,6 +418,10 @@ impl Daemon {
                 Liveness::Expected => return Some(format!("waiting to hear {name}")),
                 Liveness::Alive => {}
             }
+            let trouble = self.segment.as_ref().map(Segment::trouble);
+            if let Some(trouble) = trouble.filter(|trouble| !trouble.is_empty()) {
+                return Some(trouble.to_owned());
+            }
             let state = kernel.links.get(&id).map(|link| link.info.state);
             if state != Some(LINK_UP) {
                 return Some(format!("waiting for the link to {name}"));
@@ -386,15 +440,28 @@ impl Daemon {
         if !matches!(view.standing, Standing::Discovering { heard: false, .. }) {
             return None;
         }
-        let text = match self.rejects.suspects(now_ms) {
-            0 => return None,
-            1 => "1 node is heard, but its messages don't match this node's join token".into(),
-            n => format!(
-                "{n} nodes are heard, but their messages don't match this node's join token"
+        let (why, count) = self.rejects.suspects(now_ms)?;
+        let (nodes, their) = match count {
+            1 => ("1 node is".into(), "its"),
+            n => (format!("{n} nodes are"), "their"),
+        };
+        let (what, remedy) = match why {
+            Rejection::Insecure => (
+                "are not encrypted, as this node's are",
+                "give all nodes the same cluster.insecure",
+            ),
+            Rejection::Secure => (
+                "are encrypted, and this node's are not (cluster.insecure)",
+                "give all nodes the same cluster.insecure",
+            ),
+            _ => (
+                "don't match this node's join token",
+                "set cluster.token to theirs, or cluster.name to another",
             ),
         };
+        let text = format!("{nodes} heard, but {their} messages {what}");
         if self.told.admits(now_ms, "suspicion".into()) {
-            println!("error: {text}; set cluster.token to theirs, or cluster.name to another");
+            println!("error: {text}; {remedy}");
         }
         Some(text)
     }
@@ -403,7 +470,8 @@ impl Daemon {
         let suspicion = self.suspicion(now_ms, view);
         let kernel = &self.kernel;
         let addresses = report::own_addresses(&self.settings, &self.link_locals);
-        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, &kernel.links);
+        let segment = self.segment.as_ref();
+        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, &kernel.links, segment);
         let (state, detail) = match &view.standing {
             _ if kernel.open.is_none() && !kernel.trouble.is_empty() => {
                 (StatusState::Failed, kernel.trouble.clone())
@@ -441,7 +509,14 @@ impl Daemon {
             up.filter_map(|(node, _)| Some((u32::from(*node), kernel.tables.echo_of(*node)?)));
         let own = own.map(|node| (node.id, echo)).filter(|(_, echo)| *echo != 0);
         let echoes = remote.chain(own).collect();
-        let snapshot = Snapshot { status, nodes, echoes, kernel: kernel.open.clone() };
+        let snapshot = Snapshot {
+            status,
+            nodes,
+            echoes,
+            kernel: kernel.open.clone(),
+            segment: segment.map(|segment| segment.report(now_ms)).unwrap_or_default(),
+            wish: segment.map(Segment::wish),
+        };
         self.publish.send_replace(Arc::new(snapshot));
     }
 }

@@ -15,5 +15,6 @@ pub mod ping;
 pub mod reconcile;
 pub mod rejects;
 pub mod report;
+pub mod segment;
 pub mod settings;
 pub mod status;

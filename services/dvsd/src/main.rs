@@ -10,6 +10,7 @@ use std::sync::Arc;
 use dvs_api::{Status, StatusState};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::kernel::{Dvk, Kernel};
+use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::{api, multicast};
@@ -76,6 +77,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         open_kernel: Box::new(|| Dvk::open().map(|dvk| Arc::new(dvk) as Arc<dyn Kernel>)),
         link_local: Box::new(multicast::link_local),
         status: StatusFile::new(directory),
+        devices: Box::new(|| Box::new(Macsec::default())),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
     let listen = settings.api;

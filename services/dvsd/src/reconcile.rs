@@ -13,7 +13,7 @@ use dvk_abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
 use dvs_config::Mac;
 
 use crate::beacon::Seat;
-use crate::membership::{Liveness, Standing, View};
+use crate::membership::{Liveness, MemberView, Standing, View};
 
 /// The container in which the services of the nodes talk to each other.
 pub const SYSTEM_CONTAINER: u32 = 0;
@@ -130,15 +130,17 @@ struct DesiredPeer {
 }
 
 impl Desired {
-    /// What follows from the membership; `None` for a node that is in no cluster.
-    pub fn of(view: &View) -> Option<Self> {
+    /// What follows from the membership; `None` for a node that is in no cluster. `protect` leads the way
+    /// to a member over what encrypts, and gives none while that is not ready.
+    pub fn of(view: &View, protect: impl Fn(&MemberView, Route) -> Option<Route>) -> Option<Self> {
         let Standing::Member { cluster, seat: own } = view.standing else { return None };
         let peers = view.members.iter().filter(|member| !member.local).map(|member| {
             let said = member.said.as_ref().filter(|_| member.liveness == Liveness::Alive);
-            let route = said.and_then(|said| said.path);
+            let path = said.and_then(|said| said.path);
+            let route = path.map(|path| Route { interface: path.interface, mac: path.mac });
             let peer = DesiredPeer {
                 seat: member.seat,
-                route: route.map(|path| Route { interface: path.interface, mac: path.mac }),
+                route: route.and_then(|route| protect(member, route)),
                 echo: said.map_or(0, |said| said.echo),
             };
             (member.seat.id, peer)

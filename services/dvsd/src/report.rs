@@ -9,6 +9,7 @@ use dvs_api::{Link, LinkState, Node, NodeState};
 
 use crate::membership::{Liveness, MemberView, Standing, View};
 use crate::reconcile::Route;
+use crate::segment::{Segment, Totals};
 use crate::settings::Settings;
 
 /// The kernel's link to a node.
@@ -42,6 +43,7 @@ pub fn nodes(
     settings: &Settings,
     own_addresses: &[String],
     links: &BTreeMap<u16, LinkReport>,
+    segment: Option<&Segment>,
 ) -> Vec<Node> {
     let Standing::Member { cluster, .. } = view.standing else { return Vec::new() };
     let node = |member: &MemberView| {
@@ -83,6 +85,7 @@ pub fn nodes(
             last_seen_ms: if member.local { Some(0) } else { silent_ms },
             link: links.get(&member.seat.id).map(|link| {
                 let LinkReport { info, route } = link;
+                let device = segment.and_then(|segment| segment.device(route.interface));
                 Link {
                     node: u32::from(member.seat.id),
                     state: match info.state {
@@ -90,7 +93,10 @@ pub fn nodes(
                         LINK_CONNECTING => LinkState::Connecting,
                         _ => LinkState::Down,
                     },
-                    interface: Some(interface_name(settings, route.interface).to_owned()),
+                    interface: Some(match device {
+                        Some((name, _)) => name.to_owned(),
+                        None => interface_name(settings, route.interface).to_owned(),
+                    }),
                     address: Some(route.mac.to_string()),
                     rtt_us: info.rtt_us,
                     frames_sent: info.frames_sent,
@@ -100,6 +106,11 @@ pub fn nodes(
                     retransmissions: info.retransmissions,
                     duplicates: info.duplicates,
                     rejected: info.rejected,
+                    segment: segment.zip(device).map(|(segment, (_, lower))| {
+                        let totals = segment.of_sender(lower, route.mac);
+                        let Totals { accepted, forged, replayed, foreign } = totals;
+                        dvs_api::LinkSegment { accepted, forged, replayed, foreign }
+                    }),
                 }
             }),
         }

@@ -221,6 +221,7 @@ mod tests {
             expect: 2,
             cluster: 0,
             echo: 0,
+            keys: None,
             uptime_s: 0,
             management: None,
             name: String::new(),
@@ -233,6 +234,7 @@ mod tests {
                     heard: true,
                     confirmed: false,
                     down: false,
+                    holds: None,
                 })
                 .into_iter()
                 .collect(),
