@@ -4,6 +4,7 @@
 
 mod arguments;
 mod cluster;
+mod segment;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -65,6 +66,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 log.lines.iter().fold(String::new(), |text, line| text + line + "\n")
             })?;
         }
+        Command::Segment(command) => return segment::run(&cluster, output, command),
         Command::Version => return version(&cluster, output),
     }
     Ok(ExitCode::SUCCESS)
@@ -144,6 +146,11 @@ fn node_show(node: &Node) -> String {
         row("  retransmitted", format!("{} frames", link.retransmissions));
         row("  received twice", format!("{} frames", link.duplicates));
         row("  rejected", format!("{} frames", link.rejected));
+        if let Some(segment) = &link.segment {
+            row("  forged", format!("{} frames", segment.forged));
+            row("  replayed", format!("{} frames", segment.replayed));
+            row("  other keys", format!("{} frames", segment.foreign));
+        }
     }
     table.to_string()
 }
