@@ -8,6 +8,8 @@ use super::abi::ioctl::{
     ProxyFrames, NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP,
     TRANSPORT_UDP,
 };
+#[cfg(CONFIG_DVK_TIPC)]
+use super::abi::ioctl::TRANSPORT_TIPC;
 use super::abi::limits::{CONTAINERS, NODES};
 use super::abi::Endpoint;
 use super::carrier::{Carrier, FRAME_BYTES_MAX};
@@ -61,6 +63,12 @@ pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<
             return migrate_end(dvs, &argument.read()?, Container::roll_back)
         }
         ioctl::PROMOTE_BACKUP => return promote_backup(dvs, &argument.read()?),
+        ioctl::LINK_ATTACH => {
+            let block = argument.read()?;
+            make_room(dvs, &block)?;
+            let _serialised = dvs.control.lock();
+            return link_attach(dvs, &block);
+        }
         ioctl::PROXY_GET => return proxied(dvs, argument)?.proxy_get(argument),
         ioctl::PROXY_PUT => return proxied(dvs, argument)?.proxy_put(argument),
         _ => {}
@@ -75,7 +83,6 @@ pub(crate) fn ioctl(file: &ControlFile, cmd: u32, argument: Argument) -> Result<
         ioctl::DC_DESTROY => dc_destroy(dvs, &argument.read()?),
         ioctl::DC_ADD_NODE => dc_add_node(dvs, &argument.read()?),
         ioctl::DC_REMOVE_NODE => dc_remove_node(dvs, &argument.read()?),
-        ioctl::LINK_ATTACH => link_attach(dvs, &argument.read()?),
         ioctl::LINK_DETACH => peer(dvs, argument.read::<LinkAttach>()?.node)?.detach(),
         ioctl::LINK_INFO => {
             let block: LinkInfo = argument.read()?;
@@ -215,6 +222,27 @@ fn container(dvs: &Dvs, id: u32) -> Result<kernel::sync::Arc<Container>, Errno> 
     dvs.containers.get(container_id(id)?).ok_or(Errno::NoDevice)
 }
 
+/// Prepares a link for the transport that it is to have. What is wrong with that is for
+/// [`link_attach`] to say.
+fn make_room(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
+    let frame_bytes = match block.transport {
+        TRANSPORT_ETHERNET => sys::NetDevice::get(block.interface).map(|device| device.mtu()),
+        _ => Some(frame_bytes(block)),
+    };
+    match frame_bytes {
+        Some(bytes) => peer(dvs, block.node)?.narrow(bytes),
+        None => Ok(()),
+    }
+}
+
+/// The longest frame of a transport that is told it.
+fn frame_bytes(block: &LinkAttach) -> usize {
+    match block.frame_bytes {
+        0 => FRAME_BYTES_MAX,
+        bytes => FRAME_BYTES_MAX.min(bytes as usize),
+    }
+}
+
 fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
     let peer = peer(dvs, block.node)?;
     match block.transport {
@@ -231,11 +259,15 @@ fn link_attach(dvs: &Dvs, block: &LinkAttach) -> Result<(), Errno> {
             if block.address != [0; 8] || block.interface != 0 {
                 return Err(Errno::Invalid);
             }
-            let frame_bytes = match block.frame_bytes {
-                0 => FRAME_BYTES_MAX,
-                bytes => FRAME_BYTES_MAX.min(bytes as usize),
-            };
-            peer.attach(Carrier::Proxy { transport, frame_bytes })
+            peer.attach(Carrier::Proxy { transport, frame_bytes: frame_bytes(block) })
+        }
+        #[cfg(CONFIG_DVK_TIPC)]
+        TRANSPORT_TIPC => {
+            if block.address != [0; 8] || block.interface != 0 {
+                return Err(Errno::Invalid);
+            }
+            let carrier = peer.tipc(dvs.identity()?, frame_bytes(block))?;
+            peer.attach(carrier)
         }
         _ => Err(Errno::Invalid),
     }

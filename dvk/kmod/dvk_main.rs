@@ -22,6 +22,7 @@
 //! softirqs out, because frames and timers take them too; nobody sleeps or touches user memory
 //! under them.
 
+use abi::wire::frame::Versions;
 use kernel::prelude::*;
 
 #[path = "abi/lib.rs"]
@@ -59,6 +60,17 @@ module! {
     authors: ["The dvs developers"],
     description: "Distributed Virtualization Kernel",
     license: "GPL",
+    params: {
+        newest_version: u8 {
+            default: 255,
+            description: "Newest version of the link protocol that this node speaks",
+        },
+    },
+}
+
+/// The versions of the link protocol that this node speaks.
+fn versions() -> Versions {
+    Versions::up_to(*module_parameters::newest_version.value())
 }
 
 struct Dvk;

@@ -19,6 +19,9 @@
 /* The minor number of the control device; container N has DVK_MINOR_CONTAINER + N. */
 #define DVK_MINOR_CONTROL 0
 #define DVK_MINOR_CONTAINER 1
+/* The longest frame: FRAME_BYTES_MAX in carrier.rs. */
+#define DVK_FRAME_BYTES_MAX (64 + 16384)
+
 #define DVK_MINORS (DVK_MINOR_CONTAINER + 65536)
 
 /* dvk_chardev.c */
@@ -35,8 +38,20 @@ struct net_device *dvk_netdev_get(u32 ifindex);
 void dvk_netdev_put(struct net_device *dev);
 void dvk_netdev_name(struct net_device *dev, char *name);
 u32 dvk_netdev_mtu(const struct net_device *dev);
+struct sk_buff *dvk_packet_new(u32 bytes, u8 **data);
+void dvk_packet_free(struct sk_buff *packet);
+struct sk_buff *dvk_packet_own(struct sk_buff *packet, u8 **data);
+void dvk_packet_transmit(struct sk_buff *packet, struct net_device *dev, u16 ethertype,
+			 const u8 *destination, u32 len);
+const u8 *dvk_skb_flat(struct sk_buff *skb, u32 offset, u32 len);
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len);
+
+/* dvk_tipc.c */
+struct dvk_tipc;
+struct dvk_tipc *dvk_tipc_open(u32 type, u32 here, u32 there, void *peer, int *err);
+void dvk_tipc_close(struct dvk_tipc *tipc);
+bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len);
 
 /* dvk_sched.c */
 void dvk_spin_lock_bh(spinlock_t *lock);
@@ -103,6 +118,8 @@ void dvk_file_release(void *private);
 long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
 __poll_t dvk_file_poll(void *private, struct file *file, void *table);
 void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len);
+void dvk_tipc_received(void *peer, const u8 *payload, u32 len);
+void dvk_tipc_has_room(void *peer);
 void dvk_netdev_gone(struct net_device *dev);
 void dvk_netdev_resized(struct net_device *dev);
 void dvk_timer_expired(struct timer_list *timer);

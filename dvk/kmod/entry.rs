@@ -109,6 +109,31 @@ unsafe extern "C" fn dvk_frame_received(
     PeerLink::frame_received(device, &source, frame);
 }
 
+/// A frame came by TIPC; called with softirqs held off.
+///
+/// # Safety
+/// `peer` is that of the [`TipcSocket`](super::sys::TipcSocket), `payload` points to `len` bytes.
+#[cfg(CONFIG_DVK_TIPC)]
+#[no_mangle]
+unsafe extern "C" fn dvk_tipc_received(peer: *const c_void, payload: *const u8, len: u32) {
+    // SAFETY: by this function's contract, and that of the socket.
+    let (peer, frame) = unsafe {
+        (&*peer.cast::<PeerLink>(), core::slice::from_raw_parts(payload, len as usize))
+    };
+    peer.tipc_received(frame);
+}
+
+/// TIPC takes frames again; called with softirqs held off.
+///
+/// # Safety
+/// As for [`dvk_tipc_received`].
+#[cfg(CONFIG_DVK_TIPC)]
+#[no_mangle]
+unsafe extern "C" fn dvk_tipc_has_room(peer: *const c_void) {
+    // SAFETY: by this function's contract, and that of the socket.
+    unsafe { &*peer.cast::<PeerLink>() }.tipc_has_room();
+}
+
 /// A network device is going away: links give up their reference.
 #[no_mangle]
 extern "C" fn dvk_netdev_gone(device: *mut c_void) {

@@ -491,7 +491,7 @@ pub struct Lease {
 
 /// [`LinkAttach::transport`]: raw Ethernet frames of [`ETHERTYPE`](super::wire::ETHERTYPE).
 pub const TRANSPORT_ETHERNET: u32 = 1;
-/// [`LinkAttach::transport`]: TIPC, by the kernel. Reserved; not there yet.
+/// [`LinkAttach::transport`]: TIPC, by the kernel; its bearers are for others to set up.
 pub const TRANSPORT_TIPC: u32 = 2;
 /// [`LinkAttach::transport`]: a proxy that speaks TCP.
 pub const TRANSPORT_TCP: u32 = 3;
@@ -508,12 +508,13 @@ pub struct LinkAttach {
     pub node: u32,
     /// `TRANSPORT_…`. To the kernel all proxies are the same: see [`PROXY_GET`].
     pub transport: u32,
-    /// Index of the local network interface; 0 for a proxy.
+    /// Index of the local network interface; 0 for other transports than Ethernet.
     pub interface: u32,
-    /// For a proxy, the longest frame that it carries, in bytes; 0 for the longest there is. 0 for
-    /// Ethernet, where the interface knows.
+    /// For TIPC and proxies, the longest frame that is carried, in bytes; 0 for the longest there
+    /// is. 0 for Ethernet, where the interface knows.
     pub frame_bytes: u32,
-    /// The peer's MAC address in the first six bytes, then two zero bytes; all 0 for a proxy.
+    /// The peer's MAC address in the first six bytes, then two zero bytes; all 0 for
+    /// other transports.
     pub address: [u8; 8],
 }
 

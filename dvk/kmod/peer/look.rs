@@ -2,7 +2,7 @@
 //! A peer as people see it.
 
 use super::super::abi::ioctl::LinkInfo;
-use super::super::carrier::Attachment;
+use super::super::carrier::Carrier;
 use super::PeerLink;
 
 /// Through which device frames go, and to whom.
@@ -23,7 +23,7 @@ pub(crate) struct Look {
     pub(crate) incarnation: u32,
     /// The transport that is attached, `TRANSPORT_…`; 0 if there is none.
     pub(crate) transport: u32,
-    /// Where the frames go, unless a proxy knows.
+    /// Where the frames go, if they are raw Ethernet.
     pub(crate) route: Option<Route>,
     /// Records that were malformed, or whose sender may not speak for their source.
     pub(crate) forged: u64,
@@ -41,13 +41,13 @@ impl PeerLink {
     /// How the peer and its link are.
     pub(crate) fn look(&self) -> Look {
         let state = self.state.lock();
-        let attachment = state.attachment.as_ref();
+        let carrier = state.carrier.as_ref();
         Look {
             info: state.link.info(),
             up: state.link.peer_incarnation().is_some(),
             incarnation: state.newest,
-            transport: attachment.map_or(0, Attachment::transport),
-            route: attachment.and_then(Attachment::route).map(|(device, address)| Route {
+            transport: carrier.map_or(0, Carrier::transport),
+            route: carrier.and_then(Carrier::route).map(|(device, address)| Route {
                 interface: device.name(),
                 address: *address,
             }),

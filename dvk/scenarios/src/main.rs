@@ -4,6 +4,7 @@
 
 mod clients;
 mod control;
+mod kill;
 mod ledger;
 mod party;
 mod server;
@@ -18,6 +19,11 @@ use clap::Parser;
 enum Role {
     /// Make control calls
     Control,
+    /// End all processes of a program at once
+    Kill {
+        /// Name of the program, at most 15 characters
+        program: String,
+    },
     /// Count what clients say, on this node or on that
     Server {
         /// The container
@@ -50,6 +56,7 @@ enum Role {
 fn main() -> ExitCode {
     let result = match Role::parse() {
         Role::Control => control::run(),
+        Role::Kill { program } => kill::run(&program),
         Role::Server { container } => server::run(container),
         Role::Party { container } => party::run(container),
         Role::Clients { container, first, count, server } => {

@@ -11,21 +11,25 @@ use std::time::{Duration, Instant};
 use dvk_abi::ioctl::LINK_UP;
 use dvs_api::{Node, NodeState, Status, StatusState};
 use dvs_secret::ClusterSecret;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
+use crate::carrier::OwnEnd;
 use crate::echo::Echo;
 use crate::kernel::Kernel;
+use crate::links::Links;
 use crate::membership::{
     Announcement, Event, Identity, Keys, Liveness, Membership, Path, Standing, View,
 };
 use crate::multicast::{Datagram, Network};
-use crate::reconcile::{Desired, Tables};
+use crate::orders::{self, Order, Orders};
+use crate::reconcile::{Call, Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
-use crate::report::{self, LinkReport};
+use crate::report;
 use crate::segment::{Devices, Segment, Wish};
 use crate::settings::Settings;
 use crate::status::StatusFile;
+use crate::tipc::Network as TipcNetwork;
 
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// How often time passes for the membership.
@@ -49,6 +53,8 @@ pub struct Surroundings {
     pub open_kernel: OpenKernel,
     /// Called until it gives an address.
     pub link_local: LinkLocal,
+    /// How links are attached and carried.
+    pub links: Links,
     /// Where the status goes.
     pub status: StatusFile,
     /// Gives what encrypts on the cluster interfaces; not called where the configuration says that
@@ -60,6 +66,15 @@ impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings").field("status", &self.status).finish_non_exhaustive()
     }
+}
+
+/// How others see the daemon and have it do something.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// What it knows.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Where it takes orders.
+    pub orders: Orders,
 }
 
 /// What the daemon knows at one moment, as the API tells it.
@@ -97,7 +112,8 @@ pub struct Daemon {
     kernel: KernelState,
     /// `None` for a node that does not encrypt.
     segment: Option<Segment>,
-    link_locals: BTreeMap<u32, Ipv6Addr>,
+    end: OwnEnd,
+    orders: mpsc::Receiver<Order>,
     /// The seat in which this node has been ready.
     was_ready: Option<Seat>,
     look_ms: u64,
@@ -110,7 +126,6 @@ struct KernelState {
     open: Option<Arc<dyn Kernel>>,
     tables: Tables,
     echo: Option<Echo>,
-    links: BTreeMap<u16, LinkReport>,
     /// What failed last, for people; empty if nothing did.
     trouble: String,
     retry_ms: u64,
@@ -127,11 +142,7 @@ impl fmt::Debug for KernelState {
 impl Daemon {
     /// A daemon that has not run yet, and where it will publish what it knows. `instance` is a
     /// random number.
-    pub fn new(
-        settings: Settings,
-        instance: u64,
-        surroundings: Surroundings,
-    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub fn new(settings: Settings, instance: u64, surroundings: Surroundings) -> (Self, Handle) {
         let identity = Identity {
             cluster_name: settings.cluster.clone(),
             mac: settings.identity(instance),
@@ -171,6 +182,7 @@ impl Daemon {
             wish: segment.as_ref().map(Segment::wish),
         };
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        let (given, orders) = orders::queue();
         let daemon = Self {
             key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
             membership,
@@ -182,19 +194,19 @@ impl Daemon {
                 open: None,
                 tables: Tables::default(),
                 echo: None,
-                links: BTreeMap::new(),
                 trouble: String::new(),
                 retry_ms: 0,
                 complete: false,
             },
-            link_locals: BTreeMap::new(),
+            end: OwnEnd { management: settings.management, ..OwnEnd::default() },
+            orders,
             was_ready: None,
             look_ms: 0,
             start: Instant::now(),
             settings,
             publish,
         };
-        (daemon, snapshots)
+        (daemon, Handle { snapshots, orders: given })
     }
 
     /// Runs until the network is gone.
@@ -212,6 +224,8 @@ impl Daemon {
                     Some(datagram) => self.receive(&datagram),
                     None => connected = false,
                 },
+                // The API holds the other end for as long as the daemon runs.
+                Some(order) = self.orders.recv() => self.obey(order),
                 _ = tick.tick() => {}
             }
             let entropy = getrandom::u64().map_err(|error| format!("entropy: {error}"))?;
@@ -224,6 +238,17 @@ impl Daemon {
 
     fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now_ms = self.now_ms();
+        match order {
+            Order::Choose { node, transport, done } => {
+                let chosen = self.membership.choose(now_ms, node, transport);
+                // Whoever asked may have gone; what is chosen is chosen.
+                let _ = done.send(chosen);
+            }
+        }
     }
 
     fn receive(&mut self, datagram: &Datagram) {
@@ -285,9 +310,9 @@ impl Daemon {
     /// Brings kernel, announcement and status up to date with the membership.
     fn look(&mut self, now_ms: u64) {
         for interface in &self.settings.interfaces {
-            if !self.link_locals.contains_key(&interface.index) {
+            if !self.end.link_locals.contains_key(&interface.index) {
                 if let Some(address) = (self.surroundings.link_local)(interface.index) {
-                    self.link_locals.insert(interface.index, address);
+                    self.end.link_locals.insert(interface.index, address);
                 }
             }
         }
@@ -295,7 +320,6 @@ impl Daemon {
         self.protect(now_ms, &view);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
-        self.look_at_links(&view);
         let seat = match view.standing {
             Standing::Member { seat, .. } => Some(seat),
             Standing::Discovering { .. } => None,
@@ -345,30 +369,37 @@ impl Daemon {
     }
 
     fn reconcile(&mut self, now_ms: u64, view: &View) {
-        let KernelState { open, tables, echo, trouble, retry_ms, complete, .. } = &mut self.kernel;
+        let network = self.tipc_network(view);
+        let links = &mut self.surroundings.links;
+        let KernelState { open, tables, echo, trouble, retry_ms, complete } = &mut self.kernel;
         let Some(kernel) = open else { return };
         let segment = &self.segment;
-        let desired = Desired::of(view, |member, route| match segment {
+        let desired = Desired::of(view, &self.end, |member, route| match segment {
             Some(segment) => segment.route(member, route),
             None => Some(route),
         });
         let plan = tables.plan(desired.as_ref());
-        *complete = plan.calls.is_empty() && plan.impossible.is_empty();
+        // How links are is looked at one by one.
+        let attaches = |call: &Call| matches!(call, Call::LinkAttach { .. });
+        *complete = plan.calls.iter().all(attaches) && plan.impossible.is_empty();
         if now_ms < *retry_ms {
+            links.look(now_ms, &**kernel, tables, desired.as_ref());
             return;
         }
         let mut failed = plan.impossible.into_iter().next();
         for call in &plan.calls {
-            match kernel.control(call) {
-                Ok(()) => tables.done(call),
+            match links.call(now_ms, &**kernel, network.as_ref(), call) {
+                Ok(true) => tables.done(call),
+                Ok(false) => {}
                 Err(error) => {
                     // What follows may need this one; all that is left is planned again.
-                    failed = Some(format!("{call}: {error}"));
+                    failed = Some(error);
                     *retry_ms = now_ms + RETRY_MS;
                     break;
                 }
             }
         }
+        links.look(now_ms, &**kernel, tables, desired.as_ref());
         if echo.as_ref().is_some_and(|echo| echo.endpoint().is_none()) || !tables.is_usable() {
             *echo = None;
         }
@@ -390,19 +421,13 @@ impl Daemon {
         }
     }
 
-    fn look_at_links(&mut self, view: &View) {
-        let Some(kernel) = &self.kernel.open else { return };
-        self.kernel.links.clear();
-        for (node, route) in self.kernel.tables.links() {
-            let alive = view
-                .members
-                .iter()
-                .any(|member| member.seat.id == node && member.liveness == Liveness::Alive);
-            // One that fails is shown as no link, and holds the node's readiness back.
-            if let (true, Ok(info)) = (alive, kernel.link(node)) {
-                self.kernel.links.insert(node, LinkReport { info, route });
-            }
-        }
+    /// The TIPC network that this node is to be part of when a link wants one.
+    fn tipc_network(&self, view: &View) -> Option<TipcNetwork> {
+        let Standing::Member { cluster, .. } = view.standing else { return None };
+        let machine = view.members.iter().find(|member| member.local)?.mac;
+        let plain = || self.settings.interfaces.iter().map(|interface| interface.name.clone());
+        let names = self.segment.as_ref().map_or_else(|| plain().collect(), Segment::devices);
+        Some(TipcNetwork::of(cluster, machine, &names))
     }
 
     /// What this node still lacks to exchange messages with every live member.
@@ -422,9 +447,11 @@ impl Daemon {
             if let Some(trouble) = trouble.filter(|trouble| !trouble.is_empty()) {
                 return Some(trouble.to_owned());
             }
-            let state = kernel.links.get(&id).map(|link| link.info.state);
+            let links = &self.surroundings.links;
+            let state = links.reports().get(&id).map(|link| link.info.state);
             if state != Some(LINK_UP) {
-                return Some(format!("waiting for the link to {name}"));
+                let why = links.trouble(id).map(|why| format!(": {why}")).unwrap_or_default();
+                return Some(format!("waiting for the link to {name}{why}"));
             }
             if kernel.tables.echo_of(id).is_none() {
                 return Some(format!("waiting for the echo server of {name}"));
@@ -469,9 +496,10 @@ impl Daemon {
     fn publish(&mut self, now_ms: u64, view: &View, missing: String, echo: u64) {
         let suspicion = self.suspicion(now_ms, view);
         let kernel = &self.kernel;
-        let addresses = report::own_addresses(&self.settings, &self.link_locals);
+        let links = &self.surroundings.links;
+        let addresses = report::own_addresses(&self.settings, &self.end.link_locals);
         let segment = self.segment.as_ref();
-        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, &kernel.links, segment);
+        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, links, segment);
         let (state, detail) = match &view.standing {
             _ if kernel.open.is_none() && !kernel.trouble.is_empty() => {
                 (StatusState::Failed, kernel.trouble.clone())
@@ -504,7 +532,8 @@ impl Daemon {
                 println!("error: {error}");
             }
         }
-        let up = kernel.links.iter().filter(|(_, link)| link.info.state == LINK_UP);
+        let links = self.surroundings.links.reports();
+        let up = links.iter().filter(|(_, link)| link.info.state == LINK_UP);
         let remote =
             up.filter_map(|(node, _)| Some((u32::from(*node), kernel.tables.echo_of(*node)?)));
         let own = own.map(|node| (node.id, echo)).filter(|(_, echo)| *echo != 0);

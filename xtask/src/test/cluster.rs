@@ -10,8 +10,8 @@ mod command_line;
 mod control;
 mod copies;
 mod exchanges;
-mod guest;
-mod mismatch;
+pub(crate) mod guest;
+pub(crate) mod mismatch;
 mod moves;
 mod outages;
 mod program;
@@ -68,6 +68,7 @@ const SCENARIOS: &[Scenario] = &[
         promotions::of_backups,
     ),
     ("a link changes its transport while messages flow", transports::while_messages_flow),
+    ("a node that loses power comes back with what was chosen for its link", transports::power_cut),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),

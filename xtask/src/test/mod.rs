@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask test`: runs tests of every kind and adds up their results.
 
-mod cluster;
+pub(crate) mod cluster;
 mod host;
 mod kernel;
 mod summary;

@@ -19,8 +19,8 @@ pub enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Event {
-    /// The stream has ended: the peer began a new one, or a transport was attached that carries
-    /// less than was agreed. Records not delivered are gone; the link is [`State::Broken`] until
+    /// The stream has ended: the peer began a new one, or a transport was attached that a queued
+    /// frame does not fit into. Records not delivered are gone; the link is [`State::Broken`] until
     /// [`Link::peer_up`](super::Link::peer_up) or [`Link::peer_down`](super::Link::peer_down).
     Reset = 0,
     /// Records flow now.

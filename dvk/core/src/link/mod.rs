@@ -11,7 +11,8 @@
 //!    [`next_stored`](Link::next_stored) until it gives none;
 //! 2. handles [`poll_event`](Link::poll_event) until it gives none;
 //! 3. sends what [`poll_transmit`](Link::poll_transmit) writes until it writes nothing (several
-//!    records submitted before that share frames);
+//!    records submitted before that share frames), or what [`poll_outgoing`](Link::poll_outgoing)
+//!    shows;
 //! 4. sets its timer to [`next_deadline`](Link::next_deadline), to call
 //!    [`on_timer`](Link::on_timer) then or later.
 //!
@@ -27,7 +28,7 @@
 //! **Cost.** A small record that comes in order in a frame of its own takes on the order of 200
 //! instructions in `on_frame` and no copy; sending it takes about as many and two copies (into the
 //! queue, into the frame). Windows are bitmaps: no step looks at every frame in flight, but for a
-//! new life of the link. The link itself is under 512 bytes, its two arrays of slots about 320
+//! new life of the link. The link itself is about 540 bytes, its two arrays of slots about 320
 //! slots of buffer pointer and length; no function has a large stack frame.
 
 mod config;
@@ -58,6 +59,7 @@ pub use self::error::{OutOfMemory, PayloadTooSmall, Reject, SubmitError};
 pub use self::event::{Event, State};
 pub use self::receiver::Stored;
 pub use self::storage::{Slot, Storage};
+pub use self::transmission::{Outgoing, ShortFrame};
 
 /// The link to one peer node; there is one for each peer. The module says how to drive it.
 ///
@@ -72,8 +74,6 @@ pub struct Link<S: Storage> {
     /// Payload of the attached transport's frames; 0 if there is none.
     transport_bytes: u16,
     handshake: Handshake,
-    /// Payload that both ends can take in this stream.
-    agreed_bytes: u16,
     farewell: Option<Farewell>,
     sender: Sender<S>,
     receiver: Receiver<S>,
@@ -108,7 +108,6 @@ impl<S: Storage> Link<S> {
             state: State::Down,
             peer_incarnation: 0,
             transport_bytes: 0,
-            agreed_bytes: 0,
             handshake: Handshake::new(),
             farewell: None,
             sender: Sender::new(queue.ok_or(OutOfMemory)?, config.first_sequence),
@@ -151,8 +150,9 @@ impl<S: Storage> Link<S> {
     /// Gives the link a transport whose frames carry `payload_bytes` after the header (what
     /// exceeds [`MAX_PAYLOAD_BYTES`] is not used), in place of the one it had.
     ///
-    /// A stream goes on over another transport if that carries as much as was agreed in the
-    /// greeting, and ends with [`Event::Reset`] if it does not.
+    /// A stream goes on over another transport if every queued frame fits into its frames, and
+    /// ends with [`Event::Reset`] if one does not: see [`narrow`](Self::narrow). The peer is told
+    /// what this end can receive from now on.
     ///
     /// # Errors
     /// [`PayloadTooSmall`] below [`MIN_PAYLOAD_BYTES`]; nothing has changed then.
@@ -163,13 +163,18 @@ impl<S: Storage> Link<S> {
         let before = self.transport_bytes;
         let bytes = payload_bytes.min(MAX_PAYLOAD_BYTES) as u16;
         self.transport_bytes = bytes;
-        let timing = &self.config.timing;
+        let timing = self.config.timing;
+        let timing = &timing;
         match self.state {
-            State::Up if bytes < self.agreed_bytes => {
+            State::Up if !self.sender.fits(usize::from(bytes)) => {
                 self.end_stream(State::Broken);
                 self.raise(Event::Reset);
             }
             State::Up => {
+                self.agree();
+                if bytes != before {
+                    self.handshake.announce(now, timing);
+                }
                 self.liveness.restart(now, timing);
                 self.round_trip.recover();
                 self.rearm(now);
@@ -180,6 +185,29 @@ impl<S: Storage> Link<S> {
             State::Down | State::Broken => {}
         }
         Ok(())
+    }
+
+    /// Prepares for a transport whose frames carry no more than `payload_bytes`: no longer frame is
+    /// queued from now on. Returns whether none is, so that the stream would survive it.
+    pub fn narrow(&mut self, payload_bytes: usize) -> bool {
+        if self.state != State::Up {
+            return true;
+        }
+        if payload_bytes >= MIN_PAYLOAD_BYTES {
+            self.sender.set_capacity(self.agreed_bytes().min(payload_bytes));
+        }
+        self.sender.fits(payload_bytes)
+    }
+
+    /// Payload that both ends can take.
+    fn agreed_bytes(&self) -> usize {
+        let peer = self.handshake.peer.map_or(0, |peer| peer.payload_bytes);
+        usize::from(peer.min(self.transport_bytes)).max(MIN_PAYLOAD_BYTES)
+    }
+
+    /// Fills frames from now on with what both ends can take.
+    fn agree(&mut self) {
+        self.sender.set_capacity(self.agreed_bytes());
     }
 
     /// Takes the transport away. The stream stands still until another is attached.
@@ -236,11 +264,10 @@ impl<S: Storage> Link<S> {
 
     /// Goes up if the link is still connecting: the peer has shown that it knows this stream.
     fn connect(&mut self, now: u64, window: u16) {
-        let Some(peer) = self.handshake.peer else { return };
-        if self.state == State::Connecting {
+        if self.state == State::Connecting && self.handshake.peer.is_some() {
             self.state = State::Up;
-            self.agreed_bytes = peer.payload_bytes.min(self.transport_bytes);
-            self.sender.open(usize::from(self.agreed_bytes), window);
+            self.agree();
+            self.sender.open(window);
             self.handshake.due = false;
             self.liveness = Liveness::new();
             self.liveness.restart(now, &self.config.timing);
@@ -338,7 +365,8 @@ impl<S: Storage> Link<S> {
             State::Up => {
                 let ack = self.receiver.acknowledgement.deadline.unwrap_or(u64::MAX);
                 let repeat = self.repeat_at.unwrap_or(u64::MAX);
-                Some(self.liveness.deadline().min(ack).min(repeat))
+                let announce = self.handshake.deadline_up().unwrap_or(u64::MAX);
+                Some(self.liveness.deadline().min(ack).min(repeat).min(announce))
             }
         }
     }
@@ -353,6 +381,7 @@ impl<S: Storage> Link<S> {
             State::Connecting => self.handshake.on_timer(now, &self.config.timing),
             State::Up => {
                 self.receiver.acknowledgement.on_timer(now);
+                self.handshake.on_timer_up(now, &self.config.timing);
                 if self.repeat_at.is_some_and(|at| at <= now) {
                     self.round_trip.back_off();
                     self.sender.time_out();

@@ -57,13 +57,8 @@ impl<S: Storage> Link<S> {
         self.hear(now);
         match header.kind {
             Kind::Data => {
-                let arrival = self.receiver.accept(
-                    &mut self.storage,
-                    now,
-                    (header.sequence, header.timestamp),
-                    frame.payload,
-                    &self.config.timing,
-                )?;
+                let arrival =
+                    self.receiver.accept(&mut self.storage, now, frame, &self.config.timing)?;
                 match arrival {
                     Arrival::InOrder(chunks) => return Ok(chunks),
                     Arrival::Early => {}
@@ -77,22 +72,24 @@ impl<S: Storage> Link<S> {
     }
 
     fn take_greeting(&mut self, now: u64, frame: &Frame<'_>) -> Result<(), Reject> {
-        let heard = match self.handshake.hear(frame, self.config.versions) {
+        let heard = match self.handshake.hear(now, frame, self.config.versions) {
             Err(Reject::Version) => {
                 self.raise(Event::Incompatible);
                 return Err(Reject::Version);
             }
             other => other?,
         };
-        if let Some(peer) = heard.new {
+        if heard.new {
             if self.state == State::Up {
                 self.end_stream(State::Broken);
                 self.farewell = None;
                 self.raise(Event::Reset);
                 return Ok(());
             }
-            self.handshake.peer = Some(peer);
+            self.handshake.peer = Some(heard.peer);
             self.receiver.restart(frame.header.sequence);
+        } else if self.handshake.update(heard.peer) && self.state == State::Up {
+            self.agree();
         }
         if heard.confirms {
             self.connect(now, frame.header.window);

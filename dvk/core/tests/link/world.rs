@@ -336,6 +336,22 @@ impl World {
     }
 
     /// Nobody hears what is under way.
+    /// Gives a host another transport, if that loses nothing.
+    pub(crate) fn change_transport(&mut self, index: usize, payload_bytes: usize) {
+        let host = &mut self.hosts[index];
+        if host.link.state() == State::Up && host.link.narrow(payload_bytes) {
+            host.payload_bytes = payload_bytes;
+            host.link.attach(self.now, payload_bytes).expect("long enough");
+            self.pump(index);
+        }
+    }
+
+    /// Length of the longest frame that is under way to a host.
+    pub(crate) fn longest_to(&self, host: usize) -> usize {
+        let lengths = self.air.values().filter(|(to, _)| *to == host).map(|(_, frame)| frame.len());
+        lengths.max().unwrap_or(0)
+    }
+
     pub(crate) fn clear_air(&mut self) {
         self.air.clear();
     }
@@ -402,7 +418,13 @@ impl World {
 
 fn make(index: usize, run: u32, first: u32, faults: Faults, seed: u64) -> Link<Vecs> {
     let storage = Vecs { refuse_percent: faults.refuse_buffers, rng: Rng(seed ^ index as u64) };
-    let config = Config { first_sequence: first, ..config(index as u16, 1 - index as u16, run) };
+    // In every third pair the second host is a version behind.
+    let newest = if index == 1 && seed % 3 == 0 { 1 } else { u8::MAX };
+    let config = Config {
+        first_sequence: first,
+        versions: Versions::up_to(newest),
+        ..config(index as u16, 1 - index as u16, run)
+    };
     Link::new(config, storage).unwrap_or_else(|_| panic!("the storage gives slots"))
 }
 

@@ -172,7 +172,7 @@ extern "C" {
 /* struct dvk_link_attach.transport: raw Ethernet frames of ETHERTYPE. */
 #define DVK_TRANSPORT_ETHERNET 1u
 
-/* struct dvk_link_attach.transport: TIPC, by the kernel. Reserved; not there yet. */
+/* struct dvk_link_attach.transport: TIPC, by the kernel; its bearers are for others to set up. */
 #define DVK_TRANSPORT_TIPC 2u
 
 /* struct dvk_link_attach.transport: a proxy that speaks TCP. */
@@ -522,12 +522,13 @@ struct dvk_link_attach {
 	uint32_t node;
 	/* `TRANSPORT_…`. To the kernel all proxies are the same: see dvk_proxy_get. */
 	uint32_t transport;
-	/* Index of the local network interface; 0 for a proxy. */
+	/* Index of the local network interface; 0 for other transports than Ethernet. */
 	uint32_t interface;
-	/* For a proxy, the longest frame that it carries, in bytes; 0 for the longest there is. 0 for
-	 * Ethernet, where the interface knows. */
+	/* For TIPC and proxies, the longest frame that is carried, in bytes; 0 for the longest there
+	 * is. 0 for Ethernet, where the interface knows. */
 	uint32_t frame_bytes;
-	/* The peer's MAC address in the first six bytes, then two zero bytes; all 0 for a proxy. */
+	/* The peer's MAC address in the first six bytes, then two zero bytes; all 0 for
+	 * other transports. */
 	uint8_t address[8];
 };
 DVK_SIZE(struct dvk_link_attach, 24);

@@ -25,8 +25,8 @@ use std::sync::Arc;
 use dvs_config::Mac;
 use dvs_secret::{ClusterSecret, Key};
 
+use crate::carrier::Route;
 use crate::membership::{Liveness, MemberView, View};
-use crate::reconcile::Route;
 use crate::settings::Interface;
 use device::{Call, Told, Wanted};
 use key::association;
@@ -308,6 +308,12 @@ impl Segment {
             let made = &port.device.as_ref()?.made;
             (made.index == index).then_some((made.name.as_str(), *lower))
         })
+    }
+
+    /// The names of all MACsec devices that there are.
+    pub fn devices(&self) -> Vec<String> {
+        let made = self.ports.values().filter_map(|port| port.device.as_ref());
+        made.map(|device| device.made.name.clone()).collect()
     }
 
     /// What the kernel does not do, for people; empty if it does all.

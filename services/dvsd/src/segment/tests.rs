@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::key::KeyName;
 use super::*;
-use crate::beacon::Seat;
+use crate::beacon::{Choice, Seat};
 use crate::membership::{Path, Said, Standing, DOWN_MS};
 
 const INTERFACE: u32 = 2;
@@ -188,6 +188,7 @@ impl Cluster {
                     false => Liveness::Down,
                 },
                 ready: true,
+                choice: Choice::default(),
                 said: heard.map(|(beacon, at_ms)| Said {
                     release: String::new(),
                     echo: 0,
