@@ -8,6 +8,7 @@ mod kill;
 mod ledger;
 mod party;
 mod server;
+mod witness;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -36,6 +37,15 @@ enum Role {
         #[arg(long)]
         container: u32,
     },
+    /// Talk to those on all nodes while faults happen, and write down what came of it
+    Witness {
+        /// The container
+        #[arg(long)]
+        container: u32,
+        /// This node
+        #[arg(long)]
+        node: usize,
+    },
     /// Say something to the server without rest
     Clients {
         /// The container
@@ -59,6 +69,7 @@ fn main() -> ExitCode {
         Role::Kill { program } => kill::run(&program),
         Role::Server { container } => server::run(container),
         Role::Party { container } => party::run(container),
+        Role::Witness { container, node } => witness::run(container, node),
         Role::Clients { container, first, count, server } => {
             clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))
         }

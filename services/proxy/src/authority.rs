@@ -11,7 +11,7 @@
 
 use crate::protection::Ends;
 use anyhow::{Context, Result};
-use dvs_secret::{ClusterSecret, Purpose};
+use dvs_secret::{ClusterSecret, Key, Purpose};
 use rcgen::{
     date_time_ymd, BasicConstraints, CertificateParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ED25519,
@@ -41,6 +41,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     roots: Arc<RootCertStore>,
     cluster: String,
+    reset: Key,
 }
 
 impl fmt::Debug for Authority {
@@ -69,7 +70,9 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(params.self_signed(&key)?.der().clone())?;
         let issuer = Issuer::new(params, key);
-        Ok(Self { issuer, roots: roots.into(), cluster: cluster.to_owned() })
+        // No name of a cluster has a NUL in it.
+        let reset = secret.key(Purpose::Authority, format!("{cluster}\0reset").as_bytes());
+        Ok(Self { issuer, roots: roots.into(), cluster: cluster.to_owned(), reset })
     }
 
     /// A new identity for a node, to prove to another one who it is.
@@ -90,6 +93,7 @@ impl Authority {
             key,
             peer: ServerName::try_from(self.name(ends.peer))?,
             roots: self.roots.clone(),
+            reset: self.reset.clone(),
         })
     }
 
@@ -116,6 +120,7 @@ pub struct Identity {
     key: KeyPair,
     peer: ServerName<'static>,
     roots: Arc<RootCertStore>,
+    reset: Key,
 }
 
 impl fmt::Debug for Identity {
@@ -128,6 +133,12 @@ impl Identity {
     /// By which name the peer is known.
     pub fn peer(&self) -> ServerName<'static> {
         self.peer.clone()
+    }
+
+    /// By which one who has lost a connection proves it to the other end. All proxies of a cluster know it; it does no more than end
+    /// connections.
+    pub(crate) fn reset_key(&self) -> &Key {
+        &self.reset
     }
 
     /// TLS for the end that connects.

@@ -12,6 +12,7 @@ pub mod gain;
 pub mod link;
 pub mod passage;
 pub mod protection;
+pub mod quic;
 pub mod settings;
 pub mod tcp;
 pub mod udp;

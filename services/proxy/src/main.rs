@@ -14,7 +14,7 @@ use dvs_proxy::passage::{Log, Passage};
 use dvs_proxy::protection::Ends;
 use dvs_proxy::settings::Settings;
 use dvs_proxy::tcp::Role;
-use dvs_proxy::{address, tcp, udp};
+use dvs_proxy::{address, quic, tcp, udp};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use std::io::Write;
@@ -46,6 +46,8 @@ struct Arguments {
 enum Over {
     /// Over TCP: one of the two proxies listens, the other connects
     Tcp(Stream),
+    /// Over QUIC: one of the two proxies listens, the other connects. Always encrypted, so that it needs a join token in any case
+    Quic(Stream),
     /// Over UDP, a frame to a datagram
     Udp {
         /// Address and port of this proxy
@@ -183,6 +185,10 @@ fn run(arguments: &Arguments, counters: &Counters) -> Result<()> {
         Over::Tcp(stream) => {
             let link = link(Protocol::Tcp, 0);
             tcp::carry(passage(&link, stream.compression.compression()), stream.role()?)
+        }
+        Over::Quic(stream) => {
+            let link = link(Protocol::Quic, 0);
+            quic::carry(passage(&link, stream.compression.compression()), stream.role()?)
         }
         Over::Udp { local, peer, frame_bytes } => {
             let link = link(Protocol::Udp, *frame_bytes);

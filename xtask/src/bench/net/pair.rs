@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use dvk_abi::ioctl;
-use dvk_bench::{Answer, Carrier, Order, Server, Work};
+use dvk_bench::{Answer, Carrier, Order, Work};
+use dvs_qemu::machine::{cluster_link_local, cluster_mac};
 use dvs_qemu::{Cluster, Options};
 
 use crate::test::cluster::guest::Guest;
@@ -21,7 +22,6 @@ const PORT: u16 = 7100;
 /// The client's node is 0, the server's 1.
 pub(super) struct Pair {
     programs: [Guest; 2],
-    server: Server,
     /// What the server could not serve.
     missing: Vec<(Carrier, String)>,
     /// Those that carry the link now. They end when it is taken from them.
@@ -50,9 +50,9 @@ impl Pair {
         let Answer::Serving(server, missing) = told(far, &Order::Serve)? else {
             bail!("starting the server: it does not say where it is");
         };
-        told(near, &Order::Use(server.clone()))?;
+        told(near, &Order::Use(server))?;
         let [near, far] = programs;
-        Ok(Self { programs: [near?, far?], server, missing, proxies: Vec::new(), cluster })
+        Ok(Self { programs: [near?, far?], missing, proxies: Vec::new(), cluster })
     }
 
     /// What the server cannot serve, and why.
@@ -69,8 +69,7 @@ impl Pair {
         let transport = match carrier {
             Carrier::M3Ethernet => {
                 for (node, peer) in [(0, 1), (1, 0)] {
-                    let address = mac(&self.cluster.description().nodes[peer].mac)?;
-                    let order = Order::Ethernet { node: peer as u32, address };
+                    let order = Order::Ethernet { node: peer as u32, address: cluster_mac(peer).0 };
                     told(&mut self.programs[node], &order)?;
                 }
                 ioctl::TRANSPORT_ETHERNET
@@ -118,7 +117,7 @@ impl Pair {
 
     /// Starts a proxy on each node; what they speak is a word of their command line.
     fn start_proxies(&mut self, protocol: &str, transport: u32) -> Result<u32> {
-        let addresses = [self.client_address()?, format!("[{}%eth0]:{PORT}", self.server.address)];
+        let addresses = [0, 1].map(|node| format!("[{}%eth0]:{PORT}", cluster_link_local(node)));
         for node in [1, 0] {
             let peer = (1 - node).to_string();
             let mut words = vec!["dvs-proxy", "--node", &peer, protocol];
@@ -137,14 +136,6 @@ impl Pair {
         }
         Ok(transport)
     }
-
-    /// The client's address follows from its machine's, as the server's does.
-    fn client_address(&self) -> Result<String> {
-        let [a, b, c, d, e, f] = mac(&self.cluster.description().nodes[0].mac)?;
-        let host = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
-        let address = std::net::Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(host));
-        Ok(format!("[{address}%eth0]:{PORT}"))
-    }
 }
 
 fn program(cluster: &Cluster, node: usize) -> Result<Guest> {
@@ -159,10 +150,4 @@ fn told(program: &mut Guest, order: &Order) -> Result<Answer> {
         Answer::Failed(why) => bail!(why),
         answer => Ok(answer),
     }
-}
-
-fn mac(text: &str) -> Result<[u8; 6]> {
-    let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
-    let bytes = bytes.collect::<Result<Vec<_>, _>>().with_context(|| format!("no MAC: {text}"))?;
-    bytes.try_into().map_err(|_| anyhow::anyhow!("no MAC: {text}"))
 }

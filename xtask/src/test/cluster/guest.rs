@@ -151,6 +151,17 @@ impl Guest {
         line
     }
 
+    /// All that it has written to standard output so far.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The same of a node that is lost, to the last that came from it.
+    pub(crate) fn rest(mut self) -> String {
+        while self.status.is_none() && matches!(self.take_event(), Ok(true)) {}
+        self.written()
+    }
+
     /// Waits for its end, or makes it when its limit is over.
     ///
     /// # Errors

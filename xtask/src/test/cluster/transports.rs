@@ -20,6 +20,7 @@ const TRANSPORTS: &[(Transport, Trial)] = &[
     (Transport::Tcp, Trial::KilledProxy),
     (Transport::Tipc, Trial::Loss),
     (Transport::Udp, Trial::Loss),
+    (Transport::Quic, Trial::KilledProxy),
 ];
 /// Round trips during each change.
 const ROUND_TRIPS: u64 = 1_500;
