@@ -30,8 +30,6 @@ pub(crate) enum Carrier {
         socket: TipcSocket,
         /// The longest frame.
         frame_bytes: usize,
-        /// TIPC takes no more frames for now.
-        congested: bool,
     },
     /// A program fetches and brings them.
     Proxy {

@@ -51,7 +51,8 @@ int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destina
 struct dvk_tipc;
 struct dvk_tipc *dvk_tipc_open(u32 type, u32 here, u32 there, void *peer, int *err);
 void dvk_tipc_close(struct dvk_tipc *tipc);
-bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len);
+bool dvk_tipc_congested(const struct dvk_tipc *tipc);
+void dvk_tipc_transmit(struct dvk_tipc *tipc, const u8 *payload, u32 len);
 
 /* dvk_sched.c */
 void dvk_spin_lock_bh(spinlock_t *lock);

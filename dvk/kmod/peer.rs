@@ -295,7 +295,7 @@ impl PeerLink {
         }
     }
 
-    /// Detaches from an carrier that `unwanted` accepts.
+    /// Detaches from a carrier that `unwanted` accepts.
     fn detach_if(&self, unwanted: impl FnOnce(&Carrier) -> bool) -> Option<()> {
         let old = {
             let mut state = self.state.lock();
@@ -514,6 +514,16 @@ impl PeerLink {
             return;
         }
         self.take_expected(&mut state, now, frame);
+    }
+
+    /// Takes what came the way it is to come: a frame of the peer, if nothing is wrong.
+    fn take_bytes(&self, state: &mut State, now: u64, bytes: &[u8]) {
+        match Frame::decode(bytes) {
+            Ok(frame) if frame.header.source.node == self.node => {
+                self.take_expected(state, now, &frame);
+            }
+            _ => self.forged(state, c"sender"),
+        }
     }
 
     /// Takes a frame that came the way it is to come.
@@ -787,15 +797,15 @@ impl PeerLink {
                 }
             }
             #[cfg(CONFIG_DVK_TIPC)]
-            Some(Carrier::Tipc { socket, congested, .. }) => {
-                while !*congested {
-                    *congested = match link.poll_outgoing(now) {
+            Some(Carrier::Tipc { socket, .. }) => {
+                while !socket.is_congested() {
+                    match link.poll_outgoing(now) {
                         Some(Outgoing::Data(packet, bytes)) => socket.transmit(&packet[..bytes]),
                         Some(Outgoing::Short(frame)) => socket.transmit(&frame),
                         None => break,
-                    };
+                    }
                 }
-                if *congested {
+                if socket.is_congested() {
                     // As for a proxy.
                     earliest = now.saturating_add(PROXY_PATIENCE_NS);
                 }

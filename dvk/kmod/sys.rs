@@ -58,7 +58,9 @@ extern "C" {
     #[cfg(CONFIG_DVK_TIPC)]
     fn dvk_tipc_close(tipc: *mut c_void);
     #[cfg(CONFIG_DVK_TIPC)]
-    fn dvk_tipc_transmit(tipc: *const c_void, payload: *const u8, len: u32) -> bool;
+    fn dvk_tipc_congested(tipc: *const c_void) -> bool;
+    #[cfg(CONFIG_DVK_TIPC)]
+    fn dvk_tipc_transmit(tipc: *mut c_void, payload: *const u8, len: u32);
     fn dvk_spin_lock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_unlock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_lock(lock: *mut bindings::spinlock_t);
@@ -741,9 +743,15 @@ impl TipcSocket {
         NonNull::new(socket).map(Self).ok_or(failed)
     }
 
-    /// Sends a frame. Returns whether no other one is to follow until there is room.
-    pub(crate) fn transmit(&self, frame: &[u8]) -> bool {
-        let Ok(len) = u32::try_from(frame.len()) else { return false };
+    /// Whether no frame is to be sent until there is room.
+    pub(crate) fn is_congested(&self) -> bool {
+        // SAFETY: the socket is open.
+        unsafe { dvk_tipc_congested(self.0.as_ptr()) }
+    }
+
+    /// Sends a frame. Losing it is for the link protocol to notice.
+    pub(crate) fn transmit(&self, frame: &[u8]) {
+        let Ok(len) = u32::try_from(frame.len()) else { return };
         // SAFETY: the socket is open; the pointer is to a live slice.
         unsafe { dvk_tipc_transmit(self.0.as_ptr(), frame.as_ptr(), len) }
     }

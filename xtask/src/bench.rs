@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::source::Origin;
 use crate::step::Session;
@@ -56,6 +57,23 @@ impl Bench {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Prints figures: as JSON, or as `text` makes them for people, and where their plots are.
+fn print<F: Serialize>(
+    output: Output,
+    figures: &F,
+    text: impl FnOnce(&F) -> String,
+    plots: &[String],
+) -> Result<()> {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(figures)?),
+        Output::Table => {
+            print!("{}", text(figures));
+            plots.iter().for_each(|path| println!("plot: {path}"));
+        }
+    }
+    Ok(())
 }
 
 /// A whole number with its thousands apart.

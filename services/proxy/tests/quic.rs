@@ -62,20 +62,7 @@ fn a_bad_path_and_restarts_are_survived() {
 
 #[test]
 fn who_listens_can_be_started_anew_as_well() {
-    let (one, two) = pair();
-    let address = free_udp_port();
-    thread::scope(|scope| {
-        let _end = End(vec![&one, &two]);
-        scope.spawn(|| carry(two.passage(), Role::Connect(address)));
-        for _ in 0..3 {
-            one.link.taken_over.store(false, Ordering::Relaxed);
-            let listening = scope.spawn(|| carry(one.passage(), Role::Listen(address)));
-            two.repeat(&one, 200);
-            one.repeat(&two, 200);
-            one.link.taken_over.store(true, Ordering::Relaxed);
-            listening.join().unwrap().unwrap();
-        }
-    });
+    party::start_the_listening_one_anew(free_udp_port(), carry);
 }
 
 #[test]
@@ -136,17 +123,7 @@ fn another_token_cluster_or_node_is_refused_and_both_say_why() {
     let cases: [(&dyn Fn() -> Party, &str); 3] =
         [(&token, "another join token"), (&cluster, "cluster with another name"), (&node, "node")];
     for (other, why) in cases {
-        for turned in [false, true] {
-            let (one, two) = (Party::sealed(1, 2).forever(), other().forever());
-            let address = free_udp_port();
-            let roles = [Role::Listen(address), Role::Connect(address)];
-            thread::spawn(move || carry(one.passage(), roles[usize::from(turned)]));
-            thread::spawn(move || carry(two.passage(), roles[usize::from(!turned)]));
-            one.says(why);
-            two.says(why);
-            assert!(one.never_attached() && two.never_attached());
-            assert!(one.counters.snapshot().foreign > 0 && two.counters.snapshot().foreign > 0);
-        }
+        party::refuse(|| (Party::sealed(1, 2), other()), [why; 2], free_udp_port, carry);
     }
 }
 

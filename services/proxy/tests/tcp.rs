@@ -82,36 +82,11 @@ fn strangers_and_broken_connections_do_no_harm() {
 
 #[test]
 fn who_listens_can_be_started_anew_as_well() {
-    let (one, two) = pair();
-    let address = free_port();
-    thread::scope(|scope| {
-        let _end = End(vec![&one, &two]);
-        scope.spawn(|| carry(two.passage(), Role::Connect(address)));
-        for _ in 0..3 {
-            one.link.taken_over.store(false, Ordering::Relaxed);
-            let listening = scope.spawn(|| carry(one.passage(), Role::Listen(address)));
-            two.repeat(&one, 200);
-            one.repeat(&two, 200);
-            one.link.taken_over.store(true, Ordering::Relaxed);
-            listening.join().unwrap().unwrap();
-        }
-    });
+    party::start_the_listening_one_anew(free_port(), carry);
 }
 
-/// Two that do not belong together: what each of them says, whichever listens.
-fn refuse(make: impl Fn() -> (Party, Party), [first, second]: [&str; 2]) {
-    for turned in [false, true] {
-        let (one, two) = make();
-        let (one, two) = (one.forever(), two.forever());
-        let address = free_port();
-        let roles = [Role::Listen(address), Role::Connect(address)];
-        thread::spawn(move || carry(one.passage(), roles[usize::from(turned)]));
-        thread::spawn(move || carry(two.passage(), roles[usize::from(!turned)]));
-        one.says(first);
-        two.says(second);
-        assert!(one.never_attached() && two.never_attached());
-        assert!(one.counters.snapshot().foreign > 0 && two.counters.snapshot().foreign > 0);
-    }
+fn refuse(make: impl Fn() -> (Party, Party), said: [&str; 2]) {
+    party::refuse(make, said, free_port, carry);
 }
 
 #[test]

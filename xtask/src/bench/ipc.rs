@@ -124,14 +124,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
             ("ipc-copy-throughput.svg", figures.copy_throughput()),
         ],
     )?;
-    match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&figures)?),
-        Output::Table => {
-            print!("{}", table::text(&figures));
-            plots.iter().for_each(|path| println!("plot: {path}"));
-        }
-    }
-    Ok(())
+    super::print(arguments.output, &figures, table::text, &plots)
 }
 
 /// Boots a machine with that clock and returns what `dvk-bench` says there.

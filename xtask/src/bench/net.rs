@@ -45,6 +45,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     let mut step = session.begin("bench net", "starting two nodes")?;
     let root = built.root.test.as_ref().context("packing the overlay for tests")?;
     let kernel = &built.kernel.image;
+    let dvsctl = built.root.programs.path("dvsctl");
     let mut options = Options::new(kernel, root);
     options.nodes = 2;
     options.agent = true;
@@ -57,12 +58,12 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);
     let host = options.accelerator;
     let mut rounds = Rounds::new(Effort::of(arguments.quick), &arguments.only);
-    let mut pair = Pair::start(options.clone())?;
+    let mut pair = Pair::start(options.clone(), dvsctl.clone())?;
     rounds.take(&mut pair, |doing| step.now(doing))?;
     drop(pair);
     step.now("starting two nodes whose instructions are counted");
     options.accelerator = Accelerator::Metering;
-    let mut pair = Pair::start(options)?;
+    let mut pair = Pair::start(options, dvsctl)?;
     rounds.count(&mut pair, |doing| step.now(doing))?;
     drop(pair);
     for (carrier, why) in rounds.missing() {
@@ -77,12 +78,5 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
             ("net-copy-throughput.svg", figures.throughput()),
         ],
     )?;
-    match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&figures)?),
-        Output::Table => {
-            print!("{}", table::text(&figures));
-            plots.iter().for_each(|path| println!("plot: {path}"));
-        }
-    }
-    Ok(())
+    super::print(arguments.output, &figures, table::text, &plots)
 }

@@ -33,6 +33,11 @@ impl Spread {
     pub(super) fn relative(&self) -> f64 {
         (self.quartile_3 - self.quartile_1) / 2.0 / self.median
     }
+
+    /// Nanoseconds as microseconds, and by how much they vary.
+    pub(super) fn microseconds(&self) -> String {
+        format!("{:.1} µs ±{:.0}%", self.median / 1e3, 100.0 * self.relative())
+    }
 }
 
 #[cfg(test)]

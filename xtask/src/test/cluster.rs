@@ -51,9 +51,6 @@ type Scenario = (&'static str, fn(&mut Bed) -> Result<(), Mismatch>);
 /// One that is about to be run: its name and what it does.
 type Wanted<'a> = (String, Box<dyn Fn(&mut Bed) -> Result<(), Mismatch> + 'a>);
 
-/// How many scripts of faults are played when nobody says otherwise, and from which seed.
-const SCRIPTS: Scripts = Scripts { seed: 1, count: 2 };
-
 /// In this order, because each leaves the cluster as it found it and the first ones are what the others rest on.
 const SCENARIOS: &[Scenario] = &[
     ("four identical nodes find each other", exchanges::nodes_find_each_other),
@@ -103,7 +100,7 @@ pub(crate) fn run(
     let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     let mut outcomes = Vec::new();
-    let scripted: Vec<_> = scripts.unwrap_or(SCRIPTS).all().collect();
+    let scripted: Vec<_> = scripts.into_iter().flat_map(|scripts| scripts.all()).collect();
     let scripted = scripted
         .iter()
         .map(|faults| -> Wanted<'_> { (faults.name(), Box::new(|bed: &mut Bed| faults.run(bed))) });

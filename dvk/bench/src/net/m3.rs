@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dvk::{
     Access, Control, Endpoint, Errno, GrantId, Lease, Limits, Loan, Message, Port, Slot, Timeout,
-    Transport,
 };
 use dvk_bench::{Server, Work};
 
@@ -37,19 +36,6 @@ pub(super) fn join(nodes: u32) -> Result<()> {
         })?;
     }
     Ok(())
-}
-
-pub(super) fn attach_ethernet(node: u32, interface: u32, address: [u8; 6]) -> Result<()> {
-    Ok(Control::open()?.link_attach(node, Transport::Ethernet { interface, address })?)
-}
-
-pub(super) fn attach_tipc(node: u32) -> Result<()> {
-    Ok(Control::open()?.link_attach(node, Transport::Tipc { frame_bytes: 0 })?)
-}
-
-/// What carries the link to a node.
-pub(super) fn transport(node: u32) -> Result<u32> {
-    Ok(Control::open()?.link_info(node)?.transport)
 }
 
 /// Answers messages, and returns the endpoint.

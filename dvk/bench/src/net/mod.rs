@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Measures between two nodes: a program on each takes orders, one as the server of everything and one as the client.
 
-mod bearer;
 mod datagram;
 mod m3;
 mod stream;
@@ -54,17 +53,9 @@ struct Party {
 impl Party {
     fn obey(&mut self, order: Order) -> Result<Answer> {
         match order {
-            Order::Join { nodes } => {
-                m3::join(nodes)?;
-                bearer::enable(INTERFACE)?;
-            }
+            Order::Join { nodes } => m3::join(nodes)?,
             Order::Serve => return serve(),
             Order::Use(server) => self.server = Some(server),
-            Order::Ethernet { node, address } => {
-                m3::attach_ethernet(node, interface_index()?, address)?;
-            }
-            Order::Tipc { node } => m3::attach_tipc(node)?,
-            Order::Link { node } => return Ok(Answer::Link(m3::transport(node)?)),
             Order::Measure { carrier, work, pairs, operations } => {
                 return self.measure(carrier, work, pairs, operations);
             }

@@ -164,7 +164,6 @@ impl<S: Storage> Link<S> {
         let bytes = payload_bytes.min(MAX_PAYLOAD_BYTES) as u16;
         self.transport_bytes = bytes;
         let timing = self.config.timing;
-        let timing = &timing;
         match self.state {
             State::Up if !self.sender.fits(usize::from(bytes)) => {
                 self.end_stream(State::Broken);
@@ -173,15 +172,15 @@ impl<S: Storage> Link<S> {
             State::Up => {
                 self.agree();
                 if bytes != before {
-                    self.handshake.announce(now, timing);
+                    self.handshake.announce(now, &timing);
                 }
-                self.liveness.restart(now, timing);
+                self.liveness.restart(now, &timing);
                 self.round_trip.recover();
                 self.rearm(now);
             }
             // The peer may have heard of a length that no longer holds.
-            State::Connecting if bytes != before => self.handshake.start(now, timing),
-            State::Connecting => self.handshake.hurry(now, timing),
+            State::Connecting if bytes != before => self.handshake.start(now, &timing),
+            State::Connecting => self.handshake.hurry(now, &timing),
             State::Down | State::Broken => {}
         }
         Ok(())

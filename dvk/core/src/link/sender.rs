@@ -309,9 +309,10 @@ impl<S: Storage> Sender<S> {
                 || self.unasked.saturating_add(1) >= window / 2)
     }
 
-    /// A picked frame was sent. Returns whether it is the oldest in flight.
-    pub(super) fn sent(&mut self, pick: Pick) -> bool {
-        self.unasked = if self.asks(pick) { 0 } else { self.unasked.saturating_add(1) };
+    /// A picked frame was sent, and [`asked`](Self::asks) or not. Returns whether it is the oldest in
+    /// flight.
+    pub(super) fn sent(&mut self, pick: Pick, asked: bool) -> bool {
+        self.unasked = if asked { 0 } else { self.unasked.saturating_add(1) };
         if pick.again {
             let bit = 1u64 << (pick.sequence.wrapping_sub(self.first) & 63);
             self.lost &= !bit;

@@ -146,7 +146,7 @@ impl<S: Storage> Link<S> {
         header.encode_head(slot.bytes, buffer.first_chunk_mut()?);
         let bytes = HEADER_BYTES.wrapping_add(usize::from(slot.bytes));
         self.receiver.acknowledgement.sent();
-        let oldest = self.sender.sent(pick);
+        let oldest = self.sender.sent(pick, asks);
         if self.repeat_at.is_none() || (pick.again && oldest) {
             self.rearm(now);
         }

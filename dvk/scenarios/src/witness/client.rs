@@ -21,8 +21,10 @@ pub(super) fn talk(container: u32, own: usize, to: usize, shared: &Shared) -> Re
     shared.history.note(&format!("bound {}", port.endpoint().raw()));
     let mut number = 0;
     while !shared.stop.load(Ordering::SeqCst) {
+        // Before the target: what is begun after all is healed goes to whom everybody was told of then.
+        let phase = shared.phase.load(Ordering::SeqCst);
         if let Some(target) = shared.target(to) {
-            call(&port, own, number, target, shared);
+            call(&port, (own, phase), number, target, shared);
             number += 1;
         }
         thread::sleep(PAUSE);
@@ -31,9 +33,8 @@ pub(super) fn talk(container: u32, own: usize, to: usize, shared: &Shared) -> Re
 }
 
 /// One number's call, or two for a block that is stored and fetched again.
-fn call(port: &Port, own: usize, number: u64, target: Target, shared: &Shared) {
+fn call(port: &Port, (own, phase): (usize, u32), number: u64, target: Target, shared: &Shared) {
     let Target { server, grant } = target;
-    let phase = shared.phase.load(Ordering::SeqCst);
     let did = |call: &str, result: Result<(), String>| {
         let (client, server) = (port.endpoint().raw(), server.raw());
         let result = result.err().unwrap_or_else(|| "ok".to_owned());

@@ -12,6 +12,7 @@ use dvs_proxy::counters::Counters;
 use dvs_proxy::link::{Link, Refused};
 use dvs_proxy::passage::{Log, Passage};
 use dvs_proxy::protection::{Ends, Keys, Protection};
+use dvs_proxy::tcp::Role;
 use dvs_secret::ClusterSecret;
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -202,6 +203,47 @@ impl Party {
                 missing.remove(&frame);
             }
         }
+    }
+}
+
+/// What carries a link between an end that listens and one that connects.
+pub(crate) type Carry = fn(Passage<'_, Fake>, Role) -> anyhow::Result<()>;
+
+/// The one that listens is started anew, again and again, while the other one runs.
+pub(crate) fn start_the_listening_one_anew(address: SocketAddr, carry: Carry) {
+    let (one, two) = pair();
+    thread::scope(|scope| {
+        let _end = End(vec![&one, &two]);
+        scope.spawn(|| carry(two.passage(), Role::Connect(address)));
+        for _ in 0..3 {
+            one.link.taken_over.store(false, Ordering::Relaxed);
+            let listening = scope.spawn(|| carry(one.passage(), Role::Listen(address)));
+            two.repeat(&one, 200);
+            one.repeat(&two, 200);
+            one.link.taken_over.store(true, Ordering::Relaxed);
+            listening.join().unwrap().unwrap();
+        }
+    });
+}
+
+/// Two that do not belong together: what each of them says, whichever listens.
+pub(crate) fn refuse(
+    make: impl Fn() -> (Party, Party),
+    [first, second]: [&str; 2],
+    free_address: fn() -> SocketAddr,
+    carry: Carry,
+) {
+    for turned in [false, true] {
+        let (one, two) = make();
+        let (one, two) = (one.forever(), two.forever());
+        let address = free_address();
+        let roles = [Role::Listen(address), Role::Connect(address)];
+        thread::spawn(move || carry(one.passage(), roles[usize::from(turned)]));
+        thread::spawn(move || carry(two.passage(), roles[usize::from(!turned)]));
+        one.says(first);
+        two.says(second);
+        assert!(one.never_attached() && two.never_attached());
+        assert!(one.counters.snapshot().foreign > 0 && two.counters.snapshot().foreign > 0);
     }
 }
 

@@ -117,9 +117,7 @@ fn table(
 fn cost(one: &Measurement) -> String {
     match one.case.unit {
         Unit::Instructions => count(one.cost.median.round()),
-        Unit::Nanoseconds => {
-            format!("{:.1} µs ±{:.0}%", one.cost.median / 1e3, 100.0 * one.cost.relative())
-        }
+        Unit::Nanoseconds => one.cost.microseconds(),
     }
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two nodes, with a program on each that does as it is told, and what carries the link between them.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
-use dvk_abi::ioctl;
 use dvk_bench::{Answer, Carrier, Order, Work};
-use dvs_qemu::machine::{cluster_link_local, cluster_mac};
 use dvs_qemu::{Cluster, Options};
 
 use crate::test::cluster::guest::Guest;
@@ -15,24 +15,22 @@ use crate::test::cluster::guest::Guest;
 const READY: Duration = Duration::from_secs(120);
 /// How long all measurements together may take; several times what they need.
 const LIMIT: Duration = Duration::from_secs(3600);
-/// How long a link may take to be carried by something else.
-const ATTACHED: Duration = Duration::from_secs(20);
-const PORT: u16 = 7100;
+/// How long a link may take to be carried by something else, in seconds.
+const PATIENCE_S: &str = "60";
 
 /// The client's node is 0, the server's 1.
 pub(super) struct Pair {
     programs: [Guest; 2],
     /// What the server could not serve.
     missing: Vec<(Carrier, String)>,
-    /// Those that carry the link now. They end when it is taken from them.
-    proxies: Vec<Guest>,
+    dvsctl: PathBuf,
     /// Dropped last: the programs run on it.
     cluster: Cluster,
 }
 
 impl Pair {
-    /// Starts two nodes and the programs.
-    pub(super) fn start(options: Options) -> Result<Self> {
+    /// Starts two nodes and the programs. `dvsctl` is that of the host.
+    pub(super) fn start(options: Options, dvsctl: PathBuf) -> Result<Self> {
         let cluster = Cluster::start(options)?;
         cluster.wait_ready(READY)?;
         let mut programs = [0, 1].map(|node| program(&cluster, node));
@@ -52,7 +50,11 @@ impl Pair {
         };
         told(near, &Order::Use(server))?;
         let [near, far] = programs;
-        Ok(Self { programs: [near?, far?], missing, proxies: Vec::new(), cluster })
+        let pair = Self { programs: [near?, far?], missing, dvsctl, cluster };
+        // From then on the nodes have a TIPC network, for sockets as well.
+        pair.choose("tipc")?;
+        pair.choose("ethernet")?;
+        Ok(pair)
     }
 
     /// What the server cannot serve, and why.
@@ -63,36 +65,25 @@ impl Pair {
     /// Has the link carried by what `carrier` needs.
     ///
     /// # Errors
-    /// When it cannot be; the link may then be carried by nothing.
+    /// When it cannot be.
     pub(super) fn attach(&mut self, carrier: Carrier) -> Result<()> {
-        let before = std::mem::take(&mut self.proxies);
-        let transport = match carrier {
-            Carrier::M3Ethernet => {
-                for (node, peer) in [(0, 1), (1, 0)] {
-                    let order = Order::Ethernet { node: peer as u32, address: cluster_mac(peer).0 };
-                    told(&mut self.programs[node], &order)?;
-                }
-                ioctl::TRANSPORT_ETHERNET
-            }
-            Carrier::M3Tipc => {
-                for (node, peer) in [(0, 1), (1, 0)] {
-                    told(&mut self.programs[node], &Order::Tipc { node: peer })?;
-                }
-                ioctl::TRANSPORT_TIPC
-            }
-            Carrier::M3Tcp => self.start_proxies("tcp", ioctl::TRANSPORT_TCP)?,
-            Carrier::M3Udp => self.start_proxies("udp", ioctl::TRANSPORT_UDP)?,
-            Carrier::M3Quic => self.start_proxies("quic", ioctl::TRANSPORT_QUIC)?,
-            _ => return Ok(()),
-        };
-        for (node, peer) in [(0, 1), (1, 0)] {
-            let link = told(&mut self.programs[node], &Order::Link { node: peer })?;
-            ensure!(link == Answer::Link(transport), "node{node} says of its link: {link:?}");
-        }
-        // They have nothing to carry any more. Killed earlier, they would have taken with them what was on its way.
-        drop(before);
-        // The first message waits until the ends have found each other again.
+        let Some(transport) = carrier.transport() else { return Ok(()) };
+        self.choose(transport)?;
+        // What is set up with the first messages is not to be measured.
         self.measure(carrier, Work::RoundTrip, 1, 3).map(drop)
+    }
+
+    /// Has the link carried by a transport, by its name.
+    fn choose(&self, transport: &str) -> Result<()> {
+        let endpoints = [0, 1].map(|node| self.cluster.api(node).to_string()).join(",");
+        let ended = Command::new(&self.dvsctl)
+            .env("DVSCTL_ENDPOINTS", endpoints)
+            .args(["link", "set", "0", "1", "--transport", transport, "--timeout", PATIENCE_S])
+            .output()
+            .context("running dvsctl")?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        ensure!(ended.status.success(), "dvsctl link set: {}", said.trim_end());
+        Ok(())
     }
 
     /// How many nanoseconds so many operations of each pair take.
@@ -113,28 +104,6 @@ impl Pair {
     /// How many instructions each node has executed so far.
     pub(super) fn executed(&self) -> Result<[u64; 2]> {
         Ok([self.cluster.executed(0)?, self.cluster.executed(1)?])
-    }
-
-    /// Starts a proxy on each node; what they speak is a word of their command line.
-    fn start_proxies(&mut self, protocol: &str, transport: u32) -> Result<u32> {
-        let addresses = [0, 1].map(|node| format!("[{}%eth0]:{PORT}", cluster_link_local(node)));
-        for node in [1, 0] {
-            let peer = (1 - node).to_string();
-            let mut words = vec!["dvs-proxy", "--node", &peer, protocol];
-            match (protocol, node) {
-                ("udp", _) => {
-                    words.extend(["--local", &addresses[node], "--peer", &addresses[1 - node]]);
-                }
-                (_, 1) => words.extend(["--listen", &addresses[1]]),
-                _ => words.extend(["--connect", &addresses[1]]),
-            }
-            self.proxies.push(Guest::start(&self.cluster, node, &words, LIMIT)?);
-        }
-        // The one that listens carries the link when the other one has connected.
-        for proxy in &mut self.proxies {
-            proxy.line_within(ATTACHED)?;
-        }
-        Ok(transport)
     }
 }
 

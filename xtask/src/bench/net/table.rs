@@ -87,7 +87,7 @@ fn value(one: Option<&Measurement>, show: impl Fn(&Measurement) -> String) -> St
 
 /// Microseconds and by how much they vary.
 fn cost(one: &Measurement) -> String {
-    format!("{:.1} µs ±{:.0}%", one.cost.median / 1e3, 100.0 * one.cost.relative())
+    one.cost.microseconds()
 }
 
 /// Of both nodes.

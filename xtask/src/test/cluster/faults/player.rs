@@ -175,9 +175,11 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
                 power(|cluster, node| cluster.node(node).resume(), *node)?;
                 self.paused.remove(node);
             }
-            Action::Cable { node, up } => {
+            // A machine that is off has no carrier, and one that is started has its cable in.
+            Action::Cable { node, up } if self.has_power(*node) => {
                 bed.act(&action.to_string(), |cluster| cluster.node(*node).set_carrier(*up))?;
             }
+            Action::Cable { .. } => {}
             Action::Cut(links) => switch.cut(*links),
             Action::Partition(groups) => switch.partition(groups.clone()),
             Action::Heal => switch.heal(LinkSelector::All),
@@ -208,11 +210,15 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
         self.bed.await_all_ready("waiting for the cluster after the script")
     }
 
+    /// Whether a node's machine is on, though its processors may stand still.
+    fn has_power(&self, node: usize) -> bool {
+        let status = self.bed.cluster().status();
+        status.is_ok_and(|status| status.nodes[node].power != Power::Off)
+    }
+
     /// Whether a node can do something.
     fn is_awake(&self, node: usize) -> bool {
-        let status = self.bed.cluster().status();
-        let runs = status.is_ok_and(|status| status.nodes[node].power == Power::Running);
-        runs && self.witnesses.contains_key(&node) && !self.paused.contains(&node)
+        self.has_power(node) && self.witnesses.contains_key(&node) && !self.paused.contains(&node)
     }
 
     /// Has a node make a control call, if it can. That it refuses may be due to the faults.
