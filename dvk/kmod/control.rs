@@ -3,13 +3,13 @@
 //! containers, peers and remote endpoints as the control plane wants them.
 
 use super::abi::errno::Errno;
-use super::abi::ioctl::{
-    self, EndpointInfo, LinkAttach, LinkInfo, Migrate, MigrateEnd, PromoteBackup, RemoteEndpoint,
-    ProxyFrames, NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP,
-    TRANSPORT_UDP,
-};
 #[cfg(CONFIG_DVK_TIPC)]
 use super::abi::ioctl::TRANSPORT_TIPC;
+use super::abi::ioctl::{
+    self, EndpointInfo, LinkAttach, LinkInfo, Migrate, MigrateEnd, PromoteBackup, ProxyFrames,
+    RemoteEndpoint, NODE_NONE, REMOTE_REPLICATED, TRANSPORT_ETHERNET, TRANSPORT_QUIC,
+    TRANSPORT_TCP, TRANSPORT_UDP,
+};
 use super::abi::limits::{CONTAINERS, NODES};
 use super::abi::Endpoint;
 use super::carrier::{Carrier, FRAME_BYTES_MAX};

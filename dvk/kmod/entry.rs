@@ -24,11 +24,7 @@ fn status(result: Result<(), Errno>) -> c_long {
 /// # Safety
 /// `private` is valid for a write.
 #[no_mangle]
-unsafe extern "C" fn dvk_file_open(
-    minor: u32,
-    writable: bool,
-    private: *mut *mut c_void,
-) -> c_int {
+unsafe extern "C" fn dvk_file_open(minor: u32, writable: bool, private: *mut *mut c_void) -> c_int {
     let container = match minor.checked_sub(1).map(u16::try_from) {
         None => None,
         Some(Ok(container)) => Some(container),
@@ -117,9 +113,8 @@ unsafe extern "C" fn dvk_frame_received(
 #[no_mangle]
 unsafe extern "C" fn dvk_tipc_received(peer: *const c_void, payload: *const u8, len: u32) {
     // SAFETY: by this function's contract, and that of the socket.
-    let (peer, frame) = unsafe {
-        (&*peer.cast::<PeerLink>(), core::slice::from_raw_parts(payload, len as usize))
-    };
+    let (peer, frame) =
+        unsafe { (&*peer.cast::<PeerLink>(), core::slice::from_raw_parts(payload, len as usize)) };
     peer.tipc_received(frame);
 }
 

@@ -12,13 +12,11 @@ use super::abi::ioctl::{
     self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
     EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
-use super::abi::wire::frame::{
-    Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
-};
+use super::abi::wire::frame::{Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW};
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
-use super::carrier::Carrier;
 use super::abi::Endpoint;
+use super::carrier::Carrier;
 use super::container::refusal;
 use super::dvs::{self, Identity};
 use super::local_port::Timeout;

@@ -154,12 +154,13 @@ fn write_node(dvs: &Dvs, node: u64, out: &mut SeqFile<'_>) -> Option<fmt::Result
 }
 
 fn write_link(node: u64, peer: &PeerLink, out: &mut SeqFile<'_>) -> fmt::Result {
-    let Look { info, transport, route, forged, in_flight, queued, backlog, copies, .. } = peer.look();
-    let [interface, address] = match &route {
+    let look = peer.look();
+    let Look { info, transport, version, route, forged, .. } = &look;
+    let [interface, address] = match route {
         None => [Cell::Nothing; 2],
         Some(Route { interface, address }) => [Cell::Text(interface), Cell::Address(*address)],
     };
-    let transport = report::transport(transport).map_or(Cell::Nothing, Cell::Word);
+    let transport = report::transport(*transport).map_or(Cell::Nothing, Cell::Word);
     // A link that is down measures nothing.
     let rtt_us = if info.state == LINK_DOWN { 0 } else { info.rtt_us };
     LINKS.write_row(
@@ -170,6 +171,7 @@ fn write_link(node: u64, peer: &PeerLink, out: &mut SeqFile<'_>) -> fmt::Result 
             interface,
             address,
             Cell::Word(report::link_state(info.state)),
+            version.map_or(Cell::Nothing, |version| Cell::Number(version.into())),
             Cell::unless_0(rtt_us.into()),
             Cell::Number(info.frames_sent),
             Cell::Number(info.frames_received),
@@ -178,11 +180,11 @@ fn write_link(node: u64, peer: &PeerLink, out: &mut SeqFile<'_>) -> fmt::Result 
             Cell::Number(info.retransmissions),
             Cell::Number(info.duplicates),
             Cell::Number(info.rejected),
-            Cell::Number(forged),
-            Cell::Number(in_flight.into()),
-            Cell::Number(queued.into()),
-            Cell::Number(backlog as u64),
-            Cell::Number(copies as u64),
+            Cell::Number(*forged),
+            Cell::Number(look.in_flight.into()),
+            Cell::Number(look.queued.into()),
+            Cell::Number(look.backlog as u64),
+            Cell::Number(look.copies as u64),
         ],
     )
 }

@@ -50,7 +50,7 @@ pub const NODES: Table<3> =
     Table { name: c"nodes", columns: [("node", 5), ("state", 5), ("incarnation", 11)] };
 
 /// The links to other nodes.
-pub const LINKS: Table<18> = Table {
+pub const LINKS: Table<19> = Table {
     name: c"links",
     columns: [
         ("node", 5),
@@ -58,6 +58,7 @@ pub const LINKS: Table<18> = Table {
         ("interface", 10),
         ("address", 17),
         ("state", 10),
+        ("wire", 4),
         ("rtt_us", 7),
         ("frames_sent", 11),
         ("frames_received", 15),

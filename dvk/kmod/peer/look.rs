@@ -23,6 +23,8 @@ pub(crate) struct Look {
     pub(crate) incarnation: u32,
     /// The transport that is attached, `TRANSPORT_…`; 0 if there is none.
     pub(crate) transport: u32,
+    /// The version of the link protocol that both ends speak, once they have agreed on one.
+    pub(crate) version: Option<u8>,
     /// Where the frames go, if they are raw Ethernet.
     pub(crate) route: Option<Route>,
     /// Records that were malformed, or whose sender may not speak for their source.
@@ -47,10 +49,10 @@ impl PeerLink {
             up: state.link.peer_incarnation().is_some(),
             incarnation: state.newest,
             transport: carrier.map_or(0, Carrier::transport),
-            route: carrier.and_then(Carrier::route).map(|(device, address)| Route {
-                interface: device.name(),
-                address: *address,
-            }),
+            version: state.link.version(),
+            route: carrier
+                .and_then(Carrier::route)
+                .map(|(device, address)| Route { interface: device.name(), address: *address }),
             forged: state.forged,
             in_flight: state.link.in_flight(),
             queued: state.link.queued(),

@@ -2,6 +2,7 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod bulk;
 mod clients;
 mod control;
 mod kill;
@@ -46,6 +47,24 @@ enum Role {
         #[arg(long)]
         node: usize,
     },
+    /// Make up memory for somebody to copy
+    Supply {
+        /// The container
+        #[arg(long)]
+        container: u32,
+    },
+    /// Copy what a supplier makes up
+    Fetch {
+        /// The container
+        #[arg(long)]
+        container: u32,
+        /// The supplier
+        #[arg(long)]
+        supplier: u64,
+        /// How many bytes
+        #[arg(long)]
+        bytes: u64,
+    },
     /// Say something to the server without rest
     Clients {
         /// The container
@@ -70,6 +89,10 @@ fn main() -> ExitCode {
         Role::Server { container } => server::run(container),
         Role::Party { container } => party::run(container),
         Role::Witness { container, node } => witness::run(container, node),
+        Role::Supply { container } => bulk::supply(container),
+        Role::Fetch { container, supplier, bytes } => {
+            bulk::fetch(container, dvk::Endpoint::from_raw(supplier), bytes)
+        }
         Role::Clients { container, first, count, server } => {
             clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))
         }

@@ -408,6 +408,11 @@ impl<S: Storage> Link<S> {
         NonZeroU32::new(self.peer_incarnation)
     }
 
+    /// The version that both ends speak, once they have agreed on one.
+    pub fn version(&self) -> Option<u8> {
+        self.handshake.peer.map(|peer| peer.version)
+    }
+
     /// Frames that were sent and that the peer may not have yet.
     pub fn in_flight(&self) -> u32 {
         self.sender.outstanding()

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use dvk_abi::wire::frame::Versions;
+
 use super::bed::{Bed, MEMBERS};
 use super::mismatch::{expect, Mismatch};
+use super::BEHIND;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -43,8 +46,13 @@ pub(super) fn tell_of_the_cluster(bed: &mut Bed) -> Result<(), Mismatch> {
         let links = rows("links");
         check(links.len() == MEMBERS - 1, "a link to each other node")?;
         for row in &links {
-            let peer = row.get("node").and_then(|node| node.parse::<usize>().ok());
-            let peer = peer.and_then(|peer| bed.cluster().description().nodes.get(peer));
+            let number = row.get("node").and_then(|node| node.parse::<usize>().ok());
+            let newest = Versions::SUPPORTED.max;
+            let is_behind = node == BEHIND || number == Some(BEHIND);
+            let version = if is_behind { newest - 1 } else { newest };
+            let spoken = has(row, "wire", &version.to_string());
+            check(spoken, "the newest version of the protocol that both ends of a link speak")?;
+            let peer = number.and_then(|peer| bed.cluster().description().nodes.get(peer));
             let right = peer.is_some_and(|peer| has(row, "address", &peer.mac));
             check(right, "the address of the peer's machine")?;
             check(

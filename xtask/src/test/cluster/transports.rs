@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What carries a link is chosen by its administrator, with `dvsctl`, while messages flow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dvs_api::{Link, LinkState, Transport};
 use dvs_qemu::faults::{Faults, Probability};
@@ -26,6 +26,10 @@ const TRANSPORTS: &[(Transport, Trial)] = &[
 const ROUND_TRIPS: u64 = 1_500;
 /// For programs that only do as they are told.
 const LIMIT: Duration = Duration::from_secs(60);
+/// The same for much memory on a network that loses frames.
+const COPY_LIMIT: Duration = Duration::from_secs(1_800);
+/// The container that all nodes share.
+const HOME: &str = "0";
 const STEP: &str = "changing the transport of a link";
 
 /// What a transport has to bear once it carries the link.
@@ -56,6 +60,40 @@ pub(super) fn while_messages_flow(bed: &mut Bed) -> Result<(), Mismatch> {
     choose(bed, Transport::Ethernet)?;
     carried_by(bed, Transport::Ethernet)?;
     ping.succeed()
+}
+
+/// Much memory is copied intact over each transport, though the network loses frames: a GiB if the scenario may be long.
+pub(super) fn much_memory(bed: &mut Bed) -> Result<(), Mismatch> {
+    let [here, there] = ENDS;
+    let bytes: u64 = if bed.is_long() { 1 << 30 } else { 4 << 20 };
+    let transports = TRANSPORTS.iter().map(|(transport, _)| *transport);
+    for transport in [Transport::Ethernet].into_iter().chain(transports) {
+        choose(bed, transport)?;
+        let words = ["dvk-scenarios", "supply", "--container", HOME];
+        let mut supplier = bed.start_on(there, &words, COPY_LIMIT)?;
+        let endpoint = supplier.line()?;
+        let endpoint = endpoint.strip_prefix("supplies ").unwrap_or_default();
+        let bytes = bytes.to_string();
+        let words = ["dvk-scenarios", "fetch", "--container", HOME];
+        let words = [&words[..], &["--supplier", endpoint, "--bytes", &bytes]].concat();
+        let loss =
+            Faults { loss: Probability::percent(2).unwrap_or_default(), ..Faults::default() };
+        bed.cluster().switch().set_faults(LinkSelector::All, loss);
+        let began = Instant::now();
+        let fetched = bed.run_on(here, &words, COPY_LIMIT);
+        let took = began.elapsed();
+        bed.cluster().switch().set_faults(LinkSelector::All, Faults::default());
+        let fetched = fetched?;
+        let made = supplier.line()?;
+        supplier.succeed()?;
+        let copied = fetched.stdout.trim().strip_prefix("copied ").unwrap_or_default();
+        let step = format!("copying {bytes} bytes over {transport}");
+        let same = fetched.succeeded() && made.strip_prefix("made ") == Some(copied);
+        expect(same, &step, &made, &fetched)?;
+        bed.note(format!("{transport}: {bytes} bytes in {:.1} s", took.as_secs_f64()));
+        bed.await_all_ready("waiting for the cluster to be calm again")?;
+    }
+    choose(bed, Transport::Ethernet)
 }
 
 /// A node loses power, and has a link that was chosen to be carried over TCP: so it is when the node comes back, without
