@@ -14,6 +14,7 @@ pub mod links;
 pub mod logs;
 pub mod membership;
 pub mod multicast;
+pub mod netlink;
 pub mod orders;
 pub mod orphans;
 pub mod ping;

@@ -11,15 +11,13 @@ use std::io;
 
 use dvs_config::Mac;
 
-use crate::genl::{Attributes, Family, Request};
+use crate::genl::{Attributes, Family};
 use messages::{
     Net, NodeInfo, BEARER_DISABLE, BEARER_ENABLE, BEARER_GET, NET_GET, NET_SET, NODE_GET,
 };
 
 /// The family of TIPC's commands.
 const FAMILY: &str = "TIPCv2";
-/// Of which version they are.
-const VERSION: u8 = 1;
 /// TIPC takes no greater network ids.
 const NETWORK_ID_MAX: u64 = 9_999;
 /// TIPC takes no more bearers.
@@ -137,23 +135,19 @@ impl Kernel {
         })
     }
 
-    fn ask(
-        &mut self,
-        what: &str,
-        command: u8,
-        dump: bool,
-        attributes: &Attributes,
-    ) -> Result<Vec<Vec<u8>>, String> {
-        let request = Request { command, version: VERSION, dump, attributes };
-        self.0.ask(&request).map_err(|error| format!("{what}: {error}"))
+    fn list(&mut self, what: &str, command: u8) -> Result<Vec<Attributes>, String> {
+        self.0.list(command).map_err(|error| format!("{what}: {error}"))
+    }
+
+    fn tell(&mut self, what: &str, command: u8, attributes: Attributes) -> Result<(), String> {
+        self.0.tell(command, attributes).map_err(|error| format!("{what}: {error}"))
     }
 
     /// Sets id and identity, which are set once and for all.
     fn join(&mut self, network: &Network) -> Result<(), String> {
         let wanted = Net { id: network.id, node: network.node };
-        let answers =
-            self.ask("read the network of TIPC", NET_GET, true, &Attributes::default())?;
-        match answers.iter().find_map(|answer| Net::decode(answer)) {
+        let answers = self.list("read the network of TIPC", NET_GET)?;
+        match answers.iter().find_map(|answer| Net::decode(answer.as_bytes())) {
             Some(net) if net == wanted => Ok(()),
             Some(net) if net.node != [0; 16] => Err(format!(
                 "TIPC belongs to network {} on this node, and network {} is wanted; restart the node",
@@ -161,40 +155,31 @@ impl Kernel {
             )),
             _ => {
                 let what = format!("join network {} of TIPC", network.id);
-                self.ask(&what, NET_SET, false, &wanted.encode()).map(drop)
+                self.tell(&what, NET_SET, wanted.encode())
             }
         }
     }
 
     fn bearers(&mut self) -> Result<Vec<String>, String> {
-        let what = "list the bearers of TIPC";
-        let answers = self.ask(what, BEARER_GET, true, &Attributes::default())?;
-        Ok(answers.iter().filter_map(|answer| messages::bearer(answer)).collect())
+        let answers = self.list("list the bearers of TIPC", BEARER_GET)?;
+        Ok(answers.iter().filter_map(|answer| messages::bearer(answer.as_bytes())).collect())
     }
 
     /// How many other nodes are up.
     fn nodes_up(&mut self) -> Result<usize, String> {
-        let what = "list the nodes of TIPC";
-        let answers = self.ask(what, NODE_GET, true, &Attributes::default())?;
-        let nodes = answers.iter().filter_map(|answer| NodeInfo::decode(answer));
+        let answers = self.list("list the nodes of TIPC", NODE_GET)?;
+        let nodes = answers.iter().filter_map(|answer| NodeInfo::decode(answer.as_bytes()));
         Ok(nodes.filter(|node| node.up).count())
     }
 
     fn enable(&mut self, bearer: &str) -> Result<(), String> {
-        let attributes = messages::of_bearer(bearer);
-        self.ask(&format!("enable the bearer {bearer} of TIPC"), BEARER_ENABLE, false, &attributes)
-            .map(drop)
+        let what = format!("enable the bearer {bearer} of TIPC");
+        self.tell(&what, BEARER_ENABLE, messages::of_bearer(bearer))
     }
 
     fn disable(&mut self, bearer: &str) -> Result<(), String> {
-        let attributes = messages::of_bearer(bearer);
-        self.ask(
-            &format!("disable the bearer {bearer} of TIPC"),
-            BEARER_DISABLE,
-            false,
-            &attributes,
-        )
-        .map(drop)
+        let what = format!("disable the bearer {bearer} of TIPC");
+        self.tell(&what, BEARER_DISABLE, messages::of_bearer(bearer))
     }
 }
 

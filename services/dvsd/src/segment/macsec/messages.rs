@@ -4,7 +4,7 @@
 use dvs_config::Mac;
 use dvs_secret::Key;
 
-use super::attributes::{find, number, read, Attributes};
+use crate::genl::{attribute, attributes, number, Attributes};
 use crate::segment::device::Call;
 use crate::segment::key::KeyName;
 use crate::segment::tally::{DeviceCounts, SenderCounts};
@@ -66,43 +66,43 @@ pub(super) fn requests(
     derive: &dyn Fn(&KeyName) -> Key,
 ) -> Vec<(Command, Attributes)> {
     let target = || Attributes::default().with(IFINDEX, &device.to_ne_bytes());
-    let sender = |attributes: Attributes, mac: &Mac| {
+    let sender = |target: Attributes, mac: &Mac| {
         let inner = Attributes::default().with(RXSC_SCI, &sci(*mac));
-        attributes.with_nested(RXSC_CONFIG, inner)
+        target.with_nest(RXSC_CONFIG, &inner)
     };
-    let key = |attributes: Attributes, name: &KeyName| {
+    let key = |target: Attributes, name: &KeyName| {
         let inner = Attributes::default()
             .with(SA_AN, &[name.association()])
             .with(SA_ACTIVE, &[1])
             .with(SA_PN, &1u32.to_ne_bytes())
             .with(SA_KEY, &*derive(name))
             .with(SA_KEYID, &name.id());
-        attributes.with_nested(SA_CONFIG, inner)
+        target.with_nest(SA_CONFIG, &inner)
     };
-    let number = |attributes: Attributes, association: u8| {
-        attributes.with_nested(SA_CONFIG, Attributes::default().with(SA_AN, &[association]))
+    let numbered = |target: Attributes, association: u8| {
+        target.with_nest(SA_CONFIG, &Attributes::default().with(SA_AN, &[association]))
     };
     // The kernel removes no key that is in use.
-    let idle = |attributes: Attributes, association: u8| {
+    let idle = |target: Attributes, association: u8| {
         let inner = Attributes::default().with(SA_AN, &[association]).with(SA_ACTIVE, &[0]);
-        attributes.with_nested(SA_CONFIG, inner)
+        target.with_nest(SA_CONFIG, &inner)
     };
     match call {
         Call::AddOwnKey(name) => vec![(Command::AddOwnKey, key(target(), name))],
         Call::SendWith(_) => Vec::new(),
         Call::RemoveOwnKey(association) => vec![
             (Command::ChangeOwnKey, idle(target(), *association)),
-            (Command::RemoveOwnKey, number(target(), *association)),
+            (Command::RemoveOwnKey, numbered(target(), *association)),
         ],
         Call::AddSender(mac) => {
             let inner = Attributes::default().with(RXSC_SCI, &sci(*mac)).with(RXSC_ACTIVE, &[1]);
-            vec![(Command::AddSender, target().with_nested(RXSC_CONFIG, inner))]
+            vec![(Command::AddSender, target().with_nest(RXSC_CONFIG, &inner))]
         }
         Call::RemoveSender(mac) => vec![(Command::RemoveSender, sender(target(), mac))],
         Call::AddKey(name) => vec![(Command::AddKey, key(sender(target(), &name.mac), name))],
         Call::RemoveKey(mac, association) => vec![
             (Command::ChangeKey, idle(sender(target(), mac), *association)),
-            (Command::RemoveKey, number(sender(target(), mac), *association)),
+            (Command::RemoveKey, numbered(sender(target(), mac), *association)),
         ],
     }
 }
@@ -114,16 +114,21 @@ fn sci(mac: Mac) -> [u8; 8] {
     [a, b, c, d, e, f, high, low]
 }
 
+/// A counter among attributes; 0 if it is not there.
+fn figure(bytes: &[u8], kind: u16) -> u64 {
+    attribute(bytes, kind).and_then(number).unwrap_or_default()
+}
+
 /// Reads what the kernel tells of one device: its index, and what it counted.
 pub(super) fn counts(bytes: &[u8]) -> Option<(u32, DeviceCounts)> {
-    let index = u32::try_from(number(bytes, IFINDEX)).ok().filter(|index| *index != 0)?;
-    let part = |kind| find(bytes, kind).unwrap_or_default();
-    let own =
-        read(part(TXSA_LIST)).map(|(_, key)| (number(key, SA_AN) as u8, number(key, SA_PN) as u32));
-    let senders = read(part(RXSC_LIST)).filter_map(|(_, sender)| {
-        let mac = Mac(*find(sender, RXSC_SCI)?.first_chunk()?);
-        let stats = find(sender, RXSC_STATS).unwrap_or_default();
-        let count = |kind| number(stats, kind);
+    let index = u32::try_from(figure(bytes, IFINDEX)).ok().filter(|index| *index != 0)?;
+    let part = |kind| attribute(bytes, kind).unwrap_or_default();
+    let own = attributes(part(TXSA_LIST))
+        .map(|(_, key)| (figure(key, SA_AN) as u8, figure(key, SA_PN) as u32));
+    let senders = attributes(part(RXSC_LIST)).filter_map(|(_, sender)| {
+        let mac = Mac(*attribute(sender, RXSC_SCI)?.first_chunk()?);
+        let stats = attribute(sender, RXSC_STATS).unwrap_or_default();
+        let count = |kind| figure(stats, kind);
         let counts = SenderCounts {
             accepted: count(RXSC_STATS_OK),
             invalid: count(RXSC_STATS_NOT_VALID) + count(RXSC_STATS_INVALID),
@@ -135,9 +140,9 @@ pub(super) fn counts(bytes: &[u8]) -> Option<(u32, DeviceCounts)> {
     let secy = part(SECY_STATS);
     let counts = DeviceCounts {
         next_packet: own.collect(),
-        sent: number(part(TXSC_STATS), TXSC_STATS_ENCRYPTED),
-        unknown: number(secy, SECY_STATS_UNKNOWN_SCI) + number(secy, SECY_STATS_NO_SCI),
-        malformed: number(secy, SECY_STATS_BAD_TAG),
+        sent: figure(part(TXSC_STATS), TXSC_STATS_ENCRYPTED),
+        unknown: figure(secy, SECY_STATS_UNKNOWN_SCI) + figure(secy, SECY_STATS_NO_SCI),
+        malformed: figure(secy, SECY_STATS_BAD_TAG),
         senders: senders.collect(),
     };
     Some((index, counts))
@@ -160,24 +165,24 @@ mod tests {
     fn a_key_is_added_as_the_kernel_reads_it() {
         let requests = told(Call::AddKey(NAME));
         let [(Command::AddKey, attributes)] = &requests[..] else { panic!("{requests:?}") };
-        let bytes = attributes.bytes();
-        assert_eq!(number(bytes, IFINDEX), 5);
-        let sender = find(bytes, RXSC_CONFIG).unwrap();
+        let bytes = attributes.as_bytes();
+        assert_eq!(figure(bytes, IFINDEX), 5);
+        let sender = attribute(bytes, RXSC_CONFIG).unwrap();
         let channel: &[u8] = &[0x52, 0x54, 0, 0, 0, 9, 0, 1];
-        assert_eq!(find(sender, RXSC_SCI), Some(channel), "big-endian, as on the wire");
-        let key = find(bytes, SA_CONFIG).unwrap();
-        assert_eq!((number(key, SA_AN), number(key, SA_ACTIVE), number(key, SA_PN)), (2, 1, 1));
-        assert_eq!(find(key, SA_PN).unwrap().len(), 4, "no extended packet numbers");
-        assert_eq!(find(key, SA_KEY), Some(&[0xaa; 32][..]));
-        assert_eq!(find(key, SA_KEYID).unwrap().len(), 16);
+        assert_eq!(attribute(sender, RXSC_SCI), Some(channel), "big-endian, as on the wire");
+        let key = attribute(bytes, SA_CONFIG).unwrap();
+        assert_eq!((figure(key, SA_AN), figure(key, SA_ACTIVE), figure(key, SA_PN)), (2, 1, 1));
+        assert_eq!(attribute(key, SA_PN).unwrap().len(), 4, "no extended packet numbers");
+        assert_eq!(attribute(key, SA_KEY), Some(&[0xaa; 32][..]));
+        assert_eq!(attribute(key, SA_KEYID).unwrap().len(), 16);
     }
 
     #[test]
     fn an_own_key_names_no_sender() {
         let requests = told(Call::AddOwnKey(NAME));
         let [(Command::AddOwnKey, attributes)] = &requests[..] else { panic!("{requests:?}") };
-        assert_eq!(find(attributes.bytes(), RXSC_CONFIG), None);
-        assert_eq!(number(find(attributes.bytes(), SA_CONFIG).unwrap(), SA_PN), 1);
+        assert_eq!(attribute(attributes.as_bytes(), RXSC_CONFIG), None);
+        assert_eq!(figure(attribute(attributes.as_bytes(), SA_CONFIG).unwrap(), SA_PN), 1);
     }
 
     #[test]
@@ -188,9 +193,9 @@ mod tests {
         ] {
             let requests = told(call);
             assert_eq!(requests.iter().map(|(command, _)| *command).collect::<Vec<_>>(), commands);
-            let key = find(requests[0].1.bytes(), SA_CONFIG).unwrap();
-            assert_eq!(find(key, SA_ACTIVE), Some(&[0][..]));
-            assert_eq!(number(find(requests[1].1.bytes(), SA_CONFIG).unwrap(), SA_AN), 3);
+            let key = attribute(requests[0].1.as_bytes(), SA_CONFIG).unwrap();
+            assert_eq!(attribute(key, SA_ACTIVE), Some(&[0][..]));
+            assert_eq!(figure(attribute(requests[1].1.as_bytes(), SA_CONFIG).unwrap(), SA_AN), 3);
         }
     }
 
@@ -205,14 +210,14 @@ mod tests {
         let sender = Attributes::default()
             .with(RXSC_ACTIVE, &[1])
             .with(RXSC_SCI, &sci(MAC))
-            .with_nested(RXSC_STATS, stats(&[(5, 100), (7, 2), (8, 3), (9, 4)]));
+            .with_nest(RXSC_STATS, &stats(&[(5, 100), (7, 2), (8, 3), (9, 4)]));
         let bytes = Attributes::default()
             .with(IFINDEX, &9u32.to_ne_bytes())
-            .with_nested(TXSC_STATS, stats(&[(2, 40)]))
-            .with_nested(SECY_STATS, stats(&[(4, 1_000), (5, 5), (7, 6)]))
-            .with_nested(TXSA_LIST, Attributes::default().with_nested(1, key))
-            .with_nested(RXSC_LIST, Attributes::default().with_nested(1, sender));
-        let counts = counts(bytes.bytes()).unwrap();
+            .with_nest(TXSC_STATS, &stats(&[(2, 40)]))
+            .with_nest(SECY_STATS, &stats(&[(4, 1_000), (5, 5), (7, 6)]))
+            .with_nest(TXSA_LIST, &Attributes::default().with_nest(1, &key))
+            .with_nest(RXSC_LIST, &Attributes::default().with_nest(1, &sender));
+        let counts = counts(bytes.as_bytes()).unwrap();
         let of_sender = SenderCounts { accepted: 100, invalid: 3, late: 2, keyless: 4 };
         let expected = DeviceCounts {
             next_packet: BTreeMap::from([(2, 41)]),

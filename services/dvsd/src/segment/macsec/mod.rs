@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's MACsec devices: made over rtnetlink, given keys over generic netlink.
 
-mod attributes;
 mod messages;
-mod netlink;
 
 use std::collections::BTreeMap;
 use std::io;
 
 use dvs_secret::Key;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoMacSec, LinkAttribute,
     LinkFlags, LinkInfo, LinkMessage, MacSecCipherId, MacSecValidate,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::device::Call;
 use super::key::KeyName;
 use super::{DeviceCounts, Devices, Made};
+use crate::genl::Family;
+use crate::netlink::Conversation;
 use crate::settings::Interface;
-use attributes::{find, Attributes};
 use messages::{Command, FAMILY};
-use netlink::{Conversation, Generic};
 
 /// How many packet numbers a frame may come behind the latest of its sender: as many as a sender has
 /// under way to all its peers (64 frames to each of 51). A frame of those that somebody sends again is
@@ -32,19 +30,12 @@ pub const WINDOW: u32 = 4_096;
 
 /// Longest name of a network interface.
 const NAME_MAX: usize = 15;
-/// The family of generic netlink that knows the others, and what it is asked.
-const CONTROLLER: u16 = 16;
-const CONTROLLER_GET: u8 = 3;
-const CONTROLLER_ID: u16 = 1;
-const CONTROLLER_NAME: u16 = 2;
-const VERSION: u8 = 1;
 
-/// The two sockets, and the family's number.
+/// Whom to tell of devices, and whom of keys.
 #[derive(Debug)]
 struct Open {
     route: Conversation,
-    generic: Conversation,
-    family: u16,
+    keys: Family,
 }
 
 /// The kernel of this machine.
@@ -90,15 +81,15 @@ impl Devices for Macsec {
             Call::SendWith(association) => open.send_with(device, *association),
             _ => messages::requests(device, call, derive)
                 .into_iter()
-                .try_for_each(|(command, body)| open.macsec(command, &body, NLM_F_ACK).map(drop)),
+                .try_for_each(|(command, attributes)| open.keys.tell(command as u8, attributes)),
         };
         told.map_err(|error| error.to_string())
     }
 
     fn counts(&mut self) -> Result<BTreeMap<u32, DeviceCounts>, String> {
-        let answers = self.open()?.macsec(Command::Get, &Attributes::default(), NLM_F_DUMP);
+        let answers = self.open()?.keys.list(Command::Get as u8);
         let answers = answers.map_err(|error| format!("read the counters of MACsec: {error}"))?;
-        Ok(answers.iter().filter_map(|answer| messages::counts(&answer.body)).collect())
+        Ok(answers.iter().filter_map(|answer| messages::counts(answer.as_bytes())).collect())
     }
 }
 
@@ -113,34 +104,15 @@ fn device_name(lower: &Interface) -> String {
 
 impl Open {
     fn new() -> Result<Self, String> {
-        let socket = |protocol| {
-            Conversation::open(protocol).map_err(|error| format!("open a netlink socket: {error}"))
-        };
-        let (route, mut generic) = (socket(NETLINK_ROUTE)?, socket(NETLINK_GENERIC)?);
-        let name = [FAMILY.as_bytes(), &[0]].concat();
-        let body = Attributes::default().with(CONTROLLER_NAME, &name).bytes().to_vec();
-        let question =
-            Generic { family: CONTROLLER, command: CONTROLLER_GET, version: VERSION, body };
-        let answers = generic.ask(question, NLM_F_ACK).map_err(|error| {
+        let route = Conversation::open(NETLINK_ROUTE);
+        let route = route.map_err(|error| format!("open a netlink socket: {error}"))?;
+        let keys = Family::open(FAMILY).map_err(|error| {
             format!(
                 "find MACsec in the kernel: {error}; boot the kernel of a DVS image, or set \
                  cluster.insecure on all nodes"
             )
         })?;
-        let id = answers.iter().find_map(|answer| find(&answer.body, CONTROLLER_ID)?.first_chunk());
-        let id = id.ok_or("find MACsec in the kernel: it names no number")?;
-        Ok(Self { route, generic, family: u16::from_ne_bytes(*id) })
-    }
-
-    fn macsec(
-        &mut self,
-        command: Command,
-        body: &Attributes,
-        flags: u16,
-    ) -> io::Result<Vec<Generic>> {
-        let Self { generic, family, .. } = self;
-        let (command, body) = (command as u8, body.bytes().to_vec());
-        generic.ask(Generic { family: *family, command, version: VERSION, body }, flags)
+        Ok(Self { route, keys })
     }
 
     /// The index of the MACsec device of a name.
@@ -245,15 +217,5 @@ mod tests {
         link.attributes = vec![LinkAttribute::IfName("lo".into())];
         let answers = route.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK).unwrap();
         assert!(matches!(&answers[..], [RouteNetlinkMessage::NewLink(lo)] if lo.header.index == 1));
-        let mut generic = Conversation::open(NETLINK_GENERIC).unwrap();
-        let body = Attributes::default().with(CONTROLLER_NAME, b"no such family\0");
-        let question = Generic {
-            family: CONTROLLER,
-            command: CONTROLLER_GET,
-            version: VERSION,
-            body: body.bytes().to_vec(),
-        };
-        let error = generic.ask(question, NLM_F_ACK).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(2), "{error}");
     }
 }
