@@ -383,7 +383,7 @@ impl Daemon {
         let attaches = |call: &Call| matches!(call, Call::LinkAttach { .. });
         *complete = plan.calls.iter().all(attaches) && plan.impossible.is_empty();
         if now_ms < *retry_ms {
-            links.look(now_ms, &**kernel, tables, desired.as_ref());
+            links.look(now_ms, &**kernel, tables, network.as_ref(), desired.as_ref());
             return;
         }
         let mut failed = plan.impossible.into_iter().next();
@@ -399,7 +399,7 @@ impl Daemon {
                 }
             }
         }
-        links.look(now_ms, &**kernel, tables, desired.as_ref());
+        links.look(now_ms, &**kernel, tables, network.as_ref(), desired.as_ref());
         if echo.as_ref().is_some_and(|echo| echo.endpoint().is_none()) || !tables.is_usable() {
             *echo = None;
         }

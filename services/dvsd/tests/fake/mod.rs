@@ -245,7 +245,7 @@ impl Bearers for NoBearers {
 
     fn disable(&mut self) {}
 
-    fn look(&mut self, _: u64) {}
+    fn look(&mut self, _: u64, _: Option<&TipcNetwork>) {}
 }
 
 struct FakePort {
