@@ -20,12 +20,15 @@ struct NodeSegment {
     segment: Segment,
 }
 
+/// What a node is asked or told.
+type Ask = fn(&Endpoint) -> Result<Segment, Error>;
+
 pub(crate) fn run(
     cluster: &Cluster,
     output: Output,
     command: &SegmentCommand,
 ) -> Result<ExitCode, Failure> {
-    let (node, ask): (_, fn(&Endpoint) -> Result<Segment, Error>) = match command {
+    let (node, ask): (_, Ask) = match command {
         SegmentCommand::Show { node } => (node, |endpoint| endpoint.get("/v1/segment")),
         SegmentCommand::Rotate { node } => {
             (node, |endpoint| endpoint.post("/v1/segment/rotate", &()))

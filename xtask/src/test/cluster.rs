@@ -68,6 +68,7 @@ const SCENARIOS: &[Scenario] = &[
     ("nothing that nodes say can be read on the segment", segment::nothing_is_in_the_clear),
     ("forged and recorded frames change nothing but a counter", segment::forgeries_are_counted),
     ("keys change while messages flow", segment::keys_change_while_messages_flow),
+    ("no key survives the dvsd that has made it", segment::no_key_survives_its_run),
     ("the tables of each kernel tell of the cluster", tables::tell_of_the_cluster),
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),

@@ -231,7 +231,7 @@ impl Cluster {
                     node.switched_ms = self.now_ms;
                     node.hasty += u32::from(hastily);
                 }
-                if (self.now_ms / TICK_MS + at as u64) % (BEACON_MS / TICK_MS) == 0 {
+                if (self.now_ms / TICK_MS + at as u64).is_multiple_of(BEACON_MS / TICK_MS) {
                     self.send(at, &view);
                 }
             }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::bed::{Bed, MEMBERS, PATIENCE};
 use super::mismatch::{expect, Mismatch};
+use super::outages::{await_incarnation, incarnation};
 
 /// For all copies.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -98,15 +99,7 @@ fn holds_any(frame: &[u8], words: &HashSet<u64>) -> bool {
 pub(super) fn forgeries_are_counted(bed: &mut Bed) -> Result<(), Mismatch> {
     let step = "sending forged and recorded frames to node1";
     let switch = bed.cluster().switch().clone();
-    let tap = switch.tap();
-    bed.ping(0, 1, 50)?;
-    let destination = mac(bed, 1)?;
-    let is_ours = |sent: &Sent| {
-        sent.from == 0 && sent.frame[..6] == destination && sent.frame[12..14] == MACSEC
-    };
-    let recorded = take(&tap, step, 40, is_ours)?;
-    drop(tap);
-    let recorded: Vec<_> = recorded.into_iter().filter(is_ours).map(|sent| sent.frame).collect();
+    let recorded = record(bed, 0, 1, 40)?;
     let before = segment(bed, 1)?;
     let rejected_before = rejected(bed)?;
     let ping = bed.start_ping(0, 1, BEYOND_WINDOW, 0)?;
@@ -131,16 +124,10 @@ pub(super) fn forgeries_are_counted(bed: &mut Bed) -> Result<(), Mismatch> {
     recorded.iter().for_each(|frame| switch.inject(1, frame.clone()));
     let count = recorded.len() as u64;
     let deadline = Instant::now() + PATIENCE;
-    let figures = |segment: &Segment| {
-        let sum = |field: fn(&dvs_api::SegmentInterface) -> u64| {
-            segment.interfaces.iter().map(field).sum::<u64>()
-        };
-        [sum(|it| it.forged), sum(|it| it.replayed), sum(|it| it.foreign)]
-    };
     loop {
         let now = segment(bed, 1)?;
         let grown =
-            figures(&now).iter().zip(figures(&before)).all(|(now, was)| *now >= was + count);
+            dropped(&now).iter().zip(dropped(&before)).all(|(now, was)| *now >= was + count);
         let clear = rejected(bed)? >= rejected_before + count;
         if grown && clear {
             break;
@@ -159,6 +146,27 @@ pub(super) fn forgeries_are_counted(bed: &mut Bed) -> Result<(), Mismatch> {
         expect(found, "reading node1's log", &format!("a line that frames {text}"), &told)?;
     }
     bed.ping(1, 0, 200)
+}
+
+/// Frames of a link as the network saw them.
+fn record(bed: &Bed, from: usize, to: usize, count: usize) -> Result<Vec<Vec<u8>>, Mismatch> {
+    let tap = bed.cluster().switch().tap();
+    bed.ping(from, to, 50)?;
+    let destination = mac(bed, to)?;
+    let of_link = |sent: &Sent| {
+        sent.from == from && sent.frame[..6] == destination && sent.frame[12..14] == MACSEC
+    };
+    let step = format!("recording frames of the link from node{from} to node{to}");
+    let frames = take(&tap, &step, count, of_link)?;
+    Ok(frames.into_iter().filter(of_link).map(|sent| sent.frame).collect())
+}
+
+/// The frames that a node dropped: forged, replayed, and foreign ones.
+fn dropped(segment: &Segment) -> [u64; 3] {
+    let sum = |field: fn(&dvs_api::SegmentInterface) -> u64| {
+        segment.interfaces.iter().map(field).sum::<u64>()
+    };
+    [sum(|it| it.forged), sum(|it| it.replayed), sum(|it| it.foreign)]
 }
 
 /// What ends a link, if it is believed.
@@ -191,16 +199,38 @@ pub(super) fn keys_change_while_messages_flow(bed: &mut Bed) -> Result<(), Misma
     pings.into_iter().try_for_each(super::bed::Ping::succeed)?;
     for (node, before) in before.iter().enumerate() {
         let after = segment(bed, node)?;
-        let dropped = |segment: &Segment| {
-            let each = segment.interfaces.iter().map(|it| it.forged + it.replayed + it.foreign);
-            each.sum::<u64>()
-        };
         expect(
             after.key >= before.key + 2 && dropped(&after) == dropped(before),
             &format!("comparing node{node} before and after two changes of its key"),
             "two keys more, and not one frame dropped",
             format!("{before:?}, {after:?}"),
         )?;
+    }
+    bed.ping_all(&[0, 1, 2, 3], 20)
+}
+
+/// `dvsd` ends, and what follows has other keys: what was recorded before is worth nothing.
+pub(super) fn no_key_survives_its_run(bed: &mut Bed) -> Result<(), Mismatch> {
+    let step = "replaying frames of a node whose dvsd has started anew";
+    let recorded = record(bed, 2, 1, 20)?;
+    let before = incarnation(bed, 1, 2)?;
+    let killed = bed.run_on(2, &["dvk-scenarios", "kill", "dvsd"], LIMIT)?;
+    expect(killed.stdout == "1\n", "killing dvsd on node2", "the one process there is", killed)?;
+    await_incarnation(bed, 2, before)?;
+    bed.await_all_ready("waiting for node2 to be back")?;
+    let before = segment(bed, 1)?;
+    let ping = bed.start_ping(2, 1, 500, 1)?;
+    recorded.iter().for_each(|frame| bed.cluster().switch().inject(1, frame.clone()));
+    ping.succeed()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let now = segment(bed, 1)?;
+        if dropped(&now)[0] >= dropped(&before)[0] + recorded.len() as u64 {
+            break;
+        }
+        let expected = format!("{} more forged frames than {before:?}", recorded.len());
+        expect(Instant::now() < deadline, step, &expected, format!("{now:?}"))?;
+        std::thread::sleep(Duration::from_millis(500));
     }
     bed.ping_all(&[0, 1, 2, 3], 20)
 }
