@@ -84,11 +84,13 @@ pub(super) fn much_memory(bed: &mut Bed) -> Result<(), Mismatch> {
         let took = began.elapsed();
         bed.cluster().switch().set_faults(LinkSelector::All, Faults::default());
         let fetched = fetched?;
+        let step = format!("copying {bytes} bytes over {transport}");
+        // The supplier waits for the end of a copy that has failed.
+        expect(fetched.succeeded(), &step, "all of it", &fetched)?;
         let made = supplier.line()?;
         supplier.succeed()?;
         let copied = fetched.stdout.trim().strip_prefix("copied ").unwrap_or_default();
-        let step = format!("copying {bytes} bytes over {transport}");
-        let same = fetched.succeeded() && made.strip_prefix("made ") == Some(copied);
+        let same = made.strip_prefix("made ") == Some(copied);
         expect(same, &step, &made, &fetched)?;
         bed.note(format!("{transport}: {bytes} bytes in {:.1} s", took.as_secs_f64()));
         bed.await_all_ready("waiting for the cluster to be calm again")?;
