@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
-use dvk::{Control, Endpoint, Lease, Limits, Message, Migration, Port, Slot, Timeout, Transport};
+use dvk::{Control, Endpoint, Lease, Limits, Message, Migration, Port, Slot, Timeout};
 
 use crate::say;
 use crate::server::STOP;
@@ -69,14 +69,6 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
             let (container, node, epoch) = (number(0)?, number(2)?, number(3)?);
             nothing(control.promote_backup(container, endpoint(1)?, node, epoch))
         }
-        // NODE
-        "transport" => control.link_info(number(0)?).map(|info| info.transport.to_string()),
-        // NODE ADDRESS, as a number
-        "ethernet" => {
-            let [_, _, address @ ..] = arguments.get(1).context("an address")?.to_be_bytes();
-            let interface = segment_interface()?;
-            nothing(control.link_attach(number(0)?, Transport::Ethernet { interface, address }))
-        }
         // BYTES
         "mtu" => {
             std::fs::write("/sys/class/net/eth0/mtu", number(0)?.to_string())?;
@@ -86,12 +78,6 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
         "stop" => nothing(stop(number(0)?, endpoint(1)?)),
         _ => bail!("no such order: {line}"),
     })
-}
-
-/// The index of the device that encrypts on the cluster's segment or, if nothing does, of the interface.
-fn segment_interface() -> Result<u32> {
-    let index = |name: &str| std::fs::read_to_string(format!("/sys/class/net/{name}/ifindex"));
-    Ok(index("sec-eth0").or_else(|_| index("eth0"))?.trim_end().parse()?)
 }
 
 fn create(

@@ -160,7 +160,7 @@ fn episode(kind: Kind, nodes: usize, dice: &mut Dice) -> Vec<(u64, Action)> {
         }
         Kind::Transport => {
             let ends = [a, b];
-            let over = dice.pick(&[Over::Tcp, Over::Udp]);
+            let over = dice.pick(&[Over::Tcp, Over::Udp, Over::Quic, Over::Tipc]);
             let back = Action::Transport { ends, over: Over::Ethernet };
             vec![(0, Action::Transport { ends, over }), (time, back)]
         }

@@ -64,6 +64,10 @@ pub enum Over {
     Tcp,
     /// Datagrams between two programs.
     Udp,
+    /// An encrypted connection of datagrams between two programs.
+    Quic,
+    /// The messages of another cluster protocol.
+    Tipc,
 }
 
 impl fmt::Display for Over {
@@ -72,6 +76,8 @@ impl fmt::Display for Over {
             Self::Ethernet => "ethernet",
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Quic => "quic",
+            Self::Tipc => "tipc",
         })
     }
 }

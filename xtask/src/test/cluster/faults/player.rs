@@ -7,24 +7,22 @@ use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use dvs_qemu::links::LinkSelector;
-use dvs_qemu::machine::{cluster_link_local, cluster_mac};
 use dvs_qemu::scenario::{Action, Over, Script};
 use dvs_qemu::{Cluster, Power};
 
 use super::witness::Witness;
 use crate::test::cluster::bed::{Bed, MEMBERS, PATIENCE};
-use crate::test::cluster::guest::Guest;
-use crate::test::cluster::mismatch::Mismatch;
+use crate::test::cluster::mismatch::{expect, Mismatch};
+use crate::test::cluster::program::Ended;
 
 /// How long nodes talk when all is healed.
 const HEALED: Duration = Duration::from_millis(1_500);
 /// What frames may be as long as when nobody says otherwise.
 const MTU: u32 = 1_500;
-/// How long a proxy may carry a link, and a control call may take.
+/// How long a program that makes control calls may run.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long a control call may take on a node that is all right.
 const CONTROL: Duration = Duration::from_secs(30);
-const PORT: u16 = 7300;
 
 /// What a witness wrote: its node, its life, whether the node lost power, and the lines.
 pub(super) type Text = (usize, u32, bool, String);
@@ -43,8 +41,6 @@ struct Player<'scope, 'bed> {
     expected: usize,
     /// Nodes whose processors stand still.
     paused: BTreeSet<usize>,
-    /// Programs that carry links. They end with the script.
-    proxies: Vec<Guest>,
     /// What has to be put right in the end, whatever happened since.
     strange: BTreeSet<usize>,
     moved: BTreeSet<[usize; 2]>,
@@ -63,7 +59,6 @@ pub(super) fn play(bed: &Bed, script: &Script) -> Result<Vec<Text>, Mismatch> {
             comes,
             expected: 0,
             paused: BTreeSet::new(),
-            proxies: Vec::new(),
             strange: BTreeSet::new(),
             moved: BTreeSet::new(),
         };
@@ -188,10 +183,13 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
                 self.strange.insert(*node);
                 self.control(*node, &format!("mtu {bytes}"))?;
             }
-            Action::Transport { ends, over: Over::Ethernet } => self.ethernet(*ends)?,
             Action::Transport { ends, over } => {
                 self.moved.insert(*ends);
-                self.proxies(*ends, *over)?;
+                let chooser = ends.iter().find(|node| self.is_awake(**node));
+                if let Some(chooser) = chooser {
+                    // That it cannot be done may be due to the faults.
+                    self.choose(*chooser, *ends, *over, &["--no-wait", "--timeout", "5"])?;
+                }
             }
         }
         Ok(())
@@ -203,11 +201,13 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
         for node in std::mem::take(&mut self.strange) {
             self.control(node, &format!("mtu {MTU}"))?;
         }
+        self.bed.await_all_ready("waiting for the cluster after the script")?;
         for ends in std::mem::take(&mut self.moved) {
-            self.ethernet(ends)?;
+            let chosen = self.choose(ends[0], ends, Over::Ethernet, &["--timeout", "25"])?;
+            let step = format!("choosing Ethernet for the link between nodes {ends:?} again");
+            expect(chosen.succeeded(), &step, "that it carries the link", chosen)?;
         }
-        self.proxies.clear();
-        self.bed.await_all_ready("waiting for the cluster after the script")
+        Ok(())
     }
 
     /// Whether a node's machine is on, though its processors may stand still.
@@ -231,34 +231,16 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
         guest.line_within(CONTROL).map(drop)
     }
 
-    /// Has the link between two nodes carried by raw Ethernet.
-    fn ethernet(&self, ends: [usize; 2]) -> Result<(), Mismatch> {
-        for (node, peer) in [(ends[0], ends[1]), (ends[1], ends[0])] {
-            let [a, b, c, d, e, f] = cluster_mac(peer).0;
-            let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
-            self.control(node, &format!("ethernet {peer} {address}"))?;
-        }
-        Ok(())
-    }
-
-    /// Has it carried by programs, as far as both nodes can run them.
-    fn proxies(&mut self, ends: [usize; 2], over: Over) -> Result<(), Mismatch> {
-        if !ends.iter().all(|node| self.is_awake(*node)) {
-            return Ok(());
-        }
-        let at = |node: usize| format!("[{}%eth0]:{PORT}", cluster_link_local(node));
-        let over_name = over.to_string();
-        for (node, peer) in [(ends[0], ends[1]), (ends[1], ends[0])] {
-            let (number, own, other) = (peer.to_string(), at(node), at(peer));
-            let listens = node == ends[0];
-            let mut words = vec!["dvs-proxy", "--node", &number, &over_name];
-            match (over, listens) {
-                (Over::Udp, _) => words.extend(["--local", &own, "--peer", &other]),
-                (_, true) => words.extend(["--listen", &own]),
-                (_, false) => words.extend(["--connect", &other]),
-            }
-            self.proxies.push(self.bed.start_on(node, &words, LIMIT)?);
-        }
-        Ok(())
+    /// Chooses what carries the link between two nodes.
+    fn choose(
+        &self,
+        chooser: usize,
+        ends: [usize; 2],
+        over: Over,
+        how: &[&str],
+    ) -> Result<Ended, Mismatch> {
+        let ([one, other], over) = (ends.map(|node| node.to_string()), over.to_string());
+        let words = ["link", "set", &one, &other, "--transport", &over];
+        self.bed.dvsctl(chooser, &[&words[..], how].concat())
     }
 }
