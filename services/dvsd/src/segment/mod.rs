@@ -40,7 +40,7 @@ pub use tally::{DeviceCounts, Totals};
 pub const CIPHER: &str = "GCM-AES-256";
 /// Milliseconds before something that failed is tried again.
 const RETRY_MS: u64 = 1_000;
-/// Milliseconds between two looks at what the kernel counts.
+/// Milliseconds between two looks at what the kernel counts, and at how long frames may be.
 const COUNT_MS: u64 = 1_000;
 
 /// A MACsec device as its maker names it.
@@ -70,6 +70,13 @@ pub trait Devices: Send {
         call: &Call,
         derive: &dyn Fn(&key::KeyName) -> Key,
     ) -> Result<(), String>;
+
+    /// Makes a device's frames as long as its interface takes them now: their lengths may change, and the
+    /// kernel follows to shorter ones only.
+    ///
+    /// # Errors
+    /// What failed and why.
+    fn fit(&mut self, made: &Made, lower: &Interface) -> Result<(), String>;
 
     /// What was counted, by devices. One that is missing is not there any more.
     ///
@@ -104,6 +111,8 @@ struct Port {
     trouble: String,
     /// When that is tried again.
     retry_ms: u64,
+    /// When the length of frames is looked at again.
+    fit_ms: u64,
 }
 
 #[derive(Debug)]
@@ -143,8 +152,8 @@ impl Segment {
     ) -> Self {
         let port = |lower: &Interface| {
             let lower = lower.clone();
-            let trouble = String::new();
-            (lower.index, Port { lower, device: None, spent: false, trouble, retry_ms: 0 })
+            let (device, trouble) = (None, String::new());
+            (lower.index, Port { lower, device, spent: false, trouble, retry_ms: 0, fit_ms: 0 })
         };
         Self {
             secret,
@@ -214,7 +223,7 @@ impl Segment {
                 continue;
             }
             let made = self.make(now_ms, index).and_then(|()| self.tell(now_ms, index));
-            let failed = made.err().unwrap_or_default();
+            let failed = made.and_then(|()| self.fit(now_ms, index)).err().unwrap_or_default();
             let Some(port) = self.ports.get_mut(&index) else { continue };
             if port.trouble != failed && !failed.is_empty() {
                 lines.push(format!("error: {failed}"));
@@ -250,6 +259,15 @@ impl Segment {
             device.told.done(&call);
         }
         Ok(())
+    }
+
+    fn fit(&mut self, now_ms: u64, index: u32) -> Result<(), String> {
+        let Some(port) = self.ports.get_mut(&index) else { return Ok(()) };
+        let Some(device) = port.device.as_ref().filter(|_| now_ms >= port.fit_ms) else {
+            return Ok(());
+        };
+        port.fit_ms = now_ms + COUNT_MS;
+        self.devices.fit(&device.made, &port.lower)
     }
 
     fn count(&mut self, now_ms: u64, lines: &mut Vec<String>) {

@@ -26,6 +26,10 @@ struct Kernel {
     senders: BTreeMap<Mac, BTreeMap<u8, KeyName>>,
     packets: u32,
     spent: HashSet<KeyName>,
+    /// The length of frames cannot be changed.
+    rigid: bool,
+    /// How often it was looked at.
+    fits: u64,
 }
 
 impl Kernel {
@@ -91,6 +95,16 @@ impl Devices for Fake {
             Call::RemoveKey(mac, number) => {
                 kernel.senders.get_mut(&mac).unwrap().remove(&number).unwrap();
             }
+        }
+        Ok(())
+    }
+
+    fn fit(&mut self, made: &Made, lower: &Interface) -> Result<(), String> {
+        let mut kernel = self.0.lock().unwrap();
+        assert_eq!(made.index - DEVICE, lower.index - INTERFACE);
+        kernel.fits += 1;
+        if kernel.rigid {
+            return Err(format!("fit {}: rigid", made.name));
         }
         Ok(())
     }
@@ -407,4 +421,23 @@ fn an_interface_that_does_not_work_keeps_no_other_from_working() {
     cluster.nodes[0].segment.wish().make();
     cluster.run(3_000);
     assert_eq!(cluster.keys(), [2, 1]);
+}
+
+#[test]
+fn frames_are_fitted_again_and_again_and_keys_change_though_that_fails() {
+    let mut cluster = Cluster::new(1, 2, 0);
+    cluster.run(3_000);
+    let kernel = Arc::clone(&cluster.nodes[0].kernel);
+    kernel.lock().unwrap().fits = 0;
+    cluster.run(10 * COUNT_MS);
+    assert_eq!(kernel.lock().unwrap().fits, 10);
+    kernel.lock().unwrap().rigid = true;
+    cluster.nodes[0].segment.wish().make();
+    cluster.run(5_000);
+    assert_eq!(cluster.nodes[0].segment.trouble(), "fit sec-eth0: rigid");
+    assert_eq!(cluster.keys(), [2, 1]);
+    assert!(cluster.all_route());
+    kernel.lock().unwrap().rigid = false;
+    cluster.run(2 * RETRY_MS);
+    assert_eq!(cluster.nodes[0].segment.trouble(), "");
 }

@@ -116,6 +116,10 @@ impl Devices for FakeDevices {
         }
     }
 
+    fn fit(&mut self, _: &Made, _: &Interface) -> Result<(), String> {
+        Ok(())
+    }
+
     fn counts(&mut self) -> Result<BTreeMap<u32, DeviceCounts>, String> {
         let secured = self.secured();
         let counts = |device: &Device| {

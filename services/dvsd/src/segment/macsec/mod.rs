@@ -28,6 +28,9 @@ use messages::{Command, FAMILY};
 /// dropped by the link it is for, as one that the network repeats.
 pub const WINDOW: u32 = 4_096;
 
+/// Bytes by which MACsec makes a frame longer: its tag, with the sender in it, and the seal.
+const OVERHEAD: u32 = 32;
+
 /// Longest name of a network interface.
 const NAME_MAX: usize = 15;
 
@@ -84,6 +87,18 @@ impl Devices for Macsec {
                 .try_for_each(|(command, attributes)| open.keys.tell(command as u8, attributes)),
         };
         told.map_err(|error| error.to_string())
+    }
+
+    fn fit(&mut self, made: &Made, lower: &Interface) -> Result<(), String> {
+        let open = self.open()?;
+        let attempt = |error: io::Error| {
+            format!("fit the frames of {} to {}: {error}", made.name, lower.name)
+        };
+        let room = open.mtu(lower.index).map_err(attempt)?.saturating_sub(OVERHEAD);
+        if open.mtu(made.index).map_err(attempt)? != room {
+            open.resize(made.index, room).map_err(attempt)?;
+        }
+        Ok(())
     }
 
     fn counts(&mut self) -> Result<BTreeMap<u32, DeviceCounts>, String> {
@@ -177,6 +192,21 @@ impl Open {
         self.route.ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
     }
 
+    /// The most bytes that a frame of a device carries.
+    fn mtu(&mut self, index: u32) -> io::Result<u32> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        let answers = self.route.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK)?;
+        mtu(&answers).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn resize(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = vec![LinkAttribute::Mtu(mtu)];
+        self.route.ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK).map(drop)
+    }
+
     fn send_with(&mut self, index: u32, association: u8) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -187,6 +217,18 @@ impl Open {
 
 /// `ENODEV`.
 const NO_DEVICE: i32 = 19;
+
+fn mtu(answers: &[RouteNetlinkMessage]) -> Option<u32> {
+    answers.iter().find_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(link) => {
+            link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            })
+        }
+        _ => None,
+    })
+}
 
 fn info(settings: Vec<InfoMacSec>) -> LinkAttribute {
     LinkAttribute::LinkInfo(vec![
@@ -217,5 +259,6 @@ mod tests {
         link.attributes = vec![LinkAttribute::IfName("lo".into())];
         let answers = route.ask(RouteNetlinkMessage::GetLink(link), NLM_F_ACK).unwrap();
         assert!(matches!(&answers[..], [RouteNetlinkMessage::NewLink(lo)] if lo.header.index == 1));
+        assert!(mtu(&answers).is_some_and(|mtu| mtu > 0));
     }
 }
