@@ -55,6 +55,8 @@ pub struct Options {
     pub logs: Option<PathBuf>,
     /// Join token; random if `None`.
     pub token: Option<Token>,
+    /// Messages between the nodes go in the clear, so that captures can be read.
+    pub insecure: bool,
     /// How many nodes wait for each other; all if `None`.
     pub bootstrap_expect: Option<u32>,
     /// More kernel arguments for all nodes; `dvs.…` ones overrule the machine configuration.
@@ -89,6 +91,7 @@ impl Options {
             pcap: None,
             logs: None,
             token: None,
+            insecure: false,
             bootstrap_expect: None,
             append: Vec::new(),
             append_to: BTreeMap::new(),
@@ -139,6 +142,7 @@ impl Options {
     pub(crate) fn config(&self, number: usize, token: &Token) -> Config {
         let mut config = Config::default();
         config.cluster.token = Some(token.clone());
+        config.cluster.insecure = self.insecure;
         config.cluster.bootstrap_expect = self.bootstrap_expect.unwrap_or(self.nodes as u32);
         config.network.cluster = vec![InterfaceSelector::Mac(cluster_mac(number))];
         config.network.management = MANAGEMENT_ADDRESS.parse().ok().map(|address| Management {
@@ -256,6 +260,8 @@ mod tests {
         let read = Config::from_sources(&[(Source::FwCfg, config.to_toml())]).unwrap();
         assert_eq!(read, config);
         assert_eq!(read.cluster.bootstrap_expect, 4);
+        assert!(!read.cluster.insecure);
+        assert!(Options { insecure: true, ..options.clone() }.config(2, &token).cluster.insecure);
         let management = read.network.management.unwrap();
         assert!(management.interface.matches("eth1", management_mac(2)));
         assert!(!management.interface.matches("eth0", cluster_mac(2)));

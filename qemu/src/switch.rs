@@ -53,7 +53,18 @@ enum Command {
     Partition(Vec<Vec<usize>>),
     SetFaults(LinkSelector, Faults),
     Report(Sender<Report>),
+    Tap(Sender<Sent>),
+    Inject(usize, Vec<u8>),
     Stop,
+}
+
+/// A frame that a guest sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The guest's port.
+    pub from: usize,
+    /// The frame.
+    pub frame: Vec<u8>,
 }
 
 /// The state of the switch at one moment.
@@ -106,6 +117,18 @@ impl SwitchHandle {
         self.send(Command::SetFaults(links, faults));
     }
 
+    /// Whatever guests send from now on, until the receiver is dropped. It must be read: nothing else bounds it.
+    pub fn tap(&self) -> Receiver<Sent> {
+        let (sender, receiver) = channel();
+        self.send(Command::Tap(sender));
+        receiver
+    }
+
+    /// Hands a guest a frame as if it came from the network, though none has sent it. The switch learns nothing from it.
+    pub fn inject(&self, to: usize, frame: Vec<u8>) {
+        self.send(Command::Inject(to, frame));
+    }
+
     /// What has passed so far and what is wrong with the links. Sees every command given before.
     pub fn report(&self) -> Report {
         let (sender, receiver) = channel();
@@ -141,6 +164,7 @@ impl Switch {
             in_flight: BinaryHeap::new(),
             in_flight_bytes: 0,
             sequence: 0,
+            taps: Vec::new(),
             commands: receiver,
             ear,
             epoch: Instant::now(),
@@ -287,6 +311,7 @@ struct Engine {
     in_flight: BinaryHeap<Reverse<InFlight>>,
     in_flight_bytes: usize,
     sequence: u64,
+    taps: Vec<Sender<Sent>>,
     commands: Receiver<Command>,
     ear: Ear,
     epoch: Instant,
@@ -359,6 +384,12 @@ impl Engine {
                 Command::Report(reply) => {
                     let _ = reply.send(self.report());
                 }
+                Command::Tap(tap) => self.taps.push(tap),
+                Command::Inject(to, frame) => {
+                    if let Some(port) = self.ports.get_mut(to) {
+                        port.deliver(&frame);
+                    }
+                }
                 Command::Stop => return false,
             }
         }
@@ -418,6 +449,7 @@ impl Engine {
         let now = self.epoch.elapsed();
         self.ports[from].counters.sent += 1;
         self.ports[from].record(frame);
+        self.taps.retain(|tap| tap.send(Sent { from, frame: frame.to_vec() }).is_ok());
         match self.forwarding.forward(from, frame, now) {
             Destination::Nowhere => {}
             Destination::Port(to) => self.carry(from, to, frame, now, &mut None),

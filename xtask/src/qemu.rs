@@ -80,6 +80,9 @@ struct Start {
     /// Join token of the nodes (at least 16 characters); drawn at random if not given
     #[arg(long)]
     token: Option<Token>,
+    /// Let messages between the nodes go in the clear, so that captures can be read
+    #[arg(long)]
+    insecure: bool,
     /// How long the nodes may take to become ready
     #[arg(long, default_value = "120s", value_parser = humantime::parse_duration, value_name = "TIME")]
     ready_timeout: Duration,

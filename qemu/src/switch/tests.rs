@@ -88,6 +88,23 @@ fn frames_are_flooded_then_directed_and_captured() {
 }
 
 #[test]
+fn a_tap_sees_what_is_sent_and_only_that() {
+    let mut bench = bench(2, Faults::default());
+    let tap = bench.switch.handle().tap();
+    bench.switch.handle().cut(LinkSelector::All);
+    // What was asked for is in force.
+    bench.switch.handle().report();
+    bench.switch.handle().inject(1, frame(Some(1), 7, b"forged"));
+    assert_eq!(bench.receive(1), frame(Some(1), 7, b"forged"));
+    bench.send(0, &frame(None, 0, b"lost"));
+    let sent = tap.recv_timeout(SOON).unwrap();
+    assert_eq!(sent, Sent { from: 0, frame: frame(None, 0, b"lost") });
+    let report = bench.await_sent(0, 1);
+    assert_eq!((report.ports[1].delivered, report.ports[1].lost), (1, 1));
+    assert!(tap.try_recv().is_err());
+}
+
+#[test]
 fn a_cut_link_carries_nothing_until_it_is_healed() {
     let mut bench = bench(2, Faults::default());
     let links = LinkSelector::OneWay { from: 0, to: 1 };

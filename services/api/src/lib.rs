@@ -120,6 +120,58 @@ pub struct Node {
     pub link: Option<Link>,
 }
 
+/// See [`Link::segment`]: frames that came from the other end, or claimed to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSegment {
+    /// Frames that were what they claim to be.
+    pub accepted: u64,
+    /// Frames dropped because they were forged, or damaged on the way.
+    pub forged: u64,
+    /// Frames dropped because they had been recorded and were sent again.
+    pub replayed: u64,
+    /// Frames dropped because they were under a key that this node does not hold.
+    pub foreign: u64,
+}
+
+/// `GET /v1/segment`, and the answer of `POST /v1/segment/rotate`: how the answering node protects its
+/// traffic with the others on the segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Whether frames are encrypted. If not, all that follows is empty.
+    pub encrypted: bool,
+    /// By which cipher suite of MACsec.
+    pub cipher: Option<String>,
+    /// How many keys this run of the node has come to; the last of them is sent with.
+    pub key: u32,
+    /// The key that is announced to the others and will be sent with next.
+    pub next: Option<u32>,
+    /// Seconds since that came to be so.
+    pub age_s: u64,
+    /// What does not work, for people.
+    pub trouble: Option<String>,
+    /// The cluster interfaces.
+    pub interfaces: Vec<SegmentInterface>,
+}
+
+/// A cluster interface, and what came in by it since `dvsd` started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentInterface {
+    /// Its name.
+    pub name: String,
+    /// The device that encrypts on it; `None` while there is none.
+    pub device: Option<String>,
+    /// Frames sent by that device.
+    pub sent: u64,
+    /// Frames that were what they claim to be.
+    pub accepted: u64,
+    /// Frames dropped because they were forged, or damaged on the way.
+    pub forged: u64,
+    /// Frames dropped because they had been recorded and were sent again.
+    pub replayed: u64,
+    /// Frames dropped because this node holds no key for them.
+    pub foreign: u64,
+}
+
 /// Body of `POST /v1/ipc/ping`: M3-IPC round trips from the answering node to `to`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -47,6 +47,9 @@ pub struct Link {
     pub duplicates: u64,
     /// Frames dropped: malformed, of another cluster or of an earlier incarnation.
     pub rejected: u64,
+    /// What encryption found of frames from the other end; `None` if this node does not encrypt.
+    #[serde(default)]
+    pub segment: Option<crate::LinkSegment>,
 }
 
 impl Link {

@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// M3-IPC, the message passing between nodes
     #[command(subcommand)]
     Ipc(IpcCommand),
+    /// The keys that encrypt messages between nodes, and the frames that were dropped
+    #[command(subcommand)]
+    Segment(SegmentCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// Versions of dvsctl and of each node that is reached
@@ -63,6 +66,22 @@ pub(crate) enum NodeCommand {
     Show {
         /// Id of the node
         node: u32,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SegmentCommand {
+    /// What each node that is reached encrypts with, and which frames it dropped
+    Show {
+        /// Id of the only node to ask
+        #[arg(long)]
+        node: Option<u32>,
+    },
+    /// Have each node that is reached send with another key, and wait until it does
+    Rotate {
+        /// Id of the only node to do so
+        #[arg(long)]
+        node: Option<u32>,
     },
 }
 

@@ -313,6 +313,7 @@ mod tests {
 
     fn link(node: u32, state: LinkState, transport: Option<Transport>, revision: u32) -> Link {
         Link {
+            segment: None,
             node,
             state,
             transport,

@@ -5,6 +5,7 @@
 mod arguments;
 mod cluster;
 mod link;
+mod segment;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -71,6 +72,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
                 log.lines.iter().fold(String::new(), |text, line| text + line + "\n")
             })?;
         }
+        Command::Segment(command) => return segment::run(&cluster, output, command),
         Command::Version => return version(&cluster, output),
     }
     Ok(ExitCode::SUCCESS)
@@ -156,6 +158,11 @@ fn node_show(node: &Node) -> String {
         row("  received twice", format!("{} frames", link.duplicates));
         row("  rejected", format!("{} frames", link.rejected));
         row("  loss", format!("{:.2}%", 100.0 * link.loss()));
+        if let Some(segment) = &link.segment {
+            row("  forged", format!("{} frames", segment.forged));
+            row("  replayed", format!("{} frames", segment.replayed));
+            row("  other keys", format!("{} frames", segment.foreign));
+        }
     }
     table.to_string()
 }

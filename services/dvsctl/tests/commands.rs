@@ -46,6 +46,29 @@ fn ready(urls: &[String], count: usize) {
 }
 
 #[test]
+fn keys_are_shown_and_changed() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(2);
+    ready(&urls, 2);
+    let shown = stdout(&dvsctl(&urls, "segment show"));
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    assert!(lines[0].starts_with("NODE  DEVICE    CIPHER       KEY"), "{shown}");
+    assert!(lines[2].starts_with("1     sec-eth0  GCM-AES-256  1  "), "{shown}");
+    let rotated = stdout(&dvsctl(&urls, "segment rotate --node 1 -o json"));
+    assert!(rotated.starts_with(r#"[{"node":1,"endpoint":""#), "{rotated}");
+    assert!(rotated.contains(r#""key":2,"next":null"#), "{rotated}");
+    let output = dvsctl(&urls, "segment rotate -o json");
+    assert_eq!(stdout(&output).matches(r#""encrypted":true"#).count(), 2);
+    let token = "the token of this cluster";
+    let insecure = Boot { number: 3, token, expect: 1, dvk: true, insecure: true };
+    let alone = [segment.boot(&insecure)];
+    assert!(stdout(&dvsctl(&alone, "segment show")).contains("none    insecure"));
+    let text = failure(&dvsctl(&alone, "segment rotate"), 1);
+    assert!(text.contains("does not encrypt its messages (cluster.insecure)"), "{text}");
+}
+
+#[test]
 fn a_cluster_is_looked_at_and_pinged() {
     let segment = Segment::new();
     let urls = segment.boot_all(3);
@@ -61,7 +84,7 @@ fn a_cluster_is_looked_at_and_pinged() {
     );
 
     let show = stdout(&dvsctl(&urls, "node show 1"));
-    let link = "link              up over ethernet, eth0 to 52:54:00:00:00:02";
+    let link = "link              up over ethernet, sec-eth0 to 52:54:00:00:00:02";
     assert!(show.contains(link), "{show}");
 
     let json = stdout(&dvsctl(&urls, "ipc ping --from 2 --to 0 --count 200 -o json"));
@@ -176,7 +199,7 @@ fn failures_say_what_was_tried_and_what_to_do() {
 
     let segment = Segment::new();
     let token = "the token of this cluster";
-    let alone = segment.boot(&Boot { number: 1, token, expect: 2, dvk: true });
+    let alone = segment.boot(&Boot { number: 1, token, expect: 2, dvk: true, insecure: false });
     let waits = |error: &String| error.contains("not part of cluster dvs yet: 1 of 2 nodes found");
     eventually(|| failure(&dvsctl(&[gone.clone(), alone.clone()], "node list"), 1), waits);
 

@@ -15,8 +15,8 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use dvk_abi::Endpoint;
 use dvs_api::{
-    Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Status, TransportRequest,
-    Version, LOG_LINES_MAX, PING_COUNT_MAX,
+    Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Segment, Status,
+    TransportRequest, Version, LOG_LINES_MAX, PING_COUNT_MAX,
 };
 use serde::Deserialize;
 use tokio::sync::{oneshot, Semaphore};
@@ -35,6 +35,9 @@ const REQUESTS_MAX: usize = 64;
 const PINGS_MAX: usize = 4;
 /// How long a ping waits for a node that is about to be ready.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long another key may take: twice what it takes when a node does not answer.
+const ROTATION: Duration = Duration::from_secs(15);
 
 struct Api {
     daemon: Handle,
@@ -57,6 +60,8 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{id}", get(node))
         .route("/v1/links", get(links))
+        .route("/v1/segment", get(segment))
+        .route("/v1/segment/rotate", post(segment_rotate))
         .route("/v1/links/{node}", put(choose))
         .route("/v1/ipc/ping", post(ipc_ping))
         .route("/v1/logs/{service}", get(log))
@@ -149,6 +154,36 @@ async fn node(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Jso
 
 async fn links(State(api): State<Arc<Api>>) -> Result<Json<Vec<Link>>, Failure> {
     Ok(Json(api.member()?.nodes.iter().filter_map(|node| node.link.clone()).collect()))
+}
+
+async fn segment(State(api): State<Arc<Api>>) -> Json<Segment> {
+    Json(api.now().segment.clone())
+}
+
+/// Answers once this node sends with another key.
+async fn segment_rotate(State(api): State<Arc<Api>>) -> Result<Json<Segment>, Failure> {
+    let mut changes = api.daemon.snapshots.clone();
+    let snapshot = Arc::clone(&changes.borrow_and_update());
+    let wish = snapshot.wish.as_ref().ok_or_else(|| {
+        let text = "this node does not encrypt its messages (cluster.insecure): it has no keys";
+        Failure(StatusCode::CONFLICT, text.into())
+    })?;
+    wish.make();
+    let deadline = tokio::time::Instant::now() + ROTATION;
+    loop {
+        if tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let trouble = changes.borrow().segment.trouble.clone().unwrap_or_default();
+            let text = format!(
+                "another key was announced, but is not sent with after {} s: {trouble}",
+                ROTATION.as_secs()
+            );
+            return Err(unavailable(text));
+        }
+        let now = changes.borrow_and_update().segment.clone();
+        if now.key > snapshot.segment.key {
+            return Ok(Json(now));
+        }
+    }
 }
 
 async fn choose(

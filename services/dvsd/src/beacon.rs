@@ -18,11 +18,12 @@
 //! | 2 | `bootstrap_expect` |
 //! | 8 | cluster id |
 //! | 8 | echo endpoint |
+//! | 4 | keys: twice the newest generation, plus 1 if the one before is still sent with; 0: nothing is encrypted |
 //! | 4 | uptime in seconds |
 //! | 1 + n | management address: 0, 4 or 16 bytes |
 //! | 1 + n | node name |
 //! | 1 + n | program version |
-//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1 |
+//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1: heard 1, confirmed 2, down 4, 8 × (1 + association number of its newest key that the sender holds) |
 //! | 1 + 7 n | choices of the sender's links: node at the other end 2, revision 4, transport 1 |
 //! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
 //!
@@ -42,6 +43,9 @@ use dvs_config::Mac;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
+use crate::segment::key::ASSOCIATIONS;
+use crate::segment::Announced;
+
 /// Version of the format.
 pub const VERSION: u8 = 2;
 /// Most members of a cluster whose roster travels whole in every beacon.
@@ -56,7 +60,7 @@ const TAG_BYTES: usize = 32;
 const PEER_BYTES: usize = 21;
 const CHOICE_BYTES: usize = 7;
 /// All that is in a beacon but texts, peers, choices and the bytes of an address.
-const FIXED_BYTES: usize = 4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 8 + 4 + 1 + 1 + 1 + 1 + 1;
+const FIXED_BYTES: usize = 4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 8 + 4 + 4 + 1 + 1 + 1 + 1 + 1;
 /// Longest name of a cluster or a node.
 const NAME_MAX: usize = 63;
 /// Longest program version that is told; a longer one is cut.
@@ -127,6 +131,8 @@ pub struct PeerEntry {
     pub confirmed: bool,
     /// The sender holds this member to be down.
     pub down: bool,
+    /// Association number, 0 to 3, of the newest of its keys that the sender holds.
+    pub holds: Option<u8>,
 }
 
 /// A place in a roster.
@@ -194,6 +200,8 @@ pub struct Beacon {
     pub cluster: u64,
     /// Endpoint of the sender's echo server in container 0; 0 while there is none.
     pub echo: u64,
+    /// The keys that the sender encrypts with; `None` if it does not encrypt.
+    pub keys: Option<Announced>,
     /// Seconds since the sender's `dvsd` started.
     pub uptime_s: u32,
     /// Address of the sender's management interface.
@@ -223,6 +231,12 @@ pub enum Rejection {
     /// The same cluster name, but the tag does not match.
     #[error("it uses another join token")]
     Token,
+    /// It is of this cluster, but does not encrypt, and this node does.
+    #[error("it does not encrypt its messages")]
+    Insecure,
+    /// It is of this cluster and encrypts, and this node does not.
+    #[error("it encrypts its messages")]
+    Secure,
 }
 
 /// A rejection, and who sent the datagram as far as it says so itself.
@@ -255,6 +269,7 @@ impl Beacon {
         out.extend_from_slice(&self.expect.to_le_bytes());
         out.extend_from_slice(&self.cluster.to_le_bytes());
         out.extend_from_slice(&self.echo.to_le_bytes());
+        out.extend_from_slice(&self.keys.map_or(0, Announced::to_wire).to_le_bytes());
         out.extend_from_slice(&self.uptime_s.to_le_bytes());
         match self.management {
             None => out.push(0),
@@ -276,8 +291,12 @@ impl Beacon {
             out.extend_from_slice(&peer.instance.to_le_bytes());
             out.extend_from_slice(&seat.id.to_le_bytes());
             out.extend_from_slice(&seat.incarnation.to_le_bytes());
+            let holds = peer.holds.map_or(0, |association| 1 + association);
             out.push(
-                u8::from(peer.heard) | u8::from(peer.confirmed) << 1 | u8::from(peer.down) << 2,
+                u8::from(peer.heard)
+                    | u8::from(peer.confirmed) << 1
+                    | u8::from(peer.down) << 2
+                    | holds << 3,
             );
         }
         out.push(self.choices.len() as u8);
@@ -341,6 +360,19 @@ impl Beacon {
         Self::body(name, mac, &mut body).ok_or(malformed(Some(mac)))
     }
 
+    /// Whether the sender protects its messages as this node does.
+    ///
+    /// # Errors
+    /// Says that it does not.
+    pub fn check_protection(&self, encrypts: bool) -> Result<(), Rejected> {
+        let why = match (self.keys.is_some(), encrypts) {
+            (false, true) => Rejection::Insecure,
+            (true, false) => Rejection::Secure,
+            _ => return Ok(()),
+        };
+        Err(Rejected { mac: Some(self.mac), why })
+    }
+
     fn body(cluster_name: String, mac: Mac, body: &mut Reader<'_>) -> Option<Self> {
         let beacon = Self {
             cluster_name,
@@ -352,6 +384,10 @@ impl Beacon {
             expect: body.u16()?,
             cluster: body.u64()?,
             echo: body.u64()?,
+            keys: match body.u32()? {
+                0 => None,
+                wire => Some(Announced::from_wire(wire)?),
+            },
             uptime_s: body.u32()?,
             management: match body.byte()? {
                 0 => None,
@@ -438,7 +474,8 @@ impl<'a> Reader<'a> {
         let (mac, instance) = (self.mac()?, self.u64()?);
         let seat = Seat { id: self.u16()?, incarnation: self.u32()? };
         let flags = self.byte()?;
-        if flags & !0b111 != 0 {
+        let holds = flags >> 3;
+        if u32::from(holds) > ASSOCIATIONS {
             return None;
         }
         Some(PeerEntry {
@@ -449,6 +486,7 @@ impl<'a> Reader<'a> {
             heard: flags & 1 != 0,
             confirmed: flags & 2 != 0,
             down: flags & 4 != 0,
+            holds: holds.checked_sub(1),
         })
     }
 
@@ -479,6 +517,7 @@ mod tests {
             expect: 4,
             cluster: 77,
             echo: 5 << 32 | 64,
+            keys: Some(Announced { generation: 3, pending: true }),
             uptime_s: 12,
             management: Some("10.0.2.15".parse().unwrap()),
             name: String::new(),
@@ -491,6 +530,7 @@ mod tests {
                     heard: n % 2 == 0,
                     confirmed: n % 5 == 0,
                     down: n % 7 == 0,
+                    holds: (n % 5).checked_sub(1).map(|association| association as u8),
                 })
                 .collect(),
             choices: (0..peers.min(2)).map(choice).collect(),
@@ -502,7 +542,8 @@ mod tests {
         let key = Key::new("sixteen letters or more");
         for peers in [0, 1, 7, PEERS_MAX] {
             for management in [None, Some("fd00::1".parse().unwrap())] {
-                let beacon = Beacon { management, ..beacon(peers) };
+                let keys = management.map(|_| Announced { generation: 4, pending: false });
+                let beacon = Beacon { management, keys, ..beacon(peers) };
                 assert_eq!(Beacon::open(&beacon.seal(&key), "dvs", &key), Ok(beacon));
             }
         }
@@ -570,6 +611,12 @@ mod tests {
         let malformed = Err(Rejection::Malformed);
         let phase = 4 + 1 + 4 + 6 + 8 + 8 + 6;
         assert_eq!(resign(&|bytes| bytes[phase] = 5), malformed);
+        // Pending, but of no generation.
+        let keys = phase + 1 + 2 + 8 + 8;
+        assert_eq!(
+            resign(&|bytes| bytes[keys..keys + 4].copy_from_slice(&[1, 0, 0, 0])),
+            malformed
+        );
         assert_eq!(resign(&|bytes| bytes.push(0)), malformed);
         assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0xff), malformed);
         assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0), malformed);

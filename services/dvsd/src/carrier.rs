@@ -186,6 +186,8 @@ mod tests {
 
     fn said(path: Option<Path>, management: Option<&str>) -> Said {
         Said {
+            keys: None,
+            holds: None,
             release: "0.1.0".into(),
             echo: 0,
             management: management.map(|text| text.parse().unwrap()),
@@ -207,6 +209,7 @@ mod tests {
 
     fn member(id: u16, transport: Transport) -> MemberView {
         MemberView {
+            instance: 1,
             seat: Seat { id, incarnation: 1 },
             mac: Mac([2; 6]),
             local: false,

@@ -10,21 +10,23 @@ use std::time::{Duration, Instant};
 
 use dvk_abi::ioctl::LINK_UP;
 use dvs_api::{Node, NodeState, Status, StatusState};
+use dvs_secret::ClusterSecret;
 use tokio::sync::{mpsc, watch};
 
-use crate::beacon::{Beacon, Key, Seat};
+use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
 use crate::carrier::OwnEnd;
 use crate::echo::Echo;
 use crate::kernel::Kernel;
 use crate::links::Links;
 use crate::membership::{
-    Announcement, Event, Identity, Liveness, Membership, Path, Standing, View,
+    Announcement, Event, Identity, Keys, Liveness, Membership, Path, Standing, View,
 };
 use crate::multicast::{Datagram, Network};
 use crate::orders::{self, Order, Orders};
 use crate::reconcile::{Call, Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
 use crate::report;
+use crate::segment::{Devices, Segment, Wish};
 use crate::settings::Settings;
 use crate::status::StatusFile;
 use crate::tipc::Network as TipcNetwork;
@@ -42,6 +44,9 @@ pub type OpenKernel = Box<dyn FnMut() -> Result<Arc<dyn Kernel>, String> + Send>
 /// Gives the link-local address of an interface, once it has one.
 pub type LinkLocal = Box<dyn FnMut(u32) -> Option<Ipv6Addr> + Send>;
 
+/// Gives the kernel's MACsec devices.
+pub type GiveDevices = Box<dyn Fn() -> Box<dyn Devices> + Send>;
+
 /// The machine around the daemon.
 pub struct Surroundings {
     /// Called until it succeeds.
@@ -52,6 +57,9 @@ pub struct Surroundings {
     pub links: Links,
     /// Where the status goes.
     pub status: StatusFile,
+    /// Gives what encrypts on the cluster interfaces; not called where the configuration says that
+    /// nothing does.
+    pub devices: GiveDevices,
 }
 
 impl fmt::Debug for Surroundings {
@@ -80,6 +88,10 @@ pub struct Snapshot {
     pub echoes: BTreeMap<u32, u64>,
     /// The DVK to send them with.
     pub kernel: Option<Arc<dyn Kernel>>,
+    /// How traffic on the segment is protected.
+    pub segment: dvs_api::Segment,
+    /// Where another key can be wished for; `None` for a node that does not encrypt.
+    pub wish: Option<Arc<Wish>>,
 }
 
 impl fmt::Debug for Snapshot {
@@ -98,6 +110,8 @@ pub struct Daemon {
     told: Throttle<String>,
     surroundings: Surroundings,
     kernel: KernelState,
+    /// `None` for a node that does not encrypt.
+    segment: Option<Segment>,
     end: OwnEnd,
     orders: mpsc::Receiver<Order>,
     /// The seat in which this node has been ready.
@@ -149,16 +163,33 @@ impl Daemon {
             addresses: Vec::new(),
             version: RELEASE.into(),
         };
-        let snapshot =
-            Snapshot { status, nodes: Vec::new(), echoes: BTreeMap::new(), kernel: None };
+        let secret = settings.token.as_ref().filter(|_| !settings.insecure).map(ClusterSecret::new);
+        let segment = secret.map(|secret| {
+            let devices = (surroundings.devices)();
+            Segment::new(0, secret, instance, &settings.interfaces, devices)
+        });
+        let mut membership = Membership::new(identity, 0);
+        if let Some(segment) = &segment {
+            let announced = Some(segment.announced());
+            membership.tell_keys(0, Keys { announced, ..Keys::default() });
+        }
+        let snapshot = Snapshot {
+            status,
+            nodes: Vec::new(),
+            echoes: BTreeMap::new(),
+            kernel: None,
+            segment: dvs_api::Segment::default(),
+            wish: segment.as_ref().map(Segment::wish),
+        };
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         let (given, orders) = orders::queue();
         let daemon = Self {
-            key: Key::new(settings.token.as_deref().unwrap_or_default()),
-            membership: Membership::new(identity, 0),
+            key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
+            membership,
             rejects: Rejects::default(),
             told: Throttle::default(),
             surroundings,
+            segment,
             kernel: KernelState {
                 open: None,
                 tables: Tables::default(),
@@ -224,16 +255,22 @@ impl Daemon {
         let now_ms = self.now_ms();
         let Datagram { interface, source, bytes } = datagram;
         match Beacon::open(bytes, &self.settings.cluster, &self.key) {
-            Ok(beacon) => {
-                let path = Path { interface: *interface, mac: beacon.link_mac, address: *source };
-                self.membership.receive(now_ms, path, beacon);
-            }
-            Err(rejected) => {
-                let name = report::interface_name(&self.settings, *interface);
-                if let Some(line) = self.rejects.record(now_ms, *source, name, rejected) {
-                    println!("{line}");
+            Ok(beacon) => match beacon.check_protection(self.segment.is_some()) {
+                Ok(()) => {
+                    let path =
+                        Path { interface: *interface, mac: beacon.link_mac, address: *source };
+                    self.membership.receive(now_ms, path, beacon);
                 }
-            }
+                Err(rejected) => self.reject(now_ms, datagram, rejected),
+            },
+            Err(rejected) => self.reject(now_ms, datagram, rejected),
+        }
+    }
+
+    fn reject(&mut self, now_ms: u64, datagram: &Datagram, rejected: Rejected) {
+        let name = report::interface_name(&self.settings, datagram.interface);
+        if let Some(line) = self.rejects.record(now_ms, datagram.source, name, rejected) {
+            println!("{line}");
         }
     }
 
@@ -280,6 +317,7 @@ impl Daemon {
             }
         }
         let mut view = self.membership.view(now_ms);
+        self.protect(now_ms, &view);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
         let seat = match view.standing {
@@ -300,6 +338,14 @@ impl Daemon {
             member.ready = ready;
         }
         self.publish(now_ms, &view, missing.unwrap_or_default(), echo);
+    }
+
+    /// Brings the keys up to date.
+    fn protect(&mut self, now_ms: u64, view: &View) {
+        let Some(segment) = &mut self.segment else { return };
+        segment.look(now_ms, view).iter().for_each(|line| println!("{line}"));
+        let (announced, held) = (Some(segment.announced()), segment.held(view));
+        self.membership.tell_keys(now_ms, Keys { announced, held });
     }
 
     fn open_kernel(&mut self, now_ms: u64) {
@@ -327,13 +373,17 @@ impl Daemon {
         let links = &mut self.surroundings.links;
         let KernelState { open, tables, echo, trouble, retry_ms, complete } = &mut self.kernel;
         let Some(kernel) = open else { return };
-        let desired = Desired::of(view, &self.end);
+        let segment = &self.segment;
+        let desired = Desired::of(view, &self.end, |member, route| match segment {
+            Some(segment) => segment.route(member, route),
+            None => Some(route),
+        });
         let plan = tables.plan(desired.as_ref());
         // How links are is looked at one by one.
         let attaches = |call: &Call| matches!(call, Call::LinkAttach { .. });
         *complete = plan.calls.iter().all(attaches) && plan.impossible.is_empty();
         if now_ms < *retry_ms {
-            links.look(now_ms, &**kernel, tables, desired.as_ref());
+            links.look(now_ms, &**kernel, tables, network.as_ref(), desired.as_ref());
             return;
         }
         let mut failed = plan.impossible.into_iter().next();
@@ -349,7 +399,7 @@ impl Daemon {
                 }
             }
         }
-        links.look(now_ms, &**kernel, tables, desired.as_ref());
+        links.look(now_ms, &**kernel, tables, network.as_ref(), desired.as_ref());
         if echo.as_ref().is_some_and(|echo| echo.endpoint().is_none()) || !tables.is_usable() {
             *echo = None;
         }
@@ -375,8 +425,9 @@ impl Daemon {
     fn tipc_network(&self, view: &View) -> Option<TipcNetwork> {
         let Standing::Member { cluster, .. } = view.standing else { return None };
         let machine = view.members.iter().find(|member| member.local)?.mac;
-        let names = self.settings.interfaces.iter().map(|interface| interface.name.clone());
-        Some(TipcNetwork::of(cluster, machine, &names.collect::<Vec<_>>()))
+        let plain = || self.settings.interfaces.iter().map(|interface| interface.name.clone());
+        let names = self.segment.as_ref().map_or_else(|| plain().collect(), Segment::devices);
+        Some(TipcNetwork::of(cluster, machine, &names))
     }
 
     /// What this node still lacks to exchange messages with every live member.
@@ -391,6 +442,10 @@ impl Daemon {
                 Liveness::Down => continue,
                 Liveness::Expected => return Some(format!("waiting to hear {name}")),
                 Liveness::Alive => {}
+            }
+            let trouble = self.segment.as_ref().map(Segment::trouble);
+            if let Some(trouble) = trouble.filter(|trouble| !trouble.is_empty()) {
+                return Some(trouble.to_owned());
             }
             let links = &self.surroundings.links;
             let state = links.reports().get(&id).map(|link| link.info.state);
@@ -412,15 +467,28 @@ impl Daemon {
         if !matches!(view.standing, Standing::Discovering { heard: false, .. }) {
             return None;
         }
-        let text = match self.rejects.suspects(now_ms) {
-            0 => return None,
-            1 => "1 node is heard, but its messages don't match this node's join token".into(),
-            n => format!(
-                "{n} nodes are heard, but their messages don't match this node's join token"
+        let (why, count) = self.rejects.suspects(now_ms)?;
+        let (nodes, their) = match count {
+            1 => ("1 node is".into(), "its"),
+            n => (format!("{n} nodes are"), "their"),
+        };
+        let (what, remedy) = match why {
+            Rejection::Insecure => (
+                "are not encrypted, as this node's are",
+                "give all nodes the same cluster.insecure",
+            ),
+            Rejection::Secure => (
+                "are encrypted, and this node's are not (cluster.insecure)",
+                "give all nodes the same cluster.insecure",
+            ),
+            _ => (
+                "don't match this node's join token",
+                "set cluster.token to theirs, or cluster.name to another",
             ),
         };
+        let text = format!("{nodes} heard, but {their} messages {what}");
         if self.told.admits(now_ms, "suspicion".into()) {
-            println!("error: {text}; set cluster.token to theirs, or cluster.name to another");
+            println!("error: {text}; {remedy}");
         }
         Some(text)
     }
@@ -430,7 +498,8 @@ impl Daemon {
         let kernel = &self.kernel;
         let links = &self.surroundings.links;
         let addresses = report::own_addresses(&self.settings, &self.end.link_locals);
-        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, links);
+        let segment = self.segment.as_ref();
+        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, links, segment);
         let (state, detail) = match &view.standing {
             _ if kernel.open.is_none() && !kernel.trouble.is_empty() => {
                 (StatusState::Failed, kernel.trouble.clone())
@@ -469,7 +538,14 @@ impl Daemon {
             up.filter_map(|(node, _)| Some((u32::from(*node), kernel.tables.echo_of(*node)?)));
         let own = own.map(|node| (node.id, echo)).filter(|(_, echo)| *echo != 0);
         let echoes = remote.chain(own).collect();
-        let snapshot = Snapshot { status, nodes, echoes, kernel: kernel.open.clone() };
+        let snapshot = Snapshot {
+            status,
+            nodes,
+            echoes,
+            kernel: kernel.open.clone(),
+            segment: segment.map(|segment| segment.report(now_ms)).unwrap_or_default(),
+            wish: segment.map(Segment::wish),
+        };
         self.publish.send_replace(Arc::new(snapshot));
     }
 }

@@ -1,42 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Generic netlink: questions to the kernel by the name of a family, encoded and decoded by hand.
+//! Generic netlink: questions to the kernel by the name of a family.
 //!
 //! The layout is that of `linux/netlink.h` and `linux/genetlink.h`: headers and attributes in the
 //! byte order of the machine, everything at multiples of four bytes.
 
+use std::convert::Infallible;
 use std::io;
-use std::time::Duration;
 
+use netlink_packet_core::{
+    NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NLM_F_ACK, NLM_F_DUMP,
+};
 use netlink_sys::protocols::NETLINK_GENERIC;
-use netlink_sys::{Socket, SocketAddr};
-use rustix::net::sockopt::{set_socket_timeout, Timeout};
 
-/// The kernel answers at once; this bounds what a surprise could cost.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::netlink::Conversation;
 
 /// Family of the controller, which knows the others.
 const CONTROLLER: u16 = 0x10;
 const CONTROLLER_GET_FAMILY: u8 = 3;
 const CONTROLLER_FAMILY_ID: u16 = 1;
 const CONTROLLER_FAMILY_NAME: u16 = 2;
+/// The only version that families have had.
+const VERSION: u8 = 1;
 
-const FLAG_REQUEST: u16 = 0x1;
-const FLAG_ACK: u16 = 0x4;
-const FLAG_DUMP: u16 = 0x300;
-
-const KIND_ERROR: u16 = 2;
-const KIND_DONE: u16 = 3;
-/// Kinds below are netlink's own.
-const KIND_MIN: u16 = 0x10;
-
-const HEADER_BYTES: usize = 16;
 const GENERIC_HEADER_BYTES: usize = 4;
 const ATTRIBUTE_HEADER_BYTES: usize = 4;
 /// Marks of an attribute's kind that say what is in it, which is known here.
 const ATTRIBUTE_KIND_MASK: u16 = 0x3fff;
 const ATTRIBUTE_NESTED: u16 = 0x8000;
 
-/// Attributes in the making.
+/// Attributes one after the other: length, kind, value, and padding.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes(Vec<u8>);
 
@@ -86,9 +78,15 @@ pub fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
-/// The number in a value.
-pub fn number_u32(value: &[u8]) -> Option<u32> {
-    value.try_into().ok().map(u32::from_ne_bytes)
+/// The number in a value of 1, 2, 4 or 8 bytes.
+pub fn number(value: &[u8]) -> Option<u64> {
+    match *value {
+        [a] => Some(a.into()),
+        [a, b] => Some(u16::from_ne_bytes([a, b]).into()),
+        [a, b, c, d] => Some(u32::from_ne_bytes([a, b, c, d]).into()),
+        [a, b, c, d, e, f, g, h] => Some(u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
 }
 
 /// The text in a value, without the 0 at its end.
@@ -97,85 +95,57 @@ pub fn text(value: &[u8]) -> Option<&str> {
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
+    bytes.get(at..)?.first_chunk().copied().map(u16::from_ne_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4).and_then(number_u32)
-}
-
-/// A question.
-#[derive(Clone, Debug)]
-pub struct Request<'a> {
-    /// What is to be done; a command of the family.
+/// A message of a family, as netlink carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generic {
+    /// Number of the family.
+    pub family: u16,
+    /// What it is to do, or has done.
     pub command: u8,
     /// Of which version of the family that is.
     pub version: u8,
-    /// Whether there are many answers, rather than only an acknowledgement.
-    pub dump: bool,
-    /// Its attributes.
-    pub attributes: &'a Attributes,
+    /// The rest.
+    pub attributes: Attributes,
 }
 
-impl Request<'_> {
-    fn encode(&self, family: u16, sequence: u32) -> Vec<u8> {
-        let Self { command, version, dump, attributes: Attributes(attributes) } = self;
-        let length = HEADER_BYTES + GENERIC_HEADER_BYTES + attributes.len();
-        let flags = FLAG_REQUEST | if *dump { FLAG_DUMP } else { FLAG_ACK };
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(&(length as u32).to_ne_bytes());
-        bytes.extend_from_slice(&family.to_ne_bytes());
-        bytes.extend_from_slice(&flags.to_ne_bytes());
-        bytes.extend_from_slice(&sequence.to_ne_bytes());
-        // The sender is known by its socket.
-        bytes.extend_from_slice(&0u32.to_ne_bytes());
-        bytes.extend_from_slice(&[*command, *version, 0, 0]);
-        bytes.extend_from_slice(attributes);
-        bytes
+impl NetlinkSerializable for Generic {
+    fn message_type(&self) -> u16 {
+        self.family
+    }
+
+    fn buffer_len(&self) -> usize {
+        GENERIC_HEADER_BYTES + self.attributes.0.len()
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        let (header, attributes) = buffer.split_at_mut(GENERIC_HEADER_BYTES);
+        header.copy_from_slice(&[self.command, self.version, 0, 0]);
+        attributes.copy_from_slice(&self.attributes.0);
     }
 }
 
-/// What the kernel says to a question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
-    /// The attributes of an answer.
-    Attributes(Vec<u8>),
-    /// There is nothing more to say.
-    Done,
-    /// The errno of a failure.
-    Failed(i32),
-}
+impl NetlinkDeserializable for Generic {
+    type Error = Infallible;
 
-/// The answers to question `sequence` in a datagram.
-fn decode(mut bytes: &[u8], sequence: u32) -> Vec<Answer> {
-    let mut answers = Vec::new();
-    while let (Some(length), Some(kind)) = (u32_at(bytes, 0), u16_at(bytes, 4)) {
-        let Some(message) = bytes.get(..length as usize) else { break };
-        let Some(payload) = message.get(HEADER_BYTES..) else { break };
-        bytes = bytes.get(message.len().next_multiple_of(4)..).unwrap_or_default();
-        if u32_at(message, 8) != Some(sequence) {
-            continue;
-        }
-        let errno = u32_at(payload, 0).map_or(0, |code| code.cast_signed().wrapping_neg());
-        match kind {
-            // The end of a dump may tell of an error, too.
-            KIND_ERROR | KIND_DONE if errno > 0 => answers.push(Answer::Failed(errno)),
-            KIND_ERROR | KIND_DONE => answers.push(Answer::Done),
-            KIND_MIN.. => {
-                let attributes = payload.get(GENERIC_HEADER_BYTES..).unwrap_or_default();
-                answers.push(Answer::Attributes(attributes.to_owned()));
-            }
-            _ => {}
-        }
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
+        let byte = |at: usize| payload.get(at).copied().unwrap_or_default();
+        let attributes = payload.get(GENERIC_HEADER_BYTES..).unwrap_or_default().to_vec();
+        Ok(Self {
+            family: header.message_type,
+            command: byte(0),
+            version: byte(1),
+            attributes: Attributes(attributes),
+        })
     }
-    answers
 }
 
 /// A conversation with one family of the kernel's.
 #[derive(Debug)]
 pub struct Family {
-    socket: Socket,
-    sequence: u32,
+    conversation: Conversation,
     id: u16,
 }
 
@@ -185,39 +155,41 @@ impl Family {
     /// # Errors
     /// `ENOENT` where the kernel has no such family.
     pub fn open(name: &str) -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_GENERIC)?;
-        socket.bind_auto()?;
-        socket.connect(&SocketAddr::new(0, 0))?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-        let mut family = Self { socket, sequence: 0, id: CONTROLLER };
-        let attributes = Attributes::default().with_text(CONTROLLER_FAMILY_NAME, name);
-        let (command, version) = (CONTROLLER_GET_FAMILY, 1);
-        let request = Request { command, version, dump: false, attributes: &attributes };
-        let answers = family.ask(&request)?;
-        let id = answers.iter().find_map(|answer| attribute(answer, CONTROLLER_FAMILY_ID));
-        let id = id.and_then(|value| u16_at(value, 0));
+        let conversation = Conversation::open(NETLINK_GENERIC)?;
+        let mut family = Self { conversation, id: CONTROLLER };
+        let question = Attributes::default().with_text(CONTROLLER_FAMILY_NAME, name);
+        let answers = family.ask(CONTROLLER_GET_FAMILY, question, NLM_F_ACK)?;
+        let id = |answer: &Attributes| number(attribute(&answer.0, CONTROLLER_FAMILY_ID)?);
+        let id = answers.iter().find_map(id).and_then(|id| u16::try_from(id).ok());
         family.id = id.ok_or(io::ErrorKind::InvalidData)?;
         Ok(family)
     }
 
-    /// Asks, and gathers the attributes of each answer.
+    /// Has the family do something.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn ask(&mut self, request: &Request<'_>) -> io::Result<Vec<Vec<u8>>> {
-        self.sequence += 1;
-        self.socket.send(&request.encode(self.id, self.sequence), 0)?;
-        let mut all = Vec::new();
-        loop {
-            let (datagram, _) = self.socket.recv_from_full()?;
-            for answer in decode(&datagram, self.sequence) {
-                match answer {
-                    Answer::Attributes(attributes) => all.push(attributes),
-                    Answer::Done => return Ok(all),
-                    Answer::Failed(errno) => return Err(io::Error::from_raw_os_error(errno)),
-                }
-            }
-        }
+    pub fn tell(&mut self, command: u8, attributes: Attributes) -> io::Result<()> {
+        self.ask(command, attributes, NLM_F_ACK).map(drop)
+    }
+
+    /// Asks for a list; gives back the attributes of each answer.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn list(&mut self, command: u8) -> io::Result<Vec<Attributes>> {
+        self.ask(command, Attributes::default(), NLM_F_DUMP)
+    }
+
+    fn ask(
+        &mut self,
+        command: u8,
+        attributes: Attributes,
+        flags: u16,
+    ) -> io::Result<Vec<Attributes>> {
+        let request = Generic { family: self.id, command, version: VERSION, attributes };
+        let answers = self.conversation.ask(request, flags)?;
+        Ok(answers.into_iter().map(|answer| answer.attributes).collect())
     }
 }
 
@@ -232,76 +204,34 @@ mod tests {
         assert_eq!(all.0.len() % 4, 0);
         assert_eq!(attribute(&all.0, 1).and_then(text), Some("eth:eth0"));
         let nest = attribute(&all.0, 2).unwrap();
-        assert_eq!(attribute(nest, 7).and_then(number_u32), Some(5));
+        assert_eq!(attribute(nest, 7).and_then(number), Some(5));
         assert_eq!(attributes(nest).collect::<Vec<_>>()[1], (8, &b""[..]));
         for end in 0..all.0.len() {
             assert!(attributes(&all.0[..end]).count() < 2, "{end}");
         }
         // A length that goes nowhere must not be followed for ever.
         assert_eq!(attributes(&[0; 64]).count(), 0);
+        assert_eq!(attributes(&[3, 0, 0, 0, 1, 0, 0, 0]).count(), 0);
     }
 
     #[test]
-    fn requests_have_the_layout_of_the_kernel() {
-        let attributes = Attributes::default().with(3, &[1, 2]);
-        let request = Request { command: 9, version: 2, dump: true, attributes: &attributes };
-        let bytes = request.encode(0x1c, 5);
-        assert_eq!(u32_at(&bytes, 0), Some(28));
-        assert_eq!((u16_at(&bytes, 4), u16_at(&bytes, 6)), (Some(0x1c), Some(0x301)));
-        assert_eq!(u32_at(&bytes, 8), Some(5));
-        assert_eq!(bytes[16..20], [9, 2, 0, 0]);
-        assert_eq!((u16_at(&bytes, 20), u16_at(&bytes, 22)), (Some(6), Some(3)));
-        assert_eq!(bytes[24..], [1, 2, 0, 0]);
+    fn numbers_have_as_many_bytes_as_the_kernel_gives_them() {
+        assert_eq!(number(&[7]), Some(7));
+        assert_eq!(number(&0x0102u16.to_ne_bytes()), Some(0x0102));
+        assert_eq!(number(&0x0102_0304u32.to_ne_bytes()), Some(0x0102_0304));
+        assert_eq!(number(&u64::MAX.to_ne_bytes()), Some(u64::MAX));
+        assert_eq!([number(&[]), number(&[0; 3]), number(&[0; 16])], [None; 3]);
     }
 
-    fn message(kind: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = ((HEADER_BYTES + payload.len()) as u32).to_ne_bytes().to_vec();
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 2]);
-        bytes.extend_from_slice(&sequence.to_ne_bytes());
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    #[test]
-    fn answers_are_told_apart_and_those_to_others_left_out() {
-        let datagram = [
-            message(0x1c, 4, &[0; 8]),
-            message(0x1c, 5, &[1, 2, 0, 0, 7, 7, 7]),
-            message(1, 5, &[0; 4]),
-            message(KIND_DONE, 5, &0u32.to_ne_bytes()),
-            message(KIND_ERROR, 5, &0u32.to_ne_bytes()),
-            message(KIND_ERROR, 5, &(-22i32).to_ne_bytes()),
-            message(KIND_DONE, 5, &(-1i32).to_ne_bytes()),
-        ]
-        .concat();
-        let expected = [
-            Answer::Attributes(vec![7, 7, 7]),
-            Answer::Done,
-            Answer::Done,
-            Answer::Failed(22),
-            Answer::Failed(1),
-        ];
-        assert_eq!(decode(&datagram, 5), expected);
-        for end in 0..datagram.len() {
-            assert!(decode(&datagram[..end], 5).len() <= expected.len());
-        }
-        assert_eq!(decode(&[0; 64], 0), []);
-    }
-
+    /// Needs no rights, only a kernel: an answer is an answer, and a refusal says why.
     #[test]
     fn the_kernel_knows_its_families() {
         let mut controller = Family::open("nlctrl").unwrap();
         assert_eq!(controller.id, CONTROLLER);
-        let attributes = Attributes::default();
-        let (command, version) = (CONTROLLER_GET_FAMILY, 1);
-        let request = Request { command, version, dump: true, attributes: &attributes };
-        let names: Vec<_> = controller.ask(&request).unwrap();
+        let names = controller.list(CONTROLLER_GET_FAMILY).unwrap();
         let names: Vec<_> = names
             .iter()
-            .filter_map(|answer| attribute(answer, CONTROLLER_FAMILY_NAME).and_then(text))
+            .filter_map(|answer| attribute(&answer.0, CONTROLLER_FAMILY_NAME).and_then(text))
             .collect();
         assert!(names.contains(&"nlctrl"), "{names:?}");
         let error = Family::open("no such family").unwrap_err();

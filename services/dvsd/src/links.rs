@@ -127,6 +127,7 @@ impl Links {
         now_ms: u64,
         kernel: &dyn Kernel,
         tables: &Tables,
+        network: Option<&Network>,
         desired: Option<&Desired>,
     ) {
         self.obstacles = desired.map(|desired| desired.obstacles().clone()).unwrap_or_default();
@@ -148,7 +149,7 @@ impl Links {
         self.reports = reports;
         let carried = |node| self.reports.get(&node).and_then(LinkReport::transport);
         self.proxies.run(now_ms, &tables.proxied(), &carried);
-        self.bearers.look(now_ms);
+        self.bearers.look(now_ms, network);
     }
 
     /// How each link is, by the node at its other end.

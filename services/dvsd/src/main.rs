@@ -12,6 +12,7 @@ use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::kernel::{Dvk, Kernel};
 use dvsd::links::Links;
 use dvsd::proxies::Processes;
+use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
@@ -91,6 +92,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         link_local: Box::new(multicast::link_local),
         links: Links::new(Box::new(proxies), Box::new(Tipc::default())),
         status: StatusFile::new(directory),
+        devices: Box::new(|| Box::new(Macsec::default())),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
     let listen = settings.api;

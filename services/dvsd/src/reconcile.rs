@@ -12,8 +12,8 @@ use std::fmt;
 use dvk_abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
 
 use crate::beacon::Seat;
-use crate::carrier::{Carrier, OwnEnd, ProxyRoute};
-use crate::membership::{Liveness, Standing, View};
+use crate::carrier::{Carrier, OwnEnd, ProxyRoute, Route};
+use crate::membership::{Liveness, MemberView, Standing, View};
 
 /// The container in which the services of the nodes talk to each other.
 pub const SYSTEM_CONTAINER: u32 = 0;
@@ -125,14 +125,28 @@ struct DesiredPeer {
 }
 
 impl Desired {
-    /// What follows from the membership; `None` for a node that is in no cluster.
-    pub fn of(view: &View, end: &OwnEnd) -> Option<Self> {
+    /// What follows from the membership; `None` for a node that is in no cluster. `protect` leads the way
+    /// to a member over what encrypts, and gives none while that is not ready.
+    pub fn of(
+        view: &View,
+        end: &OwnEnd,
+        protect: impl Fn(&MemberView, Route) -> Option<Route>,
+    ) -> Option<Self> {
         let Standing::Member { cluster, seat: own } = view.standing else { return None };
         let (mut peers, mut obstacles) = (BTreeMap::new(), BTreeMap::new());
         for member in view.members.iter().filter(|member| !member.local) {
             let id = member.seat.id;
             let said = member.said.as_ref().filter(|_| member.liveness == Liveness::Alive);
-            let carrier = said.map(|said| end.carrier(own.id, member, said));
+            let carrier = said.map(|said| {
+                let carrier = end.carrier(own.id, member, said)?;
+                let path = said.path.map(|path| Route { interface: path.interface, mac: path.mac });
+                let route = path.and_then(|route| protect(member, route));
+                match carrier {
+                    Carrier::Ethernet(_) => route.map(Carrier::Ethernet).ok_or_else(unprotected),
+                    Carrier::Tipc => route.map(|_| carrier).ok_or_else(unprotected),
+                    Carrier::Proxy(_) => Ok(carrier),
+                }
+            });
             if let Some(Err(obstacle)) = &carrier {
                 obstacles.insert(id, obstacle.clone());
             }
@@ -156,6 +170,10 @@ impl Desired {
     pub fn obstacles(&self) -> &BTreeMap<u16, String> {
         &self.obstacles
     }
+}
+
+fn unprotected() -> String {
+    "the two nodes have not exchanged their keys yet".into()
 }
 
 /// What has been programmed since `dvsd` started.

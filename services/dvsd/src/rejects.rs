@@ -17,6 +17,9 @@ const HEARD_MS: u64 = 5_000;
 /// Sources and lines that are remembered at most.
 const SOURCES_MAX: usize = 256;
 
+/// What may be the fault of the node that cannot understand the others.
+const SUSPICIOUS: [Rejection; 3] = [Rejection::Token, Rejection::Insecure, Rejection::Secure];
+
 /// Lets each line through once per [`QUIET_MS`].
 #[derive(Debug)]
 pub struct Throttle<K>(HashMap<K, u64>);
@@ -57,14 +60,16 @@ pub struct Counts {
     pub version: u64,
     /// Not well-formed.
     pub malformed: u64,
+    /// Of this cluster, but encrypting where this node does not, or the reverse.
+    pub protection: u64,
 }
 
 /// Rejected datagrams by source.
 #[derive(Debug, Default)]
 pub struct Rejects {
     counts: Counts,
-    /// Sources whose beacons failed authentication: first and last time of it.
-    failing: BTreeMap<Ipv6Addr, (u64, u64)>,
+    /// Sources that could be of this cluster but for one thing: which, and its first and last time.
+    failing: BTreeMap<Ipv6Addr, (Rejection, u64, u64)>,
     throttle: Throttle<(Ipv6Addr, Rejection)>,
     /// Nodes of other clusters that were named.
     others: HashSet<Ipv6Addr>,
@@ -86,11 +91,15 @@ impl Rejects {
             Rejection::OtherCluster => self.counts.other_cluster += 1,
             Rejection::Version(_) => self.counts.version += 1,
             Rejection::Malformed => self.counts.malformed += 1,
+            Rejection::Insecure | Rejection::Secure => self.counts.protection += 1,
         }
-        if why == Rejection::Token {
-            self.failing.retain(|_, (_, last)| now_ms.saturating_sub(*last) <= HEARD_MS);
+        if SUSPICIOUS.contains(&why) {
+            self.failing.retain(|_, (_, _, last)| now_ms.saturating_sub(*last) <= HEARD_MS);
+            if self.failing.get(&source).is_some_and(|(before, ..)| *before != why) {
+                self.failing.remove(&source);
+            }
             if self.failing.len() < SOURCES_MAX {
-                self.failing.entry(source).or_insert((now_ms, now_ms)).1 = now_ms;
+                self.failing.entry(source).or_insert((why, now_ms, now_ms)).2 = now_ms;
             }
         }
         // Whoever sends one thing and then another is still one source of one line a minute each.
@@ -124,6 +133,14 @@ impl Rejects {
                 "note: {who} belongs to a cluster of another name and is left alone; if it should be \
                  here, give it this cluster's name"
             ),
+            Rejection::Insecure => format!(
+                "warning: {who} does not encrypt its messages (cluster.insecure) and is left out, since \
+                 this node does; give all nodes the same cluster.insecure"
+            ),
+            Rejection::Secure => format!(
+                "warning: {who} encrypts its messages and leaves this node out, which does not \
+                 (cluster.insecure); give all nodes the same cluster.insecure"
+            ),
             Rejection::Malformed => format!("warning: {who} sent a datagram that is no beacon; it was ignored"),
         })
     }
@@ -133,17 +150,17 @@ impl Rejects {
         self.counts
     }
 
-    /// How many machines are heard whose join token differs, once that has lasted long enough for a
-    /// node that understands nobody to suspect its own token; 0 before.
-    pub fn suspects(&self, now_ms: u64) -> usize {
-        let heard = |last: u64| now_ms.saturating_sub(last) <= HEARD_MS;
-        let failing = self.failing.values().filter(|(_, last)| heard(*last));
-        let lasting = failing.clone().any(|(first, _)| now_ms - first >= SUSPECT_MS);
-        if lasting {
-            failing.count()
-        } else {
-            0
-        }
+    /// What keeps machines that are heard from being understood, and how many they are, once that has
+    /// lasted long enough for a node that understands nobody to suspect itself.
+    pub fn suspects(&self, now_ms: u64) -> Option<(Rejection, usize)> {
+        let suspects = |why: Rejection| {
+            let failing = self.failing.values().filter(move |(found, _, last)| {
+                *found == why && now_ms.saturating_sub(*last) <= HEARD_MS
+            });
+            let lasting = failing.clone().any(|(_, first, _)| now_ms - first >= SUSPECT_MS);
+            lasting.then(|| (why, failing.count()))
+        };
+        SUSPICIOUS.into_iter().filter_map(suspects).max_by_key(|(_, count)| *count)
     }
 }
 
@@ -186,20 +203,35 @@ mod tests {
         assert!(line.starts_with("note: node 52:54:00:00:00:01 (fe80::1%eth0) belongs"), "{line}");
         assert_eq!(record(100_000), None);
         assert_eq!(rejects.counts().other_cluster, 2);
-        assert_eq!(rejects.suspects(0), 0);
+        assert_eq!(rejects.suspects(0), None);
     }
 
     #[test]
     fn a_node_suspects_itself_only_after_a_while() {
         let mut rejects = Rejects::default();
         for now in (0..5_000).step_by(500) {
-            assert_eq!(rejects.suspects(now), 0, "at {now}");
+            assert_eq!(rejects.suspects(now), None, "at {now}");
             for n in 1..=3 {
                 rejects.record(now, source(n), "eth0", rejected(Rejection::Token));
             }
         }
-        assert_eq!(rejects.suspects(5_000), 3);
-        assert_eq!(rejects.suspects(9_501), 0);
+        assert_eq!(rejects.suspects(5_000), Some((Rejection::Token, 3)));
+        assert_eq!(rejects.suspects(9_501), None);
+    }
+
+    #[test]
+    fn who_protects_its_messages_otherwise_is_told_what_to_do() {
+        let mut rejects = Rejects::default();
+        let mut record = |now, why| rejects.record(now, source(1), "eth0", rejected(why));
+        let line = record(0, Rejection::Insecure).unwrap();
+        assert!(line.contains("does not encrypt its messages (cluster.insecure)"), "{line}");
+        assert_eq!(record(5_000, Rejection::Insecure), None);
+        assert_eq!(rejects.suspects(5_000), Some((Rejection::Insecure, 1)));
+        // It was started anew with another configuration.
+        let line = rejects.record(6_000, source(1), "eth0", rejected(Rejection::Secure)).unwrap();
+        assert!(line.contains("leaves this node out"), "{line}");
+        assert_eq!(rejects.suspects(6_000), None);
+        assert_eq!(rejects.counts().protection, 3);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use dvs_api::{Link, LinkState, Node, NodeState};
 use crate::carrier::Carrier;
 use crate::links::Links;
 use crate::membership::{Liveness, MemberView, Standing, View};
+use crate::segment::{Segment, Totals};
 use crate::settings::Settings;
 
 /// The name of a cluster interface; `?` for an index that is none's.
@@ -34,6 +35,7 @@ pub fn nodes(
     settings: &Settings,
     own_addresses: &[String],
     links: &Links,
+    segment: Option<&Segment>,
 ) -> Vec<Node> {
     let Standing::Member { cluster, .. } = view.standing else { return Vec::new() };
     let node = |member: &MemberView| {
@@ -73,14 +75,19 @@ pub fn nodes(
                 false => said.zip(silent_ms).map(|(said, ms)| u64::from(said.uptime_s) + ms / 1000),
             },
             last_seen_ms: if member.local { Some(0) } else { silent_ms },
-            link: link(member, settings, links),
+            link: link(member, settings, links, segment),
         }
     };
     view.members.iter().map(node).collect()
 }
 
 /// This node's link to a member, if the kernel has one.
-fn link(member: &MemberView, settings: &Settings, links: &Links) -> Option<Link> {
+fn link(
+    member: &MemberView,
+    settings: &Settings,
+    links: &Links,
+    segment: Option<&Segment>,
+) -> Option<Link> {
     let id = member.seat.id;
     let report = links.reports().get(&id)?;
     let transport = report.transport();
@@ -88,7 +95,11 @@ fn link(member: &MemberView, settings: &Settings, links: &Links) -> Option<Link>
     let carrier = report.carrier.filter(|carrier| Some(carrier.transport()) == transport);
     let (interface, address) = match carrier {
         Some(Carrier::Ethernet(route)) => {
-            let interface = interface_name(settings, route.interface).to_owned();
+            let device = segment.and_then(|segment| segment.device(route.interface));
+            let interface = match device {
+                Some((name, _)) => name.to_owned(),
+                None => interface_name(settings, route.interface).to_owned(),
+            };
             (Some(interface), Some(route.mac.to_string()))
         }
         Some(Carrier::Proxy(route)) => {
@@ -102,6 +113,13 @@ fn link(member: &MemberView, settings: &Settings, links: &Links) -> Option<Link>
         }
         Some(Carrier::Tipc) | None => (None, None),
     };
+    // What is counted of the peer's interface, whatever carries the link at the moment.
+    let path = member.said.as_ref().and_then(|said| said.path);
+    let counted = segment.zip(path).map(|(segment, path)| {
+        let Totals { accepted, forged, replayed, foreign } =
+            segment.of_sender(path.interface, path.mac);
+        dvs_api::LinkSegment { accepted, forged, replayed, foreign }
+    });
     let info = &report.info;
     let [send_bytes_per_s, receive_bytes_per_s] = report.rates;
     Some(Link {
@@ -127,5 +145,6 @@ fn link(member: &MemberView, settings: &Settings, links: &Links) -> Option<Link>
         retransmissions: info.retransmissions,
         duplicates: info.duplicates,
         rejected: info.rejected,
+        segment: counted,
     })
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use dvs_config::{Config, Mac, Source};
+use dvs_config::{Config, Mac, Source, Token};
 use serde::Deserialize;
 
 use crate::beacon::MEMBERS_MAX;
@@ -33,7 +33,9 @@ pub struct Settings {
     /// Name of the cluster.
     pub cluster: String,
     /// The join token; `None` for a node that stays alone.
-    pub token: Option<String>,
+    pub token: Option<Token>,
+    /// Whether messages between nodes go in the clear.
+    pub insecure: bool,
     /// How many nodes form a cluster.
     pub expect: u16,
     /// The configured name of the node; empty if there is none.
@@ -88,7 +90,8 @@ impl Settings {
         let listen = management.unwrap_or(Ipv4Addr::LOCALHOST.into());
         Ok(Self {
             cluster: config.cluster.name.to_string(),
-            token: config.cluster.token.as_ref().map(|token| token.secret().to_owned()),
+            token: config.cluster.token.clone(),
+            insecure: config.cluster.insecure,
             expect: expect as u16,
             name: config.node.name.as_ref().map(ToString::to_string).unwrap_or_default(),
             interfaces,

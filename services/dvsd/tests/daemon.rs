@@ -23,6 +23,10 @@ fn post(url: &str, body: &str) -> (u16, String) {
     (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
 }
 
+fn protection(url: &str) -> dvs_api::Segment {
+    serde_json::from_str(&get(&format!("{url}/v1/segment")).1).unwrap()
+}
+
 fn status(url: &str) -> Status {
     serde_json::from_str(&get(&format!("{url}/v1/status")).1).unwrap()
 }
@@ -77,7 +81,7 @@ fn four_nodes_become_ready_and_ping_each_other_and_one_may_die_and_return() {
     assert_eq!(code, 200);
 
     let token = "the token of this cluster";
-    let again = segment.boot(&Boot { number: 3, token, expect: 4, dvk: true });
+    let again = segment.boot(&Boot { number: 3, token, expect: 4, dvk: true, insecure: false });
     all_ready(&[urls[0].clone(), urls[1].clone(), again.clone(), urls[3].clone()]);
     assert_eq!(nodes(&urls[1])[2].incarnation, 2);
     let (code, body) = post(&format!("{again}/v1/ipc/ping"), r#"{"to":0,"count":50}"#);
@@ -137,7 +141,7 @@ fn both_ends_follow_a_choice_and_one_that_restarts_learns_it() {
     assert_eq!(code, 503);
     assert!(body.contains("node 0 is down: nothing was heard of it for"), "{body}");
     let token = "the token of this cluster";
-    let again = segment.boot(&Boot { number: 1, token, expect: 3, dvk: true });
+    let again = segment.boot(&Boot { number: 1, token, expect: 3, dvk: true, insecure: false });
     all_ready(&[again.clone(), urls[1].clone(), urls[2].clone()]);
     eventually(|| link(&again, 2), over(Transport::Udp, 2));
     eventually(|| link(&urls[2], 0), over(Transport::Udp, 2));
@@ -176,7 +180,9 @@ fn a_transport_that_cannot_be_had_is_told_and_the_link_stays_as_it_is() {
 fn strangers_are_kept_out_and_told_why() {
     let segment = Segment::new();
     let token = "the token of this cluster";
-    let boot = |number, token| segment.boot(&Boot { number, token, expect: 2, dvk: true });
+    let boot = |number, token| {
+        segment.boot(&Boot { number, token, expect: 2, dvk: true, insecure: false })
+    };
     let urls = [boot(1, token), boot(2, token)];
     let stranger = boot(3, "not the token of this cluster");
     all_ready(&urls);
@@ -193,10 +199,68 @@ fn strangers_are_kept_out_and_told_why() {
 }
 
 #[test]
+fn who_does_not_encrypt_is_left_out_and_both_sides_say_so() {
+    let segment = Segment::new();
+    let token = "the token of this cluster";
+    let boot =
+        |number, insecure| segment.boot(&Boot { number, token, expect: 2, dvk: true, insecure });
+    let urls = [boot(1, false), boot(2, false)];
+    let stranger = boot(3, true);
+    all_ready(&urls);
+    let alone = eventually(|| status(&stranger), |status| status.detail.contains("heard"));
+    assert_eq!(alone.state, StatusState::Discovering);
+    assert_eq!(
+        alone.detail,
+        "2 nodes are heard, but their messages are encrypted, and this node's are not \
+         (cluster.insecure)"
+    );
+    assert!(!protection(&stranger).encrypted);
+    let (code, body) = post(&format!("{stranger}/v1/segment/rotate"), "");
+    assert_eq!(code, 409, "{body}");
+    assert_eq!(states(&urls[0]), [NodeState::Ready; 2]);
+    // Among themselves, such nodes are a cluster as well.
+    let other = boot(4, true);
+    all_ready(&[stranger, other]);
+}
+
+#[test]
+fn keys_change_on_demand_and_forgeries_are_counted() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(3);
+    all_ready(&urls);
+    let before = protection(&urls[1]);
+    assert_eq!((before.encrypted, before.key, before.next), (true, 1, None));
+    assert_eq!(before.interfaces[0].device.as_deref(), Some("sec-eth0"));
+    assert_eq!(nodes(&urls[0])[1].link.as_ref().unwrap().interface.as_deref(), Some("sec-eth0"));
+    for key in [2, 3] {
+        let (code, body) = post(&format!("{}/v1/segment/rotate", urls[1]), "");
+        assert_eq!(code, 200, "{body}");
+        let after: dvs_api::Segment = serde_json::from_str(&body).unwrap();
+        assert_eq!((after.key, after.next), (key, None));
+        for (from, to) in [(1, 0), (0, 1), (1, 2)] {
+            let ping = format!(r#"{{"to":{to},"count":50}}"#);
+            let (code, body) = post(&format!("{}/v1/ipc/ping", urls[from]), &ping);
+            assert_eq!(code, 200, "{body}");
+        }
+    }
+    all_ready(&urls);
+    segment.forge(1, 12);
+    let forged = eventually(|| protection(&urls[0]), |now| now.interfaces[0].forged > 0);
+    assert_eq!(forged.interfaces[0].forged, 12);
+    // What a new device counts from, nobody knows: it gets another key at once.
+    segment.remove_device(2);
+    let renewed = eventually(|| protection(&urls[1]), |now| now.key > 3);
+    assert_eq!((renewed.key, renewed.next), (4, None));
+    all_ready(&urls);
+    let linked = || nodes(&urls[1])[0].link.as_ref().map(|link| link.state);
+    eventually(linked, |state| *state == Some(dvs_api::LinkState::Up));
+}
+
+#[test]
 fn a_kernel_without_dvk_is_named() {
     let segment = Segment::new();
     let token = "the token of this cluster";
-    let url = segment.boot(&Boot { number: 1, token, expect: 1, dvk: false });
+    let url = segment.boot(&Boot { number: 1, token, expect: 1, dvk: false, insecure: false });
     let status = eventually(|| status(&url), |status| status.state == StatusState::Failed);
     assert_eq!(status.detail, "/dev/dvk: the kernel has no DVK");
 }

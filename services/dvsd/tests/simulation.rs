@@ -618,6 +618,7 @@ fn what_was_recorded_before_a_restart_has_no_effect_after_it() {
 fn strangers_do_not_get_past_the_envelope() {
     let (key, wrong) = (Key::new("the token of this cluster"), Key::new("another token"));
     let peers = vec![PeerEntry {
+        holds: None,
         mac: Mac([2, 0, 0, 0, 0, 1]),
         instance: 1,
         seat: Some(Seat { id: 0, incarnation: 9 }),

@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     // A switch would cost every frame more than most of what is compared.
     options.wire = true;
     // All are to use the same device, so nothing may be protected.
-    options.append = vec!["dvs.cluster.insecure=true".to_owned()];
+    options.insecure = true;
     options.logs = Some(session.store.directory("logs")?.join("bench-net"));
     options.launcher = launcher();
     options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);

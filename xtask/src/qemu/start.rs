@@ -195,6 +195,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
         // Apart by process, so that clusters without a name don't write into each other's logs.
         logs: Some(checkout.directory().join(format!("{name}-{}", std::process::id()))),
         token: start.token.clone(),
+        insecure: start.insecure,
         append: start.append.clone(),
         launcher: launcher(),
         ..Options::new(images.kernel, images.initramfs)

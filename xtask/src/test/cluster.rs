@@ -17,6 +17,7 @@ mod moves;
 mod outages;
 mod program;
 mod promotions;
+mod segment;
 mod strangers;
 mod tables;
 mod transports;
@@ -66,6 +67,10 @@ const SCENARIOS: &[Scenario] = &[
         "a bad network loses, repeats and reorders nothing",
         exchanges::exactly_once_in_spite_of_faults,
     ),
+    ("nothing that nodes say can be read on the segment", segment::nothing_is_in_the_clear),
+    ("forged and recorded frames change nothing but a counter", segment::forgeries_are_counted),
+    ("keys change while messages flow", segment::keys_change_while_messages_flow),
+    ("no key survives the dvsd that has made it", segment::no_key_survives_its_run),
     ("the tables of each kernel tell of the cluster", tables::tell_of_the_cluster),
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),

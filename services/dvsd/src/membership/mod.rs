@@ -37,6 +37,8 @@ pub use peers::{Novelty, Path};
 pub use roster::{Entry, Roster};
 pub use view::{Event, Liveness, MemberView, Said, Standing, View};
 
+use crate::segment::Announced;
+
 /// Milliseconds between beacons while a cluster forms or somebody joins.
 pub const BEACON_FORMING_MS: u64 = 200;
 /// Milliseconds between beacons otherwise: eight fit in [`DOWN_MS`], so that even with 5 % loss a
@@ -84,6 +86,15 @@ pub struct Announcement {
     pub echo: u64,
 }
 
+/// What this node has to tell its peers of keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keys {
+    /// Its own; `None` if it does not encrypt.
+    pub announced: Option<Announced>,
+    /// Association numbers of the newest keys of others that it holds, by machine and run.
+    pub held: BTreeMap<(Mac, u64), u8>,
+}
+
 #[derive(Debug)]
 enum Role {
     Candidate(Formation),
@@ -109,6 +120,7 @@ struct Member {
 pub struct Membership {
     identity: Identity,
     announcement: Announcement,
+    keys: Keys,
     started_ms: u64,
     last_tick_ms: u64,
     next_step_ms: u64,
@@ -141,6 +153,7 @@ impl Membership {
         Self {
             identity,
             announcement: Announcement::default(),
+            keys: Keys::default(),
             started_ms: now_ms,
             last_tick_ms: now_ms,
             next_step_ms: now_ms,
@@ -158,6 +171,14 @@ impl Membership {
     pub fn announce(&mut self, now_ms: u64, announcement: Announcement) {
         if self.announcement != announcement {
             self.announcement = announcement;
+            self.hurry(now_ms);
+        }
+    }
+
+    /// Sets what the beacons say of keys.
+    pub fn tell_keys(&mut self, now_ms: u64, keys: Keys) {
+        if self.keys != keys {
+            self.keys = keys;
             self.hurry(now_ms);
         }
     }
@@ -263,6 +284,7 @@ impl Membership {
             expect: self.identity.expect,
             cluster,
             echo: self.announcement.echo,
+            keys: self.keys.announced,
             uptime_s: (now_ms.saturating_sub(self.started_ms) / 1000) as u32,
             management: self.identity.management,
             name: self.identity.name.clone(),
@@ -569,6 +591,7 @@ impl Membership {
                     heard,
                     confirmed: heard,
                     down: down.is_some_and(|down| down.contains_key(&entry.seat.id)),
+                    holds: self.keys.held.get(&(entry.mac, entry.instance)).copied(),
                 }
             })
             .collect();
@@ -577,9 +600,15 @@ impl Membership {
         for (heard, confirmed) in confirmed.chain(provisional) {
             let Beacon { mac, instance, .. } = heard.beacon;
             if roster.of_instance(mac, instance).is_none() && peers.len() < PEERS_MAX {
-                let entry =
-                    PeerEntry { mac, instance, seat: None, heard: true, confirmed, down: false };
-                peers.push(entry);
+                peers.push(PeerEntry {
+                    mac,
+                    instance,
+                    seat: None,
+                    heard: true,
+                    confirmed,
+                    down: false,
+                    holds: None,
+                });
             }
         }
         peers

@@ -227,6 +227,7 @@ mod tests {
             expect: 2,
             cluster: 0,
             echo: 0,
+            keys: None,
             uptime_s: 0,
             management: None,
             name: String::new(),
@@ -239,6 +240,7 @@ mod tests {
                     heard: true,
                     confirmed: false,
                     down: false,
+                    holds: None,
                 })
                 .into_iter()
                 .collect(),

@@ -7,9 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use dvs_config::Mac;
 
 use super::formation::Obstacle;
-use super::peers::Path;
+use super::peers::{Heard, Path};
 use super::{Membership, Role, CANDIDATE_MS, DOWN_MS};
 use crate::beacon::{Choice, Phase, Seat, MEMBERS_MAX};
+use crate::segment::Announced;
 
 /// The membership at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct MemberView {
     pub seat: Seat,
     /// Its identity.
     pub mac: Mac,
+    /// Which run of its `dvsd`.
+    pub instance: u64,
     /// Whether it is this node.
     pub local: bool,
     /// Whether it is heard.
@@ -75,6 +78,10 @@ pub struct Said {
     pub at_ms: u64,
     /// How to reach it.
     pub path: Option<Path>,
+    /// Its keys; `None` if it does not encrypt.
+    pub keys: Option<Announced>,
+    /// Association number of the newest of this node's keys that it holds.
+    pub holds: Option<u8>,
 }
 
 /// Whether a member is heard.
@@ -285,6 +292,7 @@ impl Membership {
                 MemberView {
                     seat: entry.seat,
                     mac: entry.mac,
+                    instance: entry.instance,
                     local,
                     liveness: self.liveness(member, now_ms, entry),
                     ready: match heard {
@@ -299,6 +307,8 @@ impl Membership {
                         uptime_s: heard.beacon.uptime_s,
                         at_ms: heard.at_ms,
                         path: heard.path(DOWN_MS),
+                        keys: heard.beacon.keys,
+                        holds: self.held_by(heard),
                     }),
                     name: match name.is_empty() {
                         true => format!("node{}", entry.seat.id),
@@ -309,6 +319,14 @@ impl Membership {
             })
             .collect();
         View { standing: Standing::Member { cluster: member.cluster, seat }, members }
+    }
+
+    /// The association number of the newest of this node's keys that the sender of these beacons
+    /// says to hold.
+    fn held_by(&self, heard: &Heard) -> Option<u8> {
+        let own = (self.identity.mac, self.identity.instance);
+        let entry = heard.beacon.peers.iter().find(|peer| (peer.mac, peer.instance) == own)?;
+        entry.holds
     }
 
     fn explain(&self, obstacle: &Obstacle) -> String {

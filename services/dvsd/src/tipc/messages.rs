@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is said to TIPC and by it: `linux/tipc_netlink.h`.
 
-use crate::genl::{attribute, number_u32, text, Attributes};
+use crate::genl::{attribute, number, text, Attributes};
 
 /// Stop using a bearer.
 pub(super) const BEARER_DISABLE: u8 = 2;
@@ -63,8 +63,8 @@ impl Net {
         let inner = attribute(answer, NEST_NET)?;
         let half = |kind| attribute(inner, kind).filter(|value| value.len() == 8);
         let node = [half(NET_NODE_0)?, half(NET_NODE_1)?].concat();
-        let id = attribute(inner, NET_ID).and_then(number_u32)?;
-        Some(Self { id, node: node.try_into().ok()? })
+        let id = attribute(inner, NET_ID).and_then(number)?;
+        Some(Self { id: id.try_into().ok()?, node: node.try_into().ok()? })
     }
 }
 

@@ -11,15 +11,13 @@ use std::io;
 
 use dvs_config::Mac;
 
-use crate::genl::{Attributes, Family, Request};
+use crate::genl::{Attributes, Family};
 use messages::{
     Net, NodeInfo, BEARER_DISABLE, BEARER_ENABLE, BEARER_GET, NET_GET, NET_SET, NODE_GET,
 };
 
 /// The family of TIPC's commands.
 const FAMILY: &str = "TIPCv2";
-/// Of which version they are.
-const VERSION: u8 = 1;
 /// TIPC takes no greater network ids.
 const NETWORK_ID_MAX: u64 = 9_999;
 /// TIPC takes no more bearers.
@@ -68,14 +66,17 @@ pub trait Bearers: Send {
     /// Leaves the network, if there is one.
     fn disable(&mut self);
 
-    /// Tells the log which nodes are found. To be called again and again.
-    fn look(&mut self, now_ms: u64);
+    /// Keeps a network that was enabled over the interfaces that it is to be over now, if that is
+    /// known, and tells the log which nodes are found. To be called again and again.
+    fn look(&mut self, now_ms: u64, network: Option<&Network>);
 }
 
 /// The kernel's TIPC.
 #[derive(Debug, Default)]
 pub struct Tipc {
     enabled: Option<Network>,
+    /// What failed at the last look, for people; empty if nothing did.
+    trouble: String,
     /// How many other nodes were found at the last look, and when the next one is due.
     found: usize,
     look_ms: u64,
@@ -88,40 +89,71 @@ impl Bearers for Tipc {
         }
         let mut kernel = Kernel::open()?;
         kernel.join(network)?;
-        let before = kernel.bearers()?;
-        for bearer in network.bearers() {
-            if !before.contains(&bearer) {
-                kernel.enable(&bearer)?;
-            }
-        }
-        println!("TIPC runs over {}, network {}", network.interfaces.join(", "), network.id);
-        self.enabled = Some(network.clone());
+        kernel.run_over(&network.bearers())?;
+        self.told(network);
         Ok(())
     }
 
     fn disable(&mut self) {
-        let Some(network) = self.enabled.take() else { return };
-        let left = Kernel::open().and_then(|mut kernel| {
-            network.bearers().iter().try_for_each(|bearer| kernel.disable(bearer))
-        });
-        if let Err(error) = left {
+        self.enabled = None;
+        // Where there is no TIPC there is nothing to leave.
+        let Ok(mut kernel) = Kernel::open() else { return };
+        // An earlier run of dvsd may have left bearers, too.
+        if let Err(error) = kernel.run_over(&[]) {
             println!("warning: {error}");
         }
     }
 
-    fn look(&mut self, now_ms: u64) {
-        if self.enabled.is_none() || now_ms < self.look_ms {
+    fn look(&mut self, now_ms: u64, network: Option<&Network>) {
+        let Some(enabled) = &self.enabled else { return };
+        if now_ms < self.look_ms {
             return;
         }
         self.look_ms = now_ms + LOOK_MS;
-        // What cannot be read now is read later.
-        let Ok(found) = Kernel::open().and_then(|mut kernel| kernel.nodes_up()) else { return };
+        // Interfaces come and go, and take bearers with them.
+        let network = network.unwrap_or(enabled).clone();
+        let looked = Kernel::open().and_then(|mut kernel| {
+            kernel.run_over(&network.bearers())?;
+            kernel.nodes_up()
+        });
+        let trouble = match looked {
+            Ok(found) => {
+                self.told(&network);
+                self.count(found);
+                String::new()
+            }
+            Err(error) => error,
+        };
+        if self.trouble != trouble && !trouble.is_empty() {
+            println!("error: {trouble}");
+        }
+        self.trouble = trouble;
+    }
+}
+
+impl Tipc {
+    fn told(&mut self, network: &Network) {
+        if self.enabled.as_ref() != Some(network) {
+            println!("TIPC runs over {}, network {}", network.interfaces.join(", "), network.id);
+            self.enabled = Some(network.clone());
+        }
+    }
+
+    fn count(&mut self, found: usize) {
         if found != self.found {
             let plural = if found == 1 { "" } else { "s" };
             println!("TIPC reaches {found} other node{plural}");
             self.found = found;
         }
     }
+}
+
+/// Which bearers to disable and which to enable, so that those that there are become those wanted.
+fn changes<'a>(there: &'a [String], wanted: &'a [String]) -> (Vec<&'a str>, Vec<&'a str>) {
+    let not_in = |of: &'a [String], other: &[String]| {
+        of.iter().filter(|it| !other.contains(it)).map(String::as_str).collect()
+    };
+    (not_in(there, wanted), not_in(wanted, there))
 }
 
 /// TIPC as its netlink family has it.
@@ -137,23 +169,19 @@ impl Kernel {
         })
     }
 
-    fn ask(
-        &mut self,
-        what: &str,
-        command: u8,
-        dump: bool,
-        attributes: &Attributes,
-    ) -> Result<Vec<Vec<u8>>, String> {
-        let request = Request { command, version: VERSION, dump, attributes };
-        self.0.ask(&request).map_err(|error| format!("{what}: {error}"))
+    fn list(&mut self, what: &str, command: u8) -> Result<Vec<Attributes>, String> {
+        self.0.list(command).map_err(|error| format!("{what}: {error}"))
+    }
+
+    fn tell(&mut self, what: &str, command: u8, attributes: Attributes) -> Result<(), String> {
+        self.0.tell(command, attributes).map_err(|error| format!("{what}: {error}"))
     }
 
     /// Sets id and identity, which are set once and for all.
     fn join(&mut self, network: &Network) -> Result<(), String> {
         let wanted = Net { id: network.id, node: network.node };
-        let answers =
-            self.ask("read the network of TIPC", NET_GET, true, &Attributes::default())?;
-        match answers.iter().find_map(|answer| Net::decode(answer)) {
+        let answers = self.list("read the network of TIPC", NET_GET)?;
+        match answers.iter().find_map(|answer| Net::decode(answer.as_bytes())) {
             Some(net) if net == wanted => Ok(()),
             Some(net) if net.node != [0; 16] => Err(format!(
                 "TIPC belongs to network {} on this node, and network {} is wanted; restart the node",
@@ -161,40 +189,40 @@ impl Kernel {
             )),
             _ => {
                 let what = format!("join network {} of TIPC", network.id);
-                self.ask(&what, NET_SET, false, &wanted.encode()).map(drop)
+                self.tell(&what, NET_SET, wanted.encode())
             }
         }
     }
 
     fn bearers(&mut self) -> Result<Vec<String>, String> {
-        let what = "list the bearers of TIPC";
-        let answers = self.ask(what, BEARER_GET, true, &Attributes::default())?;
-        Ok(answers.iter().filter_map(|answer| messages::bearer(answer)).collect())
+        let answers = self.list("list the bearers of TIPC", BEARER_GET)?;
+        Ok(answers.iter().filter_map(|answer| messages::bearer(answer.as_bytes())).collect())
+    }
+
+    /// Has TIPC use these bearers and no others: one that does not encrypt would do so beside one
+    /// that does.
+    fn run_over(&mut self, wanted: &[String]) -> Result<(), String> {
+        let there = self.bearers()?;
+        let (disable, enable) = changes(&there, wanted);
+        disable.into_iter().try_for_each(|bearer| self.disable(bearer))?;
+        enable.into_iter().try_for_each(|bearer| self.enable(bearer))
     }
 
     /// How many other nodes are up.
     fn nodes_up(&mut self) -> Result<usize, String> {
-        let what = "list the nodes of TIPC";
-        let answers = self.ask(what, NODE_GET, true, &Attributes::default())?;
-        let nodes = answers.iter().filter_map(|answer| NodeInfo::decode(answer));
+        let answers = self.list("list the nodes of TIPC", NODE_GET)?;
+        let nodes = answers.iter().filter_map(|answer| NodeInfo::decode(answer.as_bytes()));
         Ok(nodes.filter(|node| node.up).count())
     }
 
     fn enable(&mut self, bearer: &str) -> Result<(), String> {
-        let attributes = messages::of_bearer(bearer);
-        self.ask(&format!("enable the bearer {bearer} of TIPC"), BEARER_ENABLE, false, &attributes)
-            .map(drop)
+        let what = format!("enable the bearer {bearer} of TIPC");
+        self.tell(&what, BEARER_ENABLE, messages::of_bearer(bearer))
     }
 
     fn disable(&mut self, bearer: &str) -> Result<(), String> {
-        let attributes = messages::of_bearer(bearer);
-        self.ask(
-            &format!("disable the bearer {bearer} of TIPC"),
-            BEARER_DISABLE,
-            false,
-            &attributes,
-        )
-        .map(drop)
+        let what = format!("disable the bearer {bearer} of TIPC");
+        self.tell(&what, BEARER_DISABLE, messages::of_bearer(bearer))
     }
 }
 
@@ -213,5 +241,16 @@ mod tests {
         for cluster in [0, 9_998, 9_999, u64::MAX] {
             assert!((1..=9_999).contains(&network(cluster, 1).id));
         }
+    }
+
+    #[test]
+    fn a_bearer_that_is_not_wanted_any_more_goes() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (there, wanted) =
+            (names(&["eth:eth0", "eth:sec-eth1"]), names(&["eth:sec-eth0", "eth:sec-eth1"]));
+        assert_eq!(changes(&there, &wanted), (vec!["eth:eth0"], vec!["eth:sec-eth0"]));
+        assert_eq!(changes(&wanted, &wanted), (vec![], vec![]));
+        assert_eq!(changes(&there, &[]).0, ["eth:eth0", "eth:sec-eth1"]);
     }
 }

@@ -2,6 +2,8 @@
 //! Whole daemons in one process: real beacons over a pretended segment, a real API on a loopback
 //! port, and a pretended DVK that refuses what the real one refuses.
 
+mod devices;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -26,6 +28,8 @@ use dvsd::status::StatusFile;
 use dvsd::tipc::{Bearers, Network as TipcNetwork};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::AbortHandle;
+
+use devices::{FakeDevices, Secured, SECURED};
 
 type Request = (Message, mpsc::Sender<Message>);
 
@@ -61,6 +65,8 @@ struct Tables {
 struct FakeDvk {
     mac: Mac,
     world: Arc<Mutex<World>>,
+    secured: Arc<Mutex<Secured>>,
+    insecure: bool,
 }
 
 impl FakeDvk {
@@ -125,6 +131,9 @@ impl Kernel for FakeDvk {
             Call::LinkAttach { node, carrier } => {
                 refuse(!tables.up.contains_key(&node), "ENODEV: not up")?;
                 refuse(carrier == Carrier::Tipc, "EINVAL: no such transport")?;
+                if let Carrier::Ethernet(route) = carrier {
+                    assert_eq!(route.interface < SECURED, self.insecure, "{route:?}");
+                }
                 if !matches!(carrier, Carrier::Proxy(_)) {
                     tables.links.insert(node, carrier);
                 }
@@ -157,7 +166,14 @@ impl Kernel for FakeDvk {
                 && carrier.is_some()
                 && itself == own.up.get(&node).map(|incarnation| (node, *incarnation))
         });
-        let state = if greets { LINK_UP } else { LINK_CONNECTING };
+        let understood = match carrier {
+            Some(Carrier::Ethernet(route)) => {
+                let secured = self.secured.lock().unwrap();
+                self.insecure || secured.understand_each_other(self.mac, route.mac)
+            }
+            _ => true,
+        };
+        let state = if greets && understood { LINK_UP } else { LINK_CONNECTING };
         let transport = carrier.map_or(0, |carrier| transport_number(carrier.transport()));
         let node = u32::from(node);
         Ok(LinkInfo { node, state, transport, rtt_us: 200, ..LinkInfo::default() })
@@ -229,7 +245,7 @@ impl Bearers for NoBearers {
 
     fn disable(&mut self) {}
 
-    fn look(&mut self, _: u64) {}
+    fn look(&mut self, _: u64, _: Option<&TipcNetwork>) {}
 }
 
 struct FakePort {
@@ -308,6 +324,7 @@ pub(crate) struct Segment {
     runtime: tokio::runtime::Runtime,
     world: Arc<Mutex<World>>,
     machines: Arc<Mutex<BTreeMap<u8, Machine>>>,
+    secured: Arc<Mutex<Secured>>,
     directory: tempfile::TempDir,
 }
 
@@ -321,6 +338,8 @@ pub(crate) struct Boot<'a> {
     pub(crate) expect: u16,
     /// Whether its kernel has a DVK.
     pub(crate) dvk: bool,
+    /// Whether it is told not to encrypt.
+    pub(crate) insecure: bool,
 }
 
 #[allow(dead_code, reason = "not every test needs everything")]
@@ -334,6 +353,7 @@ impl Segment {
                 .unwrap(),
             world: Arc::default(),
             machines: Arc::default(),
+            secured: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
         }
     }
@@ -353,7 +373,8 @@ impl Segment {
         let address: SocketAddr = api.local_addr().unwrap();
         let settings = Settings {
             cluster: "dvs".into(),
-            token: Some(boot.token.into()),
+            token: Some(boot.token.parse().unwrap()),
+            insecure: boot.insecure,
             expect: boot.expect,
             name: String::new(),
             interfaces: vec![Interface { name: "eth0".into(), index: 2, mac }],
@@ -361,15 +382,23 @@ impl Segment {
             api: address,
         };
         let (dvk, world) = (boot.dvk, Arc::clone(&self.world));
+        let (secured, insecure) = (Arc::clone(&self.secured), boot.insecure);
         let proxies = FakeProxies { mac, world: Arc::clone(&world) };
         let surroundings = Surroundings {
             open_kernel: Box::new(move || match dvk {
-                true => Ok(Arc::new(FakeDvk { mac, world: Arc::clone(&world) })),
+                true => {
+                    let (world, secured) = (Arc::clone(&world), Arc::clone(&secured));
+                    Ok(Arc::new(FakeDvk { mac, world, secured, insecure }))
+                }
                 false => Err("/dev/dvk: the kernel has no DVK".into()),
             }),
             link_local: Box::new(move |_| Some(address_of(number))),
             links: Links::new(Box::new(proxies), Box::new(NoBearers)),
             status: StatusFile::new(&directory),
+            devices: {
+                let secured = Arc::clone(&self.secured);
+                Box::new(move || Box::new(FakeDevices::new(mac, Arc::clone(&secured))))
+            },
         };
         let instance = u64::from(address.port()) << 32 | u64::from(number) << 8 | 1;
         let (daemon, handle) = Daemon::new(settings, instance, surroundings);
@@ -405,8 +434,20 @@ impl Segment {
     pub(crate) fn boot_all(&self, count: u8) -> Vec<String> {
         let token = "the token of this cluster";
         (1..=count)
-            .map(|number| self.boot(&Boot { number, token, expect: count.into(), dvk: true }))
+            .map(|number| {
+                self.boot(&Boot { number, token, expect: count.into(), dvk: true, insecure: false })
+            })
             .collect()
+    }
+
+    /// Somebody sends forged frames to a machine.
+    pub(crate) fn forge(&self, number: u8, count: u64) {
+        self.secured.lock().unwrap().forge(Mac([0x52, 0x54, 0, 0, 0, number]), count);
+    }
+
+    /// Somebody removes the device that encrypts for a machine.
+    pub(crate) fn remove_device(&self, number: u8) {
+        self.secured.lock().unwrap().remove(Mac([0x52, 0x54, 0, 0, 0, number]));
     }
 
     /// Cuts a machine's power: its daemon, its API and its kernel are gone.

@@ -27,7 +27,8 @@ pub(super) fn are_dissected(session: &Session, origin: &Origin) -> Result<(), Mi
     let script =
         format!("dvsctl ipc ping --from 0 --to 1 --count {COUNT} >&2 && dvsctl node list -o json");
     let (seed, pcap) = (SEED.to_string(), directory.display().to_string());
-    let mut arguments = vec!["qemu", "--nodes", "2", "--loss", "5%", "--duplicate", "2%"];
+    let mut arguments = vec!["qemu", "--nodes", "2", "--insecure", "--loss", "5%"];
+    arguments.extend(["--duplicate", "2%"]);
     arguments.extend(["--seed", &seed, "--pcap", &pcap, "--exec", &script]);
     let ended = run(xtask(session, origin, &arguments), step, PATIENCE)?;
     expect(ended.succeeded(), step, "exit status 0", &ended)?;

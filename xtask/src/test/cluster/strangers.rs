@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Machines on the cluster's segment that don't belong there: with a wrong join token, of another cluster, and with a
-//! configuration that nobody can read.
+//! Machines on the cluster's segment that don't belong there: with a wrong join token, of another cluster, with a
+//! configuration that nobody can read, and without encryption.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -13,10 +13,11 @@ use super::bed::{Bed, MEMBERS, PATIENCE};
 use super::mismatch::{expect, Mismatch};
 
 /// How many there are.
-pub(super) const COUNT: usize = 3;
+pub(super) const COUNT: usize = 4;
 const WRONG_TOKEN: usize = MEMBERS;
 const OTHER_CLUSTER: usize = MEMBERS + 1;
 const WRONG_KEY: usize = MEMBERS + 2;
+const INSECURE: usize = MEMBERS + 3;
 
 /// What makes them strangers; their configuration is that of the members otherwise.
 pub(super) fn kernel_arguments() -> BTreeMap<usize, Vec<String>> {
@@ -25,6 +26,7 @@ pub(super) fn kernel_arguments() -> BTreeMap<usize, Vec<String>> {
         (WRONG_TOKEN, arguments(&["dvs.cluster.token=not-the-token-of-this-cluster"])),
         (OTHER_CLUSTER, arguments(&["dvs.cluster.name=other", "dvs.cluster.bootstrap_expect=1"])),
         (WRONG_KEY, arguments(&["dvs.cluster.tokn=a-token-behind-a-wrong-key"])),
+        (INSECURE, arguments(&["dvs.cluster.insecure=true"])),
     ])
 }
 
@@ -40,6 +42,7 @@ pub(super) fn do_no_harm(bed: &mut Bed) -> Result<(), Mismatch> {
     wrong_token(bed, started)?;
     other_cluster(bed)?;
     wrong_key(bed)?;
+    insecure(bed)?;
     exchanges.into_iter().try_for_each(super::bed::Ping::succeed)?;
     bed.await_all_ready("looking at the members beside strangers")?;
     let after = identities(bed)?;
@@ -147,6 +150,31 @@ fn wrong_key(bed: &Bed) -> Result<(), Mismatch> {
     let power = bed.cluster().status().map(|status| status.nodes[WRONG_KEY].power);
     let came = format!("{power:?}");
     expect(power.is_ok_and(|power| power == Power::Running), step, "the node stays on", came)
+}
+
+/// It has the right token but would speak in the clear: it is left out, and both sides say so.
+fn insecure(bed: &Bed) -> Result<(), Mismatch> {
+    const REASON: &str = "their messages are encrypted, and this node's are not (cluster.insecure)";
+    let step = "asking the node that does not encrypt for its cluster";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ended = bed.dvsctl(INSECURE, &["node", "list"])?;
+        if ended.is_one_clear_error() && ended.stderr.contains(REASON) {
+            break;
+        }
+        let expected = format!("one error that says that {REASON}");
+        expect(Instant::now() < deadline, step, &expected, &ended)?;
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let mac = &bed.cluster().description().nodes[INSECURE].mac;
+    for member in 0..MEMBERS {
+        let log = bed.dvsctl(member, &["logs", "dvsd", "-n", "10000"])?;
+        let told = log.stdout.lines().any(|line| {
+            line.contains(mac) && line.contains("does not encrypt its messages (cluster.insecure)")
+        });
+        expect(told, &format!("reading node{member}'s log"), "a line about the stranger", log)?;
+    }
+    Ok(())
 }
 
 /// What a node has said on its console since the cluster's start.
