@@ -2,14 +2,15 @@
 //! Threads that are in a blocking call, and processes likewise.
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
+use rustix::thread::Pid;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to fall asleep in its call, or to come out of it when it should.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// How long a call is watched before it is said to wait.
-const WATCH: Duration = Duration::from_millis(60);
+pub(crate) const WATCH: Duration = Duration::from_millis(60);
 
 /// A thread that makes one call.
 pub(crate) struct Blocked<T> {
@@ -26,10 +27,9 @@ pub(crate) fn blocked<T: Send + 'static>(
         let _ = sender.send(rustix::thread::gettid());
         call()
     });
-    let tid = receiver.recv().context("the thread did not start")?.as_raw_nonzero();
+    let tid = receiver.recv().context("the thread did not start")?;
     let blocked = Blocked { thread };
-    let stat = format!("/proc/self/task/{tid}/stat");
-    until("a thread to wait in its call", || Ok(blocked.is_over() || sleeps(&stat)?))?;
+    until_thread_sleeps(tid, || blocked.is_over())?;
     Ok(blocked)
 }
 
@@ -53,10 +53,10 @@ impl<T> Blocked<T> {
     }
 }
 
-/// Waits until the process with this id sleeps in a call.
-pub(crate) fn until_process_sleeps(pid: u32) -> Result<()> {
-    let stat = format!("/proc/{pid}/stat");
-    until("a process to wait in its call", || sleeps(&stat))
+/// Waits until the thread of this process with this id sleeps in a call, or is over with it.
+pub(crate) fn until_thread_sleeps(thread: Pid, is_over: impl Fn() -> bool) -> Result<()> {
+    let stat = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    until("a thread to wait in its call", || Ok(is_over() || sleeps(&stat)?))
 }
 
 /// Waits until `condition` holds.

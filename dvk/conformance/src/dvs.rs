@@ -40,6 +40,11 @@ pub(crate) fn lease(container: u32, first_slot: u32, slots: u32) -> Lease {
     }
 }
 
+/// The same lease to another node.
+pub(crate) fn with_node(node: u32, lease: Lease) -> Lease {
+    Lease { node, ..lease }
+}
+
 /// A new endpoint in [`HOME`].
 pub(crate) fn bind() -> Result<Port, dvk::Error> {
     Port::bind(HOME, Slot::Any)

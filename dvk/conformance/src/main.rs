@@ -5,14 +5,22 @@
 mod blocked;
 mod borrower;
 mod cases;
+mod cast;
 mod check;
+mod crew;
 mod dvs;
 mod lender;
 mod lent;
+mod memory;
+mod messenger;
+mod order;
+mod player;
 mod puppet;
 mod runner;
 mod seen;
 mod tap;
+mod troupe;
+mod wish;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -21,7 +29,7 @@ use std::process::ExitCode;
 /// Proves that the running kernel keeps the rules of the DVK reference.
 #[derive(Parser)]
 struct Arguments {
-    /// Name the cases and run none.
+    /// Name the cases, each with where its peers can be, and run none.
     #[arg(long)]
     list: bool,
     /// Run only the cases whose name matches.
@@ -43,6 +51,12 @@ struct Arguments {
 enum Role {
     /// One case.
     Case,
+    /// One case, with one side in a process on another node that speaks on standard input and
+    /// output: its name, a container to make, the two nodes, and `near` or `far`, the side that is
+    /// there.
+    Between,
+    /// The process there, and those that it starts.
+    Troupe,
     /// A party that does what the lines on its standard input say.
     Puppet,
     /// A party whose standard input is its endpoint.
@@ -61,6 +75,8 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let passed = match arguments.role {
         Some(Role::Case) => run_case(arguments.about.first().map(String::as_str)).map(|()| true),
+        Some(Role::Between) => run_between(&arguments.about).map(|()| true),
+        Some(Role::Troupe) => player::play().map(|()| true),
         Some(Role::Puppet) => puppet::play().map(|()| true),
         Some(Role::Heir) => puppet::inherit().map(|()| true),
         Some(Role::Lender) => lender::lend(dvs::HOME).map(|()| true),
@@ -69,7 +85,7 @@ fn main() -> ExitCode {
         Some(Role::Borrower) => borrow(&arguments.about).map(|()| true),
         None if arguments.list => {
             for case in cases::all() {
-                println!("{}", case.id);
+                println!("{}  # {}", case.id, case.places());
             }
             Ok(true)
         }
@@ -100,9 +116,26 @@ fn gorge(lenders: &[String]) -> anyhow::Result<()> {
     borrower::gorge(dvs::HOME, lender)
 }
 
-fn run_case(id: Option<&str>) -> anyhow::Result<()> {
+fn case(id: Option<&str>) -> anyhow::Result<&'static cases::Case> {
     let id = id.context("which case? name one of --list")?;
     let case = cases::all().find(|case| case.id == id);
-    let case = case.with_context(|| format!("no case is named {id}; --list names them"))?;
-    (case.run)()
+    case.with_context(|| format!("no case is named {id}; --list names them"))
+}
+
+fn run_case(id: Option<&str>) -> anyhow::Result<()> {
+    case(id)?.run_here()
+}
+
+fn run_between(about: &[String]) -> anyhow::Result<()> {
+    let [id, container, here, there, side] = about else {
+        anyhow::bail!("name a case, a container, two nodes and the side that is on the second one");
+    };
+    let swapped = match side.as_str() {
+        "far" => false,
+        "near" => true,
+        other => anyhow::bail!("no side of a case is {other}: it is near or far"),
+    };
+    let case = case(Some(id))?;
+    let cast = cast::Cast::between(container.parse()?, [here.parse()?, there.parse()?], swapped)?;
+    case.run_between(cast, swapped)
 }

@@ -18,10 +18,11 @@ mod poll;
 mod privileges;
 mod proxy;
 mod remote;
-mod stress;
+pub(crate) mod stress;
 mod timeout;
 mod waiting;
 
+use crate::cast::Cast;
 use core::time::Duration;
 
 /// Proves one rule. Runs in a process of its own.
@@ -31,16 +32,67 @@ pub(crate) struct Case {
     /// How long it may take.
     pub(crate) limit: Duration,
     /// Fails with what the kernel did instead.
-    pub(crate) run: fn() -> anyhow::Result<()>,
+    pub(crate) run: Run,
+}
+
+/// How a case is run, and where those can be that take part.
+#[derive(Clone, Copy)]
+pub(crate) enum Run {
+    /// On one node, for this reason.
+    Alone(&'static str, fn() -> anyhow::Result<()>),
+    /// Also with its far side on another node.
+    Toward(fn(&Cast) -> anyhow::Result<()>),
+    /// Also with either side on another node.
+    Both(fn(&Cast) -> anyhow::Result<()>),
 }
 
 impl Case {
-    const fn new(id: &'static str, run: fn() -> anyhow::Result<()>) -> Self {
+    const fn of(id: &'static str, run: Run) -> Self {
         Self { id, limit: Duration::from_secs(10), run }
     }
 
-    const fn long(id: &'static str, run: fn() -> anyhow::Result<()>) -> Self {
-        Self { limit: Duration::from_secs(120), ..Self::new(id, run) }
+    const fn alone(id: &'static str, why: &'static str, run: fn() -> anyhow::Result<()>) -> Self {
+        Self::of(id, Run::Alone(why, run))
+    }
+
+    const fn toward(id: &'static str, run: fn(&Cast) -> anyhow::Result<()>) -> Self {
+        Self::of(id, Run::Toward(run))
+    }
+
+    const fn both(id: &'static str, run: fn(&Cast) -> anyhow::Result<()>) -> Self {
+        Self::of(id, Run::Both(run))
+    }
+
+    const fn long(self) -> Self {
+        Self { limit: Duration::from_secs(120), ..self }
+    }
+
+    /// Runs it on one node.
+    pub(crate) fn run_here(&self) -> anyhow::Result<()> {
+        match self.run {
+            Run::Alone(_, run) => run(),
+            Run::Toward(run) | Run::Both(run) => run(&Cast::here()),
+        }
+    }
+
+    /// Runs it with one side on another node.
+    pub(crate) fn run_between(&self, cast: Cast, swapped: bool) -> anyhow::Result<()> {
+        match self.run {
+            Run::Both(run) => run(&cast),
+            Run::Toward(run) if !swapped => run(&cast),
+            Run::Toward(_) => anyhow::bail!("{}: its near side is always this node", self.id),
+            Run::Alone(why, _) => anyhow::bail!("{}: local only: {why}", self.id),
+        }?;
+        cast.dismiss()
+    }
+
+    /// Where it can be run, in a word and perhaps a reason.
+    pub(crate) fn places(&self) -> String {
+        match self.run {
+            Run::Alone(why, _) => format!("local only: {why}"),
+            Run::Toward(_) => "between nodes: toward".to_owned(),
+            Run::Both(_) => "between nodes: both ways".to_owned(),
+        }
     }
 }
 
