@@ -196,12 +196,10 @@ fn act(port: &Port, memories: &Memories, order: &Order) -> Result<Answer> {
         Order::WaitUnbind { endpoint: whose, timeout_ns } => {
             port.wait_unbind(endpoint(whose), timeout(timeout_ns)).into()
         }
-        Order::Info => {
-            port.info().map_or_else(|error| Answer::failed(&error), |info| Answer::Info(info))
+        Order::Info => port.info().map_or_else(|error| Answer::failed(&error), Answer::Info),
+        Order::Privileges => {
+            port.privileges().map_or_else(|error| Answer::failed(&error), Answer::Privileges)
         }
-        Order::Privileges => port
-            .privileges()
-            .map_or_else(|error| Answer::failed(&error), |mask| Answer::Privileges(mask)),
         Order::SetPrivileges(privileges) => port.set_privileges(&privileges).into(),
         Order::Grant { memory, offset, len, to, access } => {
             let arena = find(memories, memory)?;

@@ -16,6 +16,7 @@ mod moves;
 mod outages;
 mod program;
 mod promotions;
+mod rules;
 mod strangers;
 mod tables;
 mod transports;
@@ -58,6 +59,7 @@ const SCENARIOS: &[Scenario] = &[
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),
     ("a node that loses power ends the copies with it", copies::power_cut),
+    ("the rules hold between nodes, over Ethernet", rules::between_nodes),
     ("a server moves between nodes under load", moves::under_load),
     (
         "a backup takes the place of a server that was cut off, and later of one that lost power",

@@ -125,6 +125,31 @@ impl Guest {
         }
     }
 
+    /// The lines that it has written to standard output since the last time, without waiting.
+    ///
+    /// # Errors
+    /// When the node is lost.
+    pub(super) fn lines_so_far(&mut self) -> Result<Vec<String>, Mismatch> {
+        while self.status.is_none() {
+            match self.events.try_recv() {
+                Ok(event) => self.note(event)?,
+                Err(_) => break,
+            }
+        }
+        let mut lines = Vec::new();
+        while let Some(length) = self.stdout[self.taken..].iter().position(|byte| *byte == b'\n') {
+            let line = &self.stdout[self.taken..self.taken + length];
+            lines.push(String::from_utf8_lossy(line).into_owned());
+            self.taken += length + 1;
+        }
+        Ok(lines)
+    }
+
+    /// Whether its end was seen.
+    pub(super) fn is_over(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// Waits for its end, or makes it when its limit is over.
     ///
     /// # Errors
@@ -152,19 +177,27 @@ impl Guest {
 
     /// Whether there was an event before the deadline.
     fn take_event(&mut self) -> Result<bool, Mismatch> {
-        let lost = |why: &dyn std::fmt::Display| {
-            Mismatch::new(&self.step, "the node stays reachable", why.to_string())
-        };
         let patience = self.deadline.saturating_duration_since(Instant::now());
         match self.events.recv_timeout(patience) {
-            Ok(Ok(Event::Output(bytes))) => self.stdout.extend(bytes),
-            Ok(Ok(Event::Error(bytes))) => self.stderr.extend(bytes),
-            Ok(Ok(Event::Ended(status))) => self.status = Some(status),
-            Ok(Err(error)) => return Err(lost(&error)),
-            Err(RecvTimeoutError::Timeout) => return Ok(false),
-            Err(RecvTimeoutError::Disconnected) => return Err(lost(&"its connection is closed")),
+            Ok(event) => self.note(event).map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(self.lost("its connection is closed")),
         }
-        Ok(true)
+    }
+
+    /// Takes note of what it did.
+    fn note(&mut self, event: std::io::Result<Event>) -> Result<(), Mismatch> {
+        match event {
+            Ok(Event::Output(bytes)) => self.stdout.extend(bytes),
+            Ok(Event::Error(bytes)) => self.stderr.extend(bytes),
+            Ok(Event::Ended(status)) => self.status = Some(status),
+            Err(error) => return Err(self.lost(&error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn lost(&self, why: &str) -> Mismatch {
+        Mismatch::new(&self.step, "the node stays reachable", why)
     }
 
     fn ended(&self, overdue: bool) -> Ended {
@@ -189,14 +222,16 @@ pub(super) fn programs_run(bed: &mut Bed) -> Result<(), Mismatch> {
         let ended = bed.start_on(node, &["dvk-conformance", "--list"], PATIENCE)?.succeed()?;
         let step = format!("listing the conformance cases on node{node}");
         expect(ended.stdout.lines().count() > 50, &step, "more than 50 of them", &ended)?;
-        let mut puppet = bed.start_on(node, &["dvk-conformance", "--role", "puppet"], PATIENCE)?;
-        puppet.say("bind 0")?;
-        let lines = [puppet.line()?, puppet.line()?];
+        let mut player = bed.start_on(node, &["dvk-conformance", "--role", "troupe"], PATIENCE)?;
+        player.say(
+            r#"{"id":7,"process":0,"endpoint":1,"aside":false,"order":{"Bind":{"container":0,"server":null}}}"#,
+        )?;
+        let line = player.line()?;
         expect(
-            lines[0] == "begin" && lines[1].starts_with("done "),
+            line.starts_with(r#"{"id":7,"answer":{"Number":"#),
             &format!("binding an endpoint on node{node} in the container of the services"),
             "an endpoint",
-            lines.join("; "),
+            line,
         )?;
         let ended = bed.run_on(node, &["dvk-conformance", "--no-such-option"], PATIENCE)?;
         let refused = ended.status == Some(2) && ended.stderr.contains("--no-such-option");

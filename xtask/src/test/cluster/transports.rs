@@ -28,15 +28,8 @@ pub(super) fn while_messages_flow(bed: &mut Bed) -> Result<(), Mismatch> {
     let [here, there] = ENDS;
     let addresses = [address(bed, here)?, address(bed, there)?];
     let mut control = Control::create(bed, CONTAINER, LIMIT)?;
-    let tcp = |end: usize| {
-        let role = if end == 0 { "--connect" } else { "--listen" };
-        // Both name the address of the one that listens.
-        vec!["tcp".to_owned(), role.to_owned(), format!("{}:{PORT}", addresses[1])]
-    };
-    let udp = |end: usize| {
-        let [local, peer] = [end, 1 - end].map(|end| format!("{}:{PORT}", addresses[end]));
-        vec!["udp".to_owned(), "--local".to_owned(), local, "--peer".to_owned(), peer]
-    };
+    let tcp = |end| over_tcp(&addresses, end);
+    let udp = |end| over_udp(&addresses, end);
 
     let ping = bed.start_ping(here, there, ROUND_TRIPS, 1)?;
     let mut listener = start(bed, 1, &tcp(1))?;
@@ -70,18 +63,63 @@ pub(super) fn while_messages_flow(bed: &mut Bed) -> Result<(), Mismatch> {
     pinged?;
 
     let ping = bed.start_ping(there, here, ROUND_TRIPS, 1)?;
-    for end in [0, 1] {
-        let mac = &bed.cluster().description().nodes[ENDS[1 - end]].mac;
-        let number = u64::from_str_radix(&mac.replace(':', ""), 16)
-            .map_err(|error| Mismatch::new(STEP, "a MAC address", format!("{mac}: {error}")))?;
-        control.order(ENDS[end], &format!("ethernet {} {number}", ENDS[1 - end]))?;
-    }
+    attach_ethernet(bed, &mut control)?;
     carried_by(&mut control, TRANSPORT_ETHERNET)?;
     ping.succeed()?;
     for proxy in pair {
         proxy.succeed()?;
     }
     control.destroy(&[0, 1, 2, 3])
+}
+
+/// How a proxy is told to carry the link over TCP.
+fn over_tcp(addresses: &[String; 2], end: usize) -> Vec<String> {
+    let role = if end == 0 { "--connect" } else { "--listen" };
+    // Both name the address of the one that listens.
+    vec!["tcp".to_owned(), role.to_owned(), format!("{}:{PORT}", addresses[1])]
+}
+
+/// The same over UDP.
+fn over_udp(addresses: &[String; 2], end: usize) -> Vec<String> {
+    let [local, peer] = [end, 1 - end].map(|end| format!("{}:{PORT}", addresses[end]));
+    vec!["udp".to_owned(), "--local".to_owned(), local, "--peer".to_owned(), peer]
+}
+
+/// Gives the link back to raw Ethernet.
+pub(super) fn attach_ethernet(bed: &Bed, control: &mut Control) -> Result<(), Mismatch> {
+    for end in [0, 1] {
+        let mac = &bed.cluster().description().nodes[ENDS[1 - end]].mac;
+        let number = u64::from_str_radix(&mac.replace(':', ""), 16)
+            .map_err(|error| Mismatch::new(STEP, "a MAC address", format!("{mac}: {error}")))?;
+        control.order(ENDS[end], &format!("ethernet {} {number}", ENDS[1 - end]))?;
+    }
+    Ok(())
+}
+
+/// The proxies at both ends of the link.
+pub(super) struct Proxies([Guest; 2]);
+
+impl Proxies {
+    /// Has the link carried by proxies, if the transport takes any.
+    pub(super) fn start(bed: &Bed, transport: u32) -> Result<Option<Self>, Mismatch> {
+        let [here, there] = ENDS;
+        let over = match transport {
+            TRANSPORT_TCP => over_tcp,
+            TRANSPORT_UDP => over_udp,
+            _ => return Ok(None),
+        };
+        let addresses = [address(bed, here)?, address(bed, there)?];
+        // The one that listens comes first.
+        let listener = start(bed, 1, &over(&addresses, 1))?;
+        let mut pair = [start(bed, 0, &over(&addresses, 0))?, listener];
+        pair.iter_mut().try_for_each(carries)?;
+        Ok(Some(Self(pair)))
+    }
+
+    /// Waits for their end, since another transport has taken over.
+    pub(super) fn end(self) -> Result<(), Mismatch> {
+        self.0.into_iter().try_for_each(|proxy| proxy.succeed().map(drop))
+    }
 }
 
 /// Starts a proxy at one end of the link.
@@ -99,7 +137,7 @@ fn carries(proxy: &mut Guest) -> Result<(), Mismatch> {
 }
 
 /// Both ends know what carries the link.
-fn carried_by(control: &mut Control, transport: u32) -> Result<(), Mismatch> {
+pub(super) fn carried_by(control: &mut Control, transport: u32) -> Result<(), Mismatch> {
     for (end, node) in ENDS.iter().enumerate() {
         let told = control.order(*node, &format!("transport {}", ENDS[1 - end]))?;
         expect(told == transport.to_string(), STEP, &format!("transport {transport}"), told)?;
