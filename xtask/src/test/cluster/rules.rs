@@ -7,13 +7,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dvk_abi::ioctl::{TRANSPORT_ETHERNET, TRANSPORT_TCP, TRANSPORT_UDP};
+use dvs_api::Transport;
 
 use super::bed::{Bed, PATIENCE};
-use super::control::Control;
 use super::guest::Guest;
 use super::mismatch::Mismatch;
-use super::transports::{attach_ethernet, carried_by, Proxies};
+use super::transports::{carried_by, choose};
 
 /// Where the two sides are.
 const ENDS: [usize; 2] = [0, 1];
@@ -23,48 +22,38 @@ const CONTAINERS: u32 = 1000;
 const LIMIT: Duration = Duration::from_secs(240);
 /// How often both ends are asked whether they have said something.
 const POLL: Duration = Duration::from_micros(200);
-/// Of the scenario's own container, which only its control calls need.
-const CONTAINER: u32 = 53;
-const WHOLE: Duration = Duration::from_secs(3600);
 
-/// Over which of them the link goes; the first one is what it is carried by already.
-const TRANSPORTS: [(&str, u32); 3] =
-    [("Ethernet", TRANSPORT_ETHERNET), ("TCP", TRANSPORT_TCP), ("UDP", TRANSPORT_UDP)];
+/// What the link is carried over in turn; the first one carries it already.
+const TRANSPORTS: [Transport; 5] =
+    [Transport::Ethernet, Transport::Tipc, Transport::Tcp, Transport::Udp, Transport::Quic];
 
 /// All cases over Ethernet and, if it may take long, over the other transports.
 pub(super) fn between_nodes(bed: &mut Bed) -> Result<(), Mismatch> {
     let cases = list(bed)?;
-    let mut control = Control::create(bed, CONTAINER, WHOLE)?;
     let mut container = CONTAINERS;
     let mut failures = Vec::new();
     let count = if bed.is_long() { TRANSPORTS.len() } else { 1 };
-    for (name, transport) in &TRANSPORTS[..count] {
-        let proxies = Proxies::start(bed, *transport)?;
-        carried_by(&mut control, *transport)?;
+    for transport in &TRANSPORTS[..count] {
+        choose(bed, *transport)?;
         let began = Instant::now();
         let before = failures.len();
         for (case, side) in &cases {
             container += 1;
             if let Err(why) = run(bed, case, side, container) {
-                failures.push(format!("not ok - {case} ({side} side there) over {name}\n{why}"));
+                failures
+                    .push(format!("not ok - {case} ({side} side there) over {transport}\n{why}"));
             }
         }
         let failed = failures.len() - before;
         let took = began.elapsed().as_secs_f64();
         bed.note(format!(
-            "{} of {} cases passed over {name} ({took:.1} s)",
+            "{} of {} cases passed over {transport} ({took:.1} s)",
             cases.len() - failed,
             cases.len()
         ));
-        carried_by(&mut control, *transport)?;
-        if proxies.is_some() {
-            attach_ethernet(bed, &mut control)?;
-        }
-        if let Some(proxies) = proxies {
-            proxies.end()?;
-        }
+        carried_by(bed, *transport)?;
     }
-    control.destroy(&[0, 1, 2, 3])?;
+    choose(bed, Transport::Ethernet)?;
     if failures.is_empty() {
         return Ok(());
     }
