@@ -2,6 +2,7 @@
 //! Who takes part in a case, and where: all in one process, or some of them on another node.
 
 use crate::blocked::{until, PATIENCE, WATCH};
+use crate::cases::Side;
 use crate::check::fails;
 use crate::dvs::{HOME, NODE};
 use crate::memory::Memory;
@@ -35,6 +36,8 @@ struct Probe {
     /// It answers as long as this is.
     _echo: Waiting<()>,
     nodes: [u32; 2],
+    /// Whether cases may take long.
+    is_long: bool,
 }
 
 impl Cast {
@@ -44,18 +47,25 @@ impl Cast {
         Self { container: HOME, near: process.clone(), far: process, probe: None }
     }
 
-    /// One side on another node, in a container that is made for it: the far one, or the near one
-    /// if they are `swapped`.
-    pub(crate) fn between(container: u32, nodes: [u32; 2], swapped: bool) -> Result<Self> {
-        let (here, there) = (Process::here(), Process::there());
+    /// One side on the other node, in a container that is made for it.
+    pub(crate) fn between(
+        container: u32,
+        nodes: [u32; 2],
+        side_there: Side,
+        is_long: bool,
+    ) -> Result<Self> {
+        let (here, there) = (Process::here(), Process::there()?);
         for process in [&here, &there] {
             process.order(Order::Container { container, nodes })?;
         }
         let port = Port::bind(container, Slot::Any)?;
         let echo = there.bind_in(container, None)?;
         let waiting = echo.begin(Order::Echo.into())?;
-        let probe = Probe { here: port, there: echo, _echo: waiting, nodes };
-        let (near, far) = if swapped { (there, here) } else { (here, there) };
+        let probe = Probe { here: port, there: echo, _echo: waiting, nodes, is_long };
+        let (near, far) = match side_there {
+            Side::Far => (here, there),
+            Side::Near => (there, here),
+        };
         Ok(Self { container, near, far, probe: Some(probe) })
     }
 
@@ -133,6 +143,25 @@ impl Cast {
         }
     }
 
+    /// The node of this process, whichever side that is.
+    pub(crate) fn this_node(&self) -> u32 {
+        let [near, far] = self.nodes();
+        if self.near.is_here() {
+            near
+        } else {
+            far
+        }
+    }
+
+    /// How often a case does what has to be done many times: `few` times between nodes, where each
+    /// takes long, unless the cases may take long, too.
+    pub(crate) fn rounds<T>(&self, all: T, few: T) -> T {
+        match &self.probe {
+            Some(probe) if !probe.is_long => few,
+            _ => all,
+        }
+    }
+
     /// Checks that an endpoint names nobody any more to `other`.
     pub(crate) fn is_dead(&self, other: &Party, endpoint: Endpoint) -> Result<()> {
         if self.is_between_nodes() {
@@ -150,17 +179,6 @@ impl Cast {
         } else {
             Timeout::NoWait
         }
-    }
-
-    /// Undoes what [`between`](Self::between) did, where nothing has failed.
-    pub(crate) fn dismiss(self) -> Result<()> {
-        let Self { container, near, far, probe } = self;
-        if probe.is_some() {
-            drop(probe);
-            near.order(Order::Destroy { container })?;
-            far.order(Order::Destroy { container })?;
-        }
-        Ok(())
     }
 }
 
@@ -186,8 +204,12 @@ impl Process {
         Self { place, messenger }
     }
 
-    fn there() -> Self {
-        Self { place: Place::There(0), messenger: Messenger::there() }
+    /// A new one on the other node.
+    fn there() -> Result<Self> {
+        let messenger = Messenger::there();
+        let process = Self { place: Place::There(messenger.number()), messenger };
+        process.order(Order::Process)?;
+        Ok(process)
     }
 
     fn is_here(&self) -> bool {

@@ -4,12 +4,13 @@
 
 use crate::blocked::until;
 use crate::order::{Addressed, Answer, Answered, Order};
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use rustix::process::{kill_process, Pid, Signal};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 /// Takes the answers of all of them.
 type Told = Arc<dyn Fn(Answered) + Send + Sync>;
@@ -24,13 +25,22 @@ struct Member {
     process: Child,
     /// Gone once it was told to leave.
     orders: Option<ChildStdin>,
+    /// Passes its answers on until it is gone.
+    reader: JoinHandle<()>,
 }
 
-impl Drop for Member {
+impl Member {
+    /// Waits until it is gone and all of its answers were told.
+    fn await_end(mut self) -> Result<()> {
+        until("a process to be gone", || Ok(self.process.try_wait()?.is_some()))?;
+        self.reader.join().map_err(|_| anyhow!("the reader of its answers panicked"))
+    }
+}
+
+impl Drop for Crew {
     fn drop(&mut self) {
-        // It may be gone already.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        // What does not end with this process is told to whoever runs it, by its time limit.
+        let _ = self.clear();
     }
 }
 
@@ -65,7 +75,7 @@ impl Crew {
         let orders = process.stdin.take().context("a process without standard input")?;
         let answers = process.stdout.take().context("a process without standard output")?;
         let told = Arc::clone(&self.told);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             // What cannot be read is missed by whoever waits for it.
             for line in BufReader::new(answers).lines().map_while(Result::ok) {
                 if let Ok(answered) = serde_json::from_str(&line) {
@@ -73,7 +83,7 @@ impl Crew {
                 }
             }
         });
-        self.members().insert(number, Member { process, orders: Some(orders) });
+        self.members().insert(number, Member { process, orders: Some(orders), reader });
         Ok(())
     }
 
@@ -86,7 +96,17 @@ impl Crew {
             // It leaves at the end of its input.
             member.orders = None;
         }
-        until("a process to be gone", || Ok(member.process.try_wait()?.is_some()))
+        member.await_end()
+    }
+
+    /// Kills all of them. When it returns, no answer of theirs is told any more.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let mut members = std::mem::take(&mut *self.members());
+        // All at once, since one may wait for another.
+        for member in members.values_mut() {
+            member.process.kill()?;
+        }
+        members.into_values().try_for_each(Member::await_end)
     }
 
     fn interrupt(&self, number: u32) -> Result<()> {

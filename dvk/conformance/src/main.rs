@@ -38,6 +38,9 @@ struct Arguments {
     /// Multiply the time limit of every case, for slow machines.
     #[arg(long, value_name = "N", default_value_t = 1)]
     slow: u32,
+    /// Do between nodes as much as on one, which takes minutes.
+    #[arg(long, hide = true)]
+    long: bool,
     /// Be a part of a test instead of the whole.
     #[arg(long, hide = true)]
     role: Option<Role>,
@@ -51,11 +54,13 @@ struct Arguments {
 enum Role {
     /// One case.
     Case,
-    /// One case, with one side in a process on another node that speaks on standard input and
-    /// output: its name, a container to make, the two nodes, and `near` or `far`, the side that is
-    /// there.
+    /// All cases that can be, with a side on another node: the number of the first container to
+    /// make, this node and the other one. Who runs this passes lines of JSON on standard output to a
+    /// troupe there, and what that says to standard input; other lines are the report.
     Between,
-    /// The process there, and those that it starts.
+    /// One of these cases: its name, the side that is there, a container and the two nodes.
+    BetweenCase,
+    /// Does what it is told, with processes that it starts.
     Troupe,
     /// A party that does what the lines on its standard input say.
     Puppet,
@@ -74,8 +79,9 @@ enum Role {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let passed = match arguments.role {
-        Some(Role::Case) => run_case(arguments.about.first().map(String::as_str)).map(|()| true),
-        Some(Role::Between) => run_between(&arguments.about).map(|()| true),
+        Some(Role::Case) => run_case(&arguments.about).map(|()| true),
+        Some(Role::Between) => run_between(&arguments),
+        Some(Role::BetweenCase) => run_between_case(&arguments).map(|()| true),
         Some(Role::Troupe) => player::play().map(|()| true),
         Some(Role::Puppet) => puppet::play().map(|()| true),
         Some(Role::Heir) => puppet::inherit().map(|()| true),
@@ -116,26 +122,34 @@ fn gorge(lenders: &[String]) -> anyhow::Result<()> {
     borrower::gorge(dvs::HOME, lender)
 }
 
-fn case(id: Option<&str>) -> anyhow::Result<&'static cases::Case> {
-    let id = id.context("which case? name one of --list")?;
-    let case = cases::all().find(|case| case.id == id);
-    case.with_context(|| format!("no case is named {id}; --list names them"))
+fn case(id: &str) -> anyhow::Result<&'static cases::Case> {
+    cases::named(id).with_context(|| format!("no case is named {id}; --list names them"))
 }
 
-fn run_case(id: Option<&str>) -> anyhow::Result<()> {
+fn run_case(about: &[String]) -> anyhow::Result<()> {
+    let [id] = about else { anyhow::bail!("name one case; --list names them all") };
     case(id)?.run_here()
 }
 
-fn run_between(about: &[String]) -> anyhow::Result<()> {
-    let [id, container, here, there, side] = about else {
-        anyhow::bail!("name a case, a container, two nodes and the side that is on the second one");
+fn run_between(arguments: &Arguments) -> anyhow::Result<bool> {
+    let [container, here, there] =
+        numbers(&arguments.about).context("a container and two nodes")?;
+    let (only, slow) = (arguments.only.as_ref(), arguments.slow);
+    runner::run_between(container, [here, there], only, slow, arguments.long)
+}
+
+fn run_between_case(arguments: &Arguments) -> anyhow::Result<()> {
+    let [id, side, rest @ ..] = &arguments.about[..] else {
+        anyhow::bail!("name a case and a side of it")
     };
-    let swapped = match side.as_str() {
-        "far" => false,
-        "near" => true,
-        other => anyhow::bail!("no side of a case is {other}: it is near or far"),
-    };
-    let case = case(Some(id))?;
-    let cast = cast::Cast::between(container.parse()?, [here.parse()?, there.parse()?], swapped)?;
-    case.run_between(cast, swapped)
+    let [container, here, there] = numbers(rest).context("a container and two nodes")?;
+    let named = cases::Side::named(side);
+    let side = named.with_context(|| format!("no side of a case is {side}: it is near or far"))?;
+    let cast = cast::Cast::between(container, [here, there], side, arguments.long)?;
+    case(id)?.run_between(&cast, side)
+}
+
+fn numbers<const N: usize>(words: &[String]) -> anyhow::Result<[u32; N]> {
+    let numbers: Vec<u32> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|_| anyhow::anyhow!("{N} numbers are needed, not {}", words.len()))
 }

@@ -4,7 +4,8 @@
 use crate::blocked::PATIENCE;
 use crate::crew::Crew;
 use crate::order::{Addressed, Answer, Answered, Order};
-use anyhow::{Context, Result};
+use crate::wish;
+use anyhow::{bail, Context, Result};
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,7 @@ impl Messenger {
         Arc::new(Self { way: Way::Crew(crew), awaited, next: Mutex::new(1) })
     }
 
-    /// To one on another node, and to those that it starts.
+    /// To those that one on another node starts, and to it.
     pub(crate) fn there() -> Arc<Self> {
         let awaited = Awaited::default();
         let answers = Arc::clone(&awaited);
@@ -74,13 +75,7 @@ impl Messenger {
                     hand_out(&self.awaited, Answered { id, answer });
                 }
             }
-            Way::Lines => {
-                let line = serde_json::to_string(&addressed)?;
-                let mut stdout = std::io::stdout().lock();
-                writeln!(stdout, "{line}")
-                    .and_then(|()| stdout.flush())
-                    .context("give an order")?;
-            }
+            Way::Lines => send(&addressed)?,
         }
         Ok(receiver)
     }
@@ -102,6 +97,31 @@ impl Messenger {
 /// The next answer to an order.
 pub(crate) fn next(answers: &mpsc::Receiver<Answer>, what: &str) -> Result<Answer> {
     answers.recv_timeout(PATIENCE + WAY).with_context(|| format!("wait for what comes of {what}"))
+}
+
+/// Leaves nothing of a case on the other node. To be called while no other process reads standard input.
+///
+/// Answers of the last case may still be on their way, and come before the one to this.
+pub(crate) fn clear_there(container: u32) -> Result<()> {
+    // No case gives so many orders.
+    const ID: u32 = u32::MAX;
+    let order = Order::Clear { container };
+    send(&Addressed { id: ID, process: 0, endpoint: 0, aside: false, order: order.clone() })?;
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        // What a case that was killed had half read is no line.
+        if let Ok(Answered { id: ID, answer }) = serde_json::from_str(&line) {
+            return Ok(wish::read(&order, Ok(answer))?);
+        }
+    }
+    bail!("nobody is there any more")
+}
+
+/// Gives an order to the other node.
+fn send(addressed: &Addressed) -> Result<()> {
+    let line = serde_json::to_string(addressed)?;
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).context("give an order")
 }
 
 /// Gives an answer to who waits for it.

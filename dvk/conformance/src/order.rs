@@ -14,8 +14,8 @@ pub(crate) enum Order {
         container: u32,
         nodes: [u32; 2],
     },
-    /// Destroy it on this node.
-    Destroy {
+    /// Leave nothing of a case on this node: no process that was started here, and no such container.
+    Clear {
         container: u32,
     },
     /// Tell the kernel that a server is on another node.

@@ -3,6 +3,7 @@
 //! what came of it. It leaves at the end of its input.
 
 use crate::crew::Crew;
+use crate::dvs;
 use crate::order::{Addressed, Answer, Answered, Order};
 use crate::troupe::{Job, Troupe};
 use anyhow::{Context, Result};
@@ -53,6 +54,11 @@ fn read(player: &Player) -> Result<()> {
             match player.crew.obey(&addressed) {
                 Some(answer) => answer,
                 None => continue,
+            }
+        } else if let Order::Clear { container } = addressed.order {
+            match player.crew.clear().and_then(|()| Ok(dvs::destroy(container)?)) {
+                Ok(()) => Answer::Done,
+                Err(error) => Answer::Broken(format!("{error:#}")),
             }
         } else if addressed.order == Order::Exec {
             // No line behind this one must have been read by this program, so those who want another

@@ -77,9 +77,6 @@ impl Troupe {
     fn ask(&self, order: &Order) -> Option<Result<Answer>> {
         Some(match *order {
             Order::Container { container, nodes } => make_container(container, nodes),
-            Order::Destroy { container } => {
-                Control::open().and_then(|control| control.dc_destroy(container)).map_answer()
-            }
             Order::Locate { container, endpoint, node } => Control::open()
                 .and_then(|control| {
                     control.endpoint_set_remote(container, Endpoint::from_raw(endpoint), node)

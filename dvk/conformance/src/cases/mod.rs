@@ -23,7 +23,10 @@ mod timeout;
 mod waiting;
 
 use crate::cast::Cast;
+use crate::check::equal;
+use crate::wish;
 use core::time::Duration;
+use dvk::{Endpoint, Message, Timeout};
 
 /// Proves one rule. Runs in a process of its own.
 pub(crate) struct Case {
@@ -44,6 +47,28 @@ pub(crate) enum Run {
     Toward(fn(&Cast) -> anyhow::Result<()>),
     /// Also with either side on another node.
     Both(fn(&Cast) -> anyhow::Result<()>),
+}
+
+/// One of the two in a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Near,
+    Far,
+}
+
+impl Side {
+    /// Its name, for people and command lines.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Near => "near",
+            Self::Far => "far",
+        }
+    }
+
+    /// The one that is named so.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        [Self::Near, Self::Far].into_iter().find(|side| side.name() == name)
+    }
 }
 
 impl Case {
@@ -76,14 +101,22 @@ impl Case {
     }
 
     /// Runs it with one side on another node.
-    pub(crate) fn run_between(&self, cast: Cast, swapped: bool) -> anyhow::Result<()> {
+    pub(crate) fn run_between(&self, cast: &Cast, side: Side) -> anyhow::Result<()> {
         match self.run {
-            Run::Both(run) => run(&cast),
-            Run::Toward(run) if !swapped => run(&cast),
+            Run::Both(run) => run(cast),
+            Run::Toward(run) if side == Side::Far => run(cast),
             Run::Toward(_) => anyhow::bail!("{}: its near side is always this node", self.id),
             Run::Alone(why, _) => anyhow::bail!("{}: local only: {why}", self.id),
-        }?;
-        cast.dismiss()
+        }
+    }
+
+    /// The sides that can be on another node, while the other one is on this.
+    pub(crate) fn sides_there(&self) -> &'static [Side] {
+        match self.run {
+            Run::Alone(..) => &[],
+            Run::Toward(_) => &[Side::Far],
+            Run::Both(_) => &[Side::Far, Side::Near],
+        }
     }
 
     /// Where it can be run, in a word and perhaps a reason.
@@ -94,6 +127,32 @@ impl Case {
             Run::Both(_) => "between nodes: both ways".to_owned(),
         }
     }
+}
+
+/// The cases whose names match, all without a pattern.
+pub(crate) fn chosen(only: Option<&glob::Pattern>) -> Vec<&'static Case> {
+    match only {
+        Some(only) if only.as_str() == FAILS.id => vec![&FAILS],
+        _ => all().filter(|case| only.is_none_or(|only| only.matches(case.id))).collect(),
+    }
+}
+
+/// The case of this name.
+pub(crate) fn named(id: &str) -> Option<&'static Case> {
+    all().chain([&FAILS]).find(|case| case.id == id)
+}
+
+/// Proves of the program that what goes wrong on either side is reported: it must fail. It is run only
+/// if it is named, and is no rule.
+static FAILS: Case = Case::both("this-case-fails", fails);
+
+/// Claims that the first of two messages is the second one.
+fn fails(cast: &Cast) -> anyhow::Result<()> {
+    let (near, far) = (cast.near()?, cast.far()?);
+    let waiting = far.begin(wish::receive(Endpoint::ANY, Timeout::Forever))?;
+    near.send(far.endpoint(), &Message::new(1), Timeout::Forever)?;
+    let received = waiting.join("the first message")??;
+    equal("the kind of the first message", received.message.kind, 2)
 }
 
 /// Every case, in the order of the reference.

@@ -115,9 +115,19 @@ impl Guest {
     /// # Errors
     /// When the node is lost.
     pub(crate) fn say(&self, line: &str) -> Result<(), Mismatch> {
-        self.program
-            .input(format!("{line}\n").as_bytes())
-            .map_err(|error| Mismatch::new(&self.step, format!("it reads `{line}`"), error))
+        say(&self.program, &self.step, line)
+    }
+
+    /// Its standard input, for another thread.
+    ///
+    /// # Errors
+    /// When the system has no more files.
+    pub(crate) fn input(&self) -> Result<Input, Mismatch> {
+        let program = self.program.try_clone();
+        let program = program.map_err(|error| {
+            Mismatch::new(&self.step, "another handle to it", error.to_string())
+        })?;
+        Ok(Input { step: self.step.clone(), program })
     }
 
     /// The next line that it writes to standard output.
@@ -125,43 +135,30 @@ impl Guest {
     /// # Errors
     /// When the program ends without one, its limit is over, or the node is lost.
     pub(crate) fn line(&mut self) -> Result<String, Mismatch> {
+        let line = self.line_or_end()?;
+        line.ok_or_else(|| Mismatch::new(&self.step, "another line of output", self.ended(false)))
+    }
+
+    /// The same, or nothing once it has ended.
+    ///
+    /// # Errors
+    /// When its limit is over or the node is lost.
+    pub(crate) fn line_or_end(&mut self) -> Result<Option<String>, Mismatch> {
         loop {
             let rest = &self.stdout[self.taken..];
             if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
                 let line = String::from_utf8_lossy(&rest[..length]).into_owned();
                 self.taken += length + 1;
-                return Ok(line);
+                return Ok(Some(line));
             }
-            if self.status.is_some() || !self.take_event()? {
-                let ended = self.ended(self.status.is_none());
-                return Err(Mismatch::new(&self.step, "another line of output", ended));
+            if self.status.is_some() {
+                return Ok(None);
             }
-        }
-    }
-
-    /// The lines that it has written to standard output since the last time, without waiting.
-    ///
-    /// # Errors
-    /// When the node is lost.
-    pub(super) fn lines_so_far(&mut self) -> Result<Vec<String>, Mismatch> {
-        while self.status.is_none() {
-            match self.events.try_recv() {
-                Ok(event) => self.note(event)?,
-                Err(_) => break,
+            if !self.take_event()? {
+                let overdue = self.ended(true);
+                return Err(Mismatch::new(&self.step, "another line of output", overdue));
             }
         }
-        let mut lines = Vec::new();
-        while let Some(length) = self.stdout[self.taken..].iter().position(|byte| *byte == b'\n') {
-            let line = &self.stdout[self.taken..self.taken + length];
-            lines.push(String::from_utf8_lossy(line).into_owned());
-            self.taken += length + 1;
-        }
-        Ok(lines)
-    }
-
-    /// Whether its end was seen.
-    pub(super) fn is_over(&self) -> bool {
-        self.status.is_some()
     }
 
     /// The next line, which must come before this time is over.
@@ -245,6 +242,34 @@ impl Guest {
             stderr: String::from_utf8_lossy(&self.stderr).into_owned(),
         }
     }
+}
+
+/// The standard input of a program on a node. Dropping it ends the input.
+pub(crate) struct Input {
+    step: String,
+    program: Program,
+}
+
+impl Input {
+    /// Gives the program a line.
+    ///
+    /// # Errors
+    /// When the node is lost.
+    pub(crate) fn say(&self, line: &str) -> Result<(), Mismatch> {
+        say(&self.program, &self.step, line)
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        // A program that is gone reads no more.
+        let _ = self.program.end_of_input();
+    }
+}
+
+fn say(program: &Program, step: &str, line: &str) -> Result<(), Mismatch> {
+    let input = program.input(format!("{line}\n").as_bytes());
+    input.map_err(|error| Mismatch::new(step, format!("it reads `{line}`"), error))
 }
 
 impl Drop for Guest {

@@ -1,118 +1,144 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The conformance cases with their parties on two nodes, over each transport.
 //!
-//! A case runs on one node, and what it says on standard output are orders for a process on the other
-//! one. They are passed on here, so that they do not depend on what is tested.
+//! The conformance program on one node says, between the lines of its report, what processes on the other one
+//! have to do. Its orders and what comes of them are passed on here, so that they do not depend on what is tested.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dvs_api::Transport;
 
-use super::bed::{Bed, PATIENCE};
-use super::guest::Guest;
-use super::mismatch::Mismatch;
+use super::bed::Bed;
+use super::guest::{Guest, Input};
+use super::mismatch::{expect, Mismatch};
 use super::transports::{carried_by, choose};
+use crate::test::summary::{Outcome, Verdict};
+use crate::test::tap::Reader;
 
-/// Where the two sides are.
+/// Where the two sides are: the program here, and those that take its orders there.
 const ENDS: [usize; 2] = [0, 1];
-/// Of the first case; each has one of its own, so that nothing late of another gets there.
+/// The number of the first container. Each case has one of its own.
 const CONTAINERS: u32 = 1000;
-/// For one case. Those that copy take tens of seconds where a processor is translated.
-const LIMIT: Duration = Duration::from_secs(240);
-/// How often both ends are asked whether they have said something.
-const POLL: Duration = Duration::from_micros(200);
-
-/// What the link is carried over in turn; the first one carries it already.
+/// How many numbers a run may use.
+const CONTAINERS_OF_A_RUN: u32 = 1000;
+/// By what the time limits of cases are multiplied, since four nodes share the host's processors.
+const SLOW: &str = "--slow=6";
+/// For all cases over one transport, if they may take long.
+const LIMIT: Duration = Duration::from_secs(3_600);
+/// How many there are at least. Fewer would mean that they are not found.
+const CASES: usize = 150;
+/// What the link is carried over in turn. The first one is what a link is carried over anyway.
 const TRANSPORTS: [Transport; 5] =
     [Transport::Ethernet, Transport::Tipc, Transport::Tcp, Transport::Udp, Transport::Quic];
+/// The case of the conformance program that fails, so that it is known that others can.
+const FAILS: &str = "this-case-fails";
 
 /// All cases over Ethernet and, if it may take long, over the other transports.
 pub(super) fn between_nodes(bed: &mut Bed) -> Result<(), Mismatch> {
-    let cases = list(bed)?;
-    let mut container = CONTAINERS;
-    let mut failures = Vec::new();
+    failures_are_told(bed)?;
     let count = if bed.is_long() { TRANSPORTS.len() } else { 1 };
-    for transport in &TRANSPORTS[..count] {
+    let mut failures = Vec::new();
+    let mut containers = (CONTAINERS..).step_by(CONTAINERS_OF_A_RUN as usize).skip(1);
+    for (transport, container) in TRANSPORTS[..count].iter().zip(&mut containers) {
         choose(bed, *transport)?;
         let began = Instant::now();
-        let before = failures.len();
-        for (case, side) in &cases {
-            container += 1;
-            if let Err(why) = run(bed, case, side, container) {
-                failures
-                    .push(format!("not ok - {case} ({side} side there) over {transport}\n{why}"));
-            }
-        }
-        let failed = failures.len() - before;
-        let took = began.elapsed().as_secs_f64();
-        bed.note(format!(
-            "{} of {} cases passed over {transport} ({took:.1} s)",
-            cases.len() - failed,
-            cases.len()
-        ));
+        let words: &[&str] = if bed.is_long() { &["--long"] } else { &[] };
+        let outcomes = conduct(bed, container, words)?;
         carried_by(bed, *transport)?;
+        expect(
+            outcomes.len() >= CASES,
+            "running the cases",
+            "at least 150 results",
+            outcomes.len(),
+        )?;
+        let failed = outcomes.iter().filter_map(|outcome| {
+            let why = why(outcome)?;
+            Some(format!("not ok - {} over {transport}\n{why}", outcome.name))
+        });
+        let before = failures.len();
+        failures.extend(failed);
+        let passed = outcomes.len() - (failures.len() - before);
+        let took = began.elapsed().as_secs_f64();
+        bed.note(format!("{transport}: {passed} of {} cases passed ({took:.1} s)", outcomes.len()));
     }
     choose(bed, Transport::Ethernet)?;
     if failures.is_empty() {
         return Ok(());
     }
-    Err(Mismatch::new("running the cases", "each passes", failures.join("\n")))
+    Err(Mismatch::new("running the cases between nodes", "each passes", failures.join("\n")))
 }
 
-/// The cases that can be run between nodes, each with the sides that can be on the other one.
-fn list(bed: &Bed) -> Result<Vec<(String, &'static str)>, Mismatch> {
-    let ended = bed.start_on(ENDS[0], &["dvk-conformance", "--list"], PATIENCE)?.succeed()?;
-    let mut cases = Vec::new();
-    for line in ended.stdout.lines() {
-        let Some((case, places)) = line.split_once("  # ") else { continue };
-        let sides: &[&str] = match places {
-            "between nodes: both ways" => &["far", "near"],
-            "between nodes: toward" => &["far"],
-            _ => &[],
-        };
-        cases.extend(sides.iter().map(|side| (case.to_owned(), *side)));
-    }
-    if cases.len() < 100 {
-        return Err(Mismatch::new("listing the cases", "more than 100 between nodes", ended));
-    }
-    Ok(cases)
+/// A case that fails is reported as failed, whichever of its sides is on the other node, and why.
+fn failures_are_told(bed: &Bed) -> Result<(), Mismatch> {
+    let outcomes = conduct(bed, CONTAINERS, &[&format!("--only={FAILS}")])?;
+    let first_line = |why: &str| why.lines().next().unwrap_or_default().to_owned();
+    let told: Vec<String> = outcomes
+        .iter()
+        .map(|outcome| {
+            format!("{}: {}", outcome.name, first_line(why(outcome).unwrap_or("passed")))
+        })
+        .collect();
+    let expected = ["far", "near"].map(|side| {
+        format!("{FAILS} ({side} side there): the kind of the first message: expected 2, got 1")
+    });
+    expect(told == expected, "running a case that fails", &expected.join("; "), told.join("; "))
 }
 
-/// Runs one case; says why it failed.
-fn run(bed: &Bed, case: &str, side: &str, container: u32) -> Result<(), String> {
-    let [here, there] = ENDS.map(|node| node.to_string());
-    let container = container.to_string();
-    let words = ["dvk-conformance", "--role", "between", case, &container, &here, &there, side];
-    let start = |node, words: &[&str]| bed.start_on(node, words, LIMIT).map_err(|m| m.to_string());
-    let mut troupe = start(ENDS[1], &["dvk-conformance", "--role", "troupe"])?;
-    let mut program = start(ENDS[0], &words)?;
-    let began = Instant::now();
-    while !program.is_over() {
-        let passed_on = [pass_on(&mut program, &troupe), pass_on(&mut troupe, &program)];
-        let mut idle = true;
-        for result in passed_on {
-            idle &= result.map_err(|mismatch| mismatch.to_string())? == 0;
-        }
-        if began.elapsed() >= LIMIT {
-            return Err(format!("not over after {} s", LIMIT.as_secs()));
-        }
-        if idle {
-            thread::sleep(POLL);
-        }
+/// Why a case did not pass.
+fn why(outcome: &Outcome) -> Option<&str> {
+    match &outcome.verdict {
+        Verdict::Passed => None,
+        Verdict::Skipped => Some("skipped"),
+        Verdict::Failed(why) => Some(why),
     }
-    let ended = program.end().map_err(|mismatch| mismatch.to_string())?;
-    if ended.succeeded() {
-        return Ok(());
-    }
-    Err(format!("{}(exit status {:?})", ended.stderr, ended.status))
 }
 
-/// Gives the lines that one has said to the other; returns how many there were.
-fn pass_on(from: &mut Guest, to: &Guest) -> Result<usize, Mismatch> {
-    let lines = from.lines_so_far()?;
-    for line in &lines {
-        to.say(line)?;
+/// Runs cases in containers from `first` on, as the other words say.
+fn conduct(bed: &Bed, first: u32, words: &[&str]) -> Result<Vec<Outcome>, Mismatch> {
+    let numbers = [first.to_string(), ENDS[0].to_string(), ENDS[1].to_string()];
+    let mut command = vec!["dvk-conformance", SLOW, "--role", "between"];
+    command.extend(words.iter().copied());
+    command.extend(numbers.iter().map(String::as_str));
+    let troupe = bed.start_on(ENDS[1], &["dvk-conformance", "--role", "troupe"], LIMIT)?;
+    let mut program = bed.start_on(ENDS[0], &command, LIMIT)?;
+    let (orders, answers) = (troupe.input()?, program.input()?);
+    let mut reader = Reader::new("between nodes");
+    let (reported, answered) = thread::scope(|scope| {
+        let answering = scope.spawn(move || answer(troupe, answers));
+        let reported = report(&mut program, &orders, &mut reader);
+        // Then the troupe leaves, and nothing is answered any more.
+        drop(orders);
+        (reported, answering.join())
+    });
+    let answered = answered.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    // Whose loss it was that ended the other one as well.
+    answered.and(reported)?;
+    let ended = program.end()?;
+    let outcomes = reader.finish();
+    let passed = outcomes.iter().all(|outcome| why(outcome).is_none());
+    let agrees = ended.succeeded() == passed;
+    expect(agrees, "running the cases", "an exit status as the report says", ended)?;
+    Ok(outcomes)
+}
+
+/// Passes the program's orders on and reads its report, until it ends.
+fn report(program: &mut Guest, orders: &Input, reader: &mut Reader) -> Result<(), Mismatch> {
+    while let Some(line) = program.line_or_end()? {
+        if line.starts_with('{') {
+            orders.say(&line)?;
+        } else {
+            reader.line(&line);
+        }
     }
-    Ok(lines.len())
+    Ok(())
+}
+
+/// Passes on what comes of orders until those who do them leave. Then the program's input ends, so that it does
+/// not wait for more.
+fn answer(mut troupe: Guest, answers: Input) -> Result<(), Mismatch> {
+    while let Some(line) = troupe.line_or_end()? {
+        answers.say(&line)?;
+    }
+    Ok(())
 }
