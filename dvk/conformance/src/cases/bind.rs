@@ -246,6 +246,7 @@ fn info(cast: &Cast) -> Result<()> {
     let unbound = Device::open(cast.container)?.info()?;
     equal("endpoint of an unbound file", unbound.endpoint, Endpoint::NONE.raw())?;
     equal("container", unbound.container, cast.container)?;
+    equal("node", unbound.node, cast.this_node())?;
     let (port, peer) = (cast.near()?, cast.far()?);
     peer.notify(port.endpoint(), 1)?;
     cast.settle()?;

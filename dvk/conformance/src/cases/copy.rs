@@ -90,7 +90,7 @@ fn between(cast: &Cast) -> Result<()> {
     let (one, two, peer, limit) = (cast.near()?, cast.far()?, cast.far()?, cast.at_once());
     // From the other node to the caller's, back, and within the other one.
     for (from, to) in [(&one, &two), (&two, &one), (&one, &cast.near()?)] {
-        copy_shapes(from, to, &peer, limit)?;
+        copy_shapes(cast, from, to, &peer)?;
     }
     let (source, bytes) = Loan::noisy(&one, 300, peer.endpoint(), GRANT_READ, 4)?;
     let sink = Loan::new(&two, 300, peer.endpoint(), GRANT_WRITE)?;
@@ -100,14 +100,18 @@ fn between(cast: &Cast) -> Result<()> {
     sink.memory.has("what is behind", len, &[0; 77])
 }
 
-fn copy_shapes(from: &Party, to: &Party, caller: &Party, limit: Timeout) -> Result<()> {
+fn copy_shapes(cast: &Cast, from: &Party, to: &Party, caller: &Party) -> Result<()> {
+    const THERE: [u64; 3] = [0, 5, 4095];
+    let limit = cast.at_once();
     let (source, bytes) = Loan::noisy(from, PAGES, caller.endpoint(), GRANT_READ, 1)?;
     let (sink, mut expected) = Loan::noisy(to, PAGES, caller.endpoint(), GRANT_WRITE, 2)?;
-    for ((start, len), there) in shapes().zip([0, 5, 4095].into_iter().cycle()) {
-        caller.copy_between(source.at(start as u64), sink.at(there), len as u64, limit)?;
-        let end = there as usize + len;
-        expected[there as usize..end].copy_from_slice(&bytes[start..start + len]);
-        sink.memory.has(&format!("{len} bytes from {start} to {there}"), 0, &expected)?;
+    for ((start, len), one) in shapes().zip(THERE.chunks(1).cycle()) {
+        for &there in cast.rounds(&THERE[..], one) {
+            caller.copy_between(source.at(start as u64), sink.at(there), len as u64, limit)?;
+            let end = there as usize + len;
+            expected[there as usize..end].copy_from_slice(&bytes[start..start + len]);
+            sink.memory.has(&format!("{len} bytes from {start} to {there}"), 0, &expected)?;
+        }
     }
     source.memory.has("the source", 0, &bytes)
 }
@@ -321,16 +325,15 @@ fn overlapping(cast: &Cast) -> Result<()> {
     lent.memory.has("the third", 2 * len, &bytes[..len])
 }
 
-/// Pages whose copy takes many batches, and some time.
-const MANY: usize = 4096;
-
 fn signal(cast: &Cast) -> Result<()> {
     let port = cast.far()?;
     let (puppet, peer) = cast.near_puppet()?;
     puppet.catch_signals()?;
-    let lent = Loan::new(&port, MANY, peer.endpoint(), GRANT_READ)?;
-    let mine = Memory::of(&peer, MANY)?;
-    let limit = if cast.is_between_nodes() { Timeout::Forever } else { Timeout::NoWait };
+    // A copy of so many takes many batches, and some time. Nodes of a cluster have less memory.
+    let (pages, limit) =
+        if cast.is_between_nodes() { (4096, Timeout::Forever) } else { (16_384, Timeout::NoWait) };
+    let lent = Loan::new(&port, pages, peer.endpoint(), GRANT_READ)?;
+    let mine = Memory::of(&peer, pages)?;
     // With nothing copied the signal may have come before a call.
     for delay in [1, 3, 10, 30, 100, 1, 3, 10, 30, 100] {
         let copies = peer.begin(over_and_over(false, lent.at(0), &mine, limit))?;
@@ -348,7 +351,7 @@ fn signal(cast: &Cast) -> Result<()> {
             return Ok(());
         }
     }
-    bail!("no signal came during a copy of {} MiB", (MANY * PAGE) >> 20)
+    bail!("no signal came during a copy of {} MiB", (pages * PAGE) >> 20)
 }
 
 fn death(cast: &Cast) -> Result<()> {
@@ -356,7 +359,7 @@ fn death(cast: &Cast) -> Result<()> {
     let (peer, limit) = (cast.far()?, cast.at_once());
     let mine = Memory::of(&peer, LENT)?;
     let mut cut = 0;
-    for round in 0..if cast.is_between_nodes() { 6 } else { 20 } {
+    for round in 0..cast.rounds(20, 6) {
         let (puppet, granter) = cast.near_puppet()?;
         let lent = Loan::new(&granter, LENT, peer.endpoint(), GRANT_READ)?;
         // The first one brings in the copier's pages, which may take longer than all rounds.
@@ -381,7 +384,7 @@ fn death(cast: &Cast) -> Result<()> {
 
 fn side_by_side(cast: &Cast) -> Result<()> {
     const THREADS: u64 = 4;
-    let rounds = if cast.is_between_nodes() { 6 } else { 20 };
+    let rounds = cast.rounds(20, 6);
     let (port, peer, limit) = (cast.near()?, cast.far()?, cast.at_once());
     let work = |number: u64| -> Result<()> {
         for round in 0..rounds {
