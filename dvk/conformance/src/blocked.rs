@@ -3,14 +3,33 @@
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
 use rustix::thread::Pid;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread may take to fall asleep in its call, or to come out of it when it should.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a thread may take to fall asleep in its call, or to come out of it when it should, on a
+/// machine that is not slow.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// By what that is multiplied in this process.
+static SLOW: AtomicU32 = AtomicU32::new(1);
 /// How long a call is watched before it is said to wait.
 pub(crate) const WATCH: Duration = Duration::from_millis(60);
+
+/// How long to wait for what is expected to come soon. What takes longer counts as hanging.
+pub(crate) fn patience() -> Duration {
+    PATIENCE * slow()
+}
+
+/// Has this process be more patient, by a factor that is not 0.
+pub(crate) fn be_slow(factor: u32) {
+    SLOW.store(factor, Ordering::Relaxed);
+}
+
+/// By how much this process is more patient.
+pub(crate) fn slow() -> u32 {
+    SLOW.load(Ordering::Relaxed)
+}
 
 /// A thread that makes one call.
 pub(crate) struct Blocked<T> {
@@ -63,8 +82,8 @@ pub(crate) fn until_thread_sleeps(thread: Pid, is_over: impl Fn() -> bool) -> Re
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
     while !condition()? {
-        if begin.elapsed() > PATIENCE {
-            bail!("waited {} s for {what}", PATIENCE.as_secs());
+        if begin.elapsed() > patience() {
+            bail!("waited {} s for {what}", patience().as_secs());
         }
         std::thread::sleep(Duration::from_millis(1));
     }

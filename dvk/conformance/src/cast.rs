@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who takes part in a case, and where: all in one process, or some of them on another node.
 
-use crate::blocked::{until, PATIENCE, WATCH};
+use crate::blocked::{patience, until, WATCH};
 use crate::cases::Side;
 use crate::check::fails;
 use crate::dvs::{HOME, NODE};
@@ -130,7 +130,7 @@ impl Cast {
     pub(crate) fn settle(&self) -> Result<()> {
         let Some(probe) = &self.probe else { return Ok(()) };
         let to = probe.there.endpoint();
-        let came = probe.here.sendrec(to, &Message::new(0x7e57), Timeout::After(PATIENCE));
+        let came = probe.here.sendrec(to, &Message::new(0x7e57), Timeout::After(patience()));
         came.map(drop).context("make sure that all has arrived")
     }
 
@@ -175,7 +175,7 @@ impl Cast {
     /// The timeout of calls that end at once where the peer is on this node, and else have to ask.
     pub(crate) fn at_once(&self) -> Timeout {
         if self.is_between_nodes() {
-            Timeout::After(PATIENCE)
+            Timeout::After(patience())
         } else {
             Timeout::NoWait
         }

@@ -2,7 +2,7 @@
 //! Processes that take orders and were started by this one, so that they can be killed,
 //! interrupted and replaced.
 
-use crate::blocked::until;
+use crate::blocked::{slow, until};
 use crate::order::{Addressed, Answer, Answered, Order};
 use anyhow::{anyhow, Context, Result};
 use rustix::process::{kill_process, Pid, Signal};
@@ -67,7 +67,7 @@ impl Crew {
 
     fn start(&self, number: u32) -> Result<()> {
         let mut process = Command::new(std::env::current_exe()?)
-            .args(["--role", "troupe"])
+            .args(["--role", "troupe", &format!("--slow={}", slow())])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -35,8 +35,8 @@ struct Arguments {
     /// Run only the cases whose name matches.
     #[arg(long, value_name = "GLOB")]
     only: Option<glob::Pattern>,
-    /// Multiply the time limit of every case, for slow machines.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Multiply every time limit, for slow machines.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     slow: u32,
     /// Do between nodes as much as on one, which takes minutes.
     #[arg(long, hide = true)]
@@ -78,6 +78,7 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    blocked::be_slow(arguments.slow);
     let passed = match arguments.role {
         Some(Role::Case) => run_case(&arguments.about).map(|()| true),
         Some(Role::Between) => run_between(&arguments),

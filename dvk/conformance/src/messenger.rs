@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Brings orders to processes and the answers back, many at a time.
 
-use crate::blocked::PATIENCE;
+use crate::blocked::patience;
 use crate::crew::Crew;
 use crate::order::{Addressed, Answer, Answered, Order};
 use crate::wish;
@@ -96,7 +96,7 @@ impl Messenger {
 
 /// The next answer to an order.
 pub(crate) fn next(answers: &mpsc::Receiver<Answer>, what: &str) -> Result<Answer> {
-    answers.recv_timeout(PATIENCE + WAY).with_context(|| format!("wait for what comes of {what}"))
+    answers.recv_timeout(patience() + WAY).with_context(|| format!("wait for what comes of {what}"))
 }
 
 /// Leaves nothing of a case on the other node. To be called while no other process reads standard input.

@@ -2,6 +2,7 @@
 //! A process that does what the lines on its standard input say, and says on its standard output
 //! what came of it. It leaves at the end of its input.
 
+use crate::blocked::slow;
 use crate::crew::Crew;
 use crate::dvs;
 use crate::order::{Addressed, Answer, Answered, Order};
@@ -104,7 +105,9 @@ impl Player {
 fn exec() -> Answer {
     match std::env::current_exe() {
         Ok(program) => {
-            let error = Command::new(program).args(["--role", "troupe"]).exec();
+            let error = Command::new(program)
+                .args(["--role", "troupe", &format!("--slow={}", slow())])
+                .exec();
             Answer::Broken(format!("exec: {error}"))
         }
         Err(error) => Answer::Broken(format!("find the own program: {error}")),

@@ -26,7 +26,7 @@ struct Turn {
 pub(crate) fn run(only: Option<&glob::Pattern>, slow: u32) -> Result<bool> {
     let turn = |case: &Case| Turn {
         name: case.id.to_owned(),
-        words: ["--role", "case", case.id].map(str::to_owned).into(),
+        words: vec!["--role".into(), "case".into(), format!("--slow={slow}"), case.id.into()],
         limit: case.limit * slow,
     };
     let turns: Vec<Turn> = cases::chosen(only).into_iter().map(turn).collect();
@@ -56,6 +56,7 @@ pub(crate) fn run_between(
             .map(str::to_owned)
             .into_iter()
             .chain([container, nodes[0], nodes[1]].map(|number| number.to_string()))
+            .chain([format!("--slow={slow}")])
             .chain(is_long.then(|| "--long".to_owned()))
             .collect(),
         limit: case.limit * slow,

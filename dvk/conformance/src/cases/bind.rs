@@ -2,6 +2,7 @@
 //! Binding: how a file becomes an endpoint, and how it ends being one.
 
 use super::Case;
+use crate::blocked::patience;
 use crate::cast::Cast;
 use crate::check::{equal, fails, refused};
 use crate::dvs::{self, Scratch, FIRST_GENERATION, FIRST_SLOT, HOME, SLOTS};
@@ -235,7 +236,7 @@ fn shared(cast: &Cast) -> Result<()> {
     // From here on only the other process holds the endpoint.
     drop(port);
     let client = cast.far()?;
-    let reply = client.sendrec(endpoint, &Message::new(41), Timeout::from_millis(8_000))?;
+    let reply = client.sendrec(endpoint, &Message::new(41), Timeout::After(patience()))?;
     equal("kind of the reply", reply.kind, 42)?;
     equal("source of the reply", reply.source(), endpoint)?;
     ensure!(heir.wait()?.success(), "the process that shares the endpoint failed");

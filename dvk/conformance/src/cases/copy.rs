@@ -12,7 +12,7 @@ use crate::wish;
 use anyhow::{bail, ensure, Result};
 use dvk::{Endpoint, Errno, Timeout};
 use dvk_abi::ioctl::{self, GRANT_READ, GRANT_WRITE};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::both("copy-from-brings-every-byte", from).long(),
@@ -334,8 +334,8 @@ fn signal(cast: &Cast) -> Result<()> {
         if cast.is_between_nodes() { (4096, Timeout::Forever) } else { (16_384, Timeout::NoWait) };
     let lent = Loan::new(&port, pages, peer.endpoint(), GRANT_READ)?;
     let mine = Memory::of(&peer, pages)?;
-    // With nothing copied the signal may have come before a call.
-    for delay in [1, 3, 10, 30, 100, 1, 3, 10, 30, 100] {
+    // With nothing copied the signal may have come before a call, or before the first bytes.
+    for delay in (0..12).map(|doublings| 1 << doublings) {
         let copies = peer.begin(over_and_over(false, lent.at(0), &mine, limit))?;
         std::thread::sleep(Duration::from_millis(delay));
         until("a signal to end a copy", || {
@@ -363,9 +363,12 @@ fn death(cast: &Cast) -> Result<()> {
         let (puppet, granter) = cast.near_puppet()?;
         let lent = Loan::new(&granter, LENT, peer.endpoint(), GRANT_READ)?;
         // The first one brings in the copier's pages, which may take longer than all rounds.
+        let begin = Instant::now();
         peer.copy_from(lent.at(0), &mine, 0..mine.bytes(), limit)?;
+        let took = begin.elapsed();
         let copies = peer.begin(over_and_over(false, lent.at(0), &mine, limit))?;
-        std::thread::sleep(Duration::from_millis(round));
+        // Now and then at once, else somewhere in the first two copies, however fast they are.
+        std::thread::sleep(took * (round % 13) / 6);
         puppet.kill()?;
         let Err(failed) = copies.join("copies to end with the granter")? else {
             bail!("copies ended without an error")

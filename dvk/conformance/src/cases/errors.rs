@@ -2,6 +2,7 @@
 //! Calls that are wrong from the start. None of them waits or transfers anything.
 
 use super::Case;
+use crate::blocked::patience;
 use crate::cast::Cast;
 use crate::check::{equal, fails, refused};
 use crate::dvs::{self, with_generation, FIRST_SLOT, HOME, SLOTS};
@@ -41,7 +42,7 @@ fn naming(port: &Port, peer: Endpoint, expected: Errno) -> Result<()> {
 
 /// The same for a peer that may be on another node: `notify` does not wait for that to answer.
 fn naming_there(cast: &Cast, peer: Endpoint, expected: Errno) -> Result<()> {
-    let (port, message, limit) = (cast.near()?, Message::new(1), Timeout::from_millis(2_000));
+    let (port, message, limit) = (cast.near()?, Message::new(1), Timeout::After(patience()));
     fails("send", port.send(peer, &message, limit), expected)?;
     fails("sendrec", port.sendrec(peer, &message, limit), expected)?;
     fails("receive", port.receive(peer, limit), expected)?;
@@ -103,7 +104,7 @@ fn oneself() -> Result<()> {
 
 fn second_thread(cast: &Cast) -> Result<()> {
     let (port, peer) = (cast.near()?, cast.far()?);
-    let (to, limit) = (peer.endpoint(), Timeout::from_millis(2_000));
+    let (to, limit) = (peer.endpoint(), Timeout::After(patience()));
     let receive = port.begin(wish::receive(Endpoint::ANY, Timeout::Forever))?;
     fails("second receive", port.receive(Endpoint::ANY, limit), Errno::Busy)?;
     fails("send during receive", port.send(to, &Message::new(1), limit), Errno::Busy)?;

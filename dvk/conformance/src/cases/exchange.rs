@@ -2,7 +2,7 @@
 //! Messages: send, receive, sendrec, reply and their combinations.
 
 use super::Case;
-use crate::blocked::{until, PATIENCE};
+use crate::blocked::{patience, until};
 use crate::cast::{Cast, Party, Waiting};
 use crate::check::{equal, fails};
 use crate::dvs;
@@ -285,7 +285,7 @@ fn reply_receive_fails(cast: &Cast) -> Result<()> {
     cast.settle()?;
     let answer = message(2);
     let both =
-        wish::reply_receive(idle.endpoint(), &answer, Endpoint::ANY, Timeout::After(PATIENCE));
+        wish::reply_receive(idle.endpoint(), &answer, Endpoint::ANY, Timeout::After(patience()));
     fails("reply_receive to an idle peer", server.call(both), Errno::WouldBlock)?;
     ensure!(!send.is_over(), "the message was received although the reply failed");
     equal("kind", server.take(Endpoint::ANY)?.message.kind, 1)?;
@@ -322,7 +322,7 @@ fn sender_order(cast: &Cast) -> Result<()> {
     let (receiver, sender) = (cast.near()?, cast.far()?);
     let sends = sender.begin(wish::burst(receiver.endpoint(), COUNT))?;
     for kind in 0..COUNT {
-        let received = receiver.receive(Endpoint::ANY, Timeout::After(PATIENCE))?;
+        let received = receiver.receive(Endpoint::ANY, Timeout::After(patience()))?;
         equal("kind", received.message.kind, kind)?;
         if received.how == How::Request {
             receiver.reply(sender.endpoint(), &message(0))?;

@@ -2,7 +2,7 @@
 //! Who may use which memory, and until when.
 
 use super::Case;
-use crate::blocked::until;
+use crate::blocked::{patience, until};
 use crate::cast::{Cast, Party};
 use crate::check::{equal, fails, refused};
 use crate::dvs::{self, with_generation, Scratch, HOME};
@@ -16,6 +16,7 @@ use dvk::raw::Arena;
 use dvk::{Endpoint, Errno, GrantId, Message, Port, Slot, Timeout};
 use dvk_abi::ioctl::{self, GRANT_READ, GRANT_WRITE, MAY_COPY, MAY_GRANT};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 pub(super) const CASES: &[Case] = &[
     Case::alone("grant-gives-an-id-of-its-own", "ids are given by the node of the granter", ids),
@@ -210,14 +211,14 @@ fn maker(cast: &Cast) -> Result<()> {
     let (port, peer) = (cast.port()?, cast.far()?);
     let mut heir = share(&port)?;
     // The heir serves with the endpoint, and lends what is in its own memory.
-    let reply = peer.sendrec(port.endpoint(), &Message::new(LEND), Timeout::from_millis(5_000))?;
+    let reply = peer.sendrec(port.endpoint(), &Message::new(LEND), Timeout::After(patience()))?;
     let (id, _) = reply.payload.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
     let (endpoint, grant) = (port.endpoint().raw(), u64::from_le_bytes(*id));
     let granted = order::Lent { endpoint, grant, offset: 0 };
     let (mine, limit) = (Memory::of(&peer, 1)?, cast.at_once());
     peer.copy_from(granted, &mine, 0..PAGE, limit)?;
     mine.has("the heir's memory", 0, &noise(u64::from(heir.id()), PAGE))?;
-    peer.send(port.endpoint(), &Message::new(LEAVE), Timeout::from_millis(5_000))?;
+    peer.send(port.endpoint(), &Message::new(LEAVE), Timeout::After(patience()))?;
     until("the heir to leave", || Ok(heir.try_wait()?.is_some()))?;
     // The endpoint lives on in this process, but the memory is gone.
     let gone = peer.copy_from(granted, &mine, 0..PAGE, limit);
@@ -276,14 +277,17 @@ fn waits(cast: &Cast) -> Result<()> {
         mine.fill(round)?;
         let id = port.grant(&memory, all.clone(), peer.endpoint(), GRANT_WRITE)?;
         let lent = Loan::of(&port, &memory, id);
+        let begin = Instant::now();
         peer.copy_to(lent.at(0), &mine, all.clone(), cast.at_once())?;
+        let took = begin.elapsed();
         mine.fill(round + 1000)?;
         let copies = peer.begin(over_and_over(true, lent.at(0), &mine, cast.at_once()))?;
-        std::thread::sleep(std::time::Duration::from_micros(300 * (round % 13)));
+        // Now and then at once, else somewhere in the first two copies, however fast they are.
+        std::thread::sleep(took * (round % 13) as u32 / 6);
         port.revoke(id)?;
         let before = memory.digest()?;
         let ended = copies.join("copies to end with the grant")?;
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
         equal("memory after the grant was revoked", memory.digest()?, before)?;
         let Err(failed) = ended else { bail!("copies ended without an error") };
         ensure!(failed.errno() == Some(Errno::Denied), "copies ended otherwise: {failed}");

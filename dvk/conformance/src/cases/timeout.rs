@@ -135,7 +135,8 @@ fn withdrawn(cast: &Cast) -> Result<()> {
 /// A client whose request was received and then timed out.
 fn gave_up(cast: &Cast) -> Result<(Party, Party)> {
     let (server, client) = (cast.near()?, cast.far()?);
-    let short = Timeout::from_millis(300);
+    // Long enough for the request to be received before.
+    let short = Timeout::from_millis(if cast.is_between_nodes() { 1_500 } else { 300 });
     let request = client.begin(wish::sendrec(server.endpoint(), &message(), short))?;
     server.receive(Endpoint::ANY, Timeout::Forever)?;
     fails("sendrec", request.join("sendrec to time out")?, Errno::TimedOut)?;

@@ -3,7 +3,7 @@
 //! be seen of those who wait.
 
 use super::Case;
-use crate::blocked::{blocked, until};
+use crate::blocked::{blocked, patience, until};
 use crate::cast::{Cast, Party, Waiting};
 use crate::check::{equal, fails};
 use crate::dvs::{self, with_generation, Scratch};
@@ -42,8 +42,11 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 const FOREVER: Timeout = Timeout::Forever;
-/// For a call that is refused at once, and must not stop the case if it is not.
-const LONG: Timeout = Timeout::from_millis(5_000);
+
+/// For a call that is refused soon, and must not stop the case if it is not.
+fn long() -> Timeout {
+    Timeout::After(patience())
+}
 
 fn bound_already(cast: &Cast) -> Result<()> {
     let (port, peer) = (cast.near()?, cast.far()?);
@@ -151,8 +154,8 @@ fn cycle_of_two(cast: &Cast) -> Result<()> {
             b.take(Endpoint::ANY)?;
         }
         let message = Message::new(2);
-        fails("sendrec", b.sendrec(a.endpoint(), &message, LONG), Errno::Deadlock)?;
-        fails("send", b.send(a.endpoint(), &message, LONG), Errno::Deadlock)?;
+        fails("sendrec", b.sendrec(a.endpoint(), &message, long()), Errno::Deadlock)?;
+        fails("send", b.send(a.endpoint(), &message, long()), Errno::Deadlock)?;
         equal("messages that were left", a.info()?.senders, 0)?;
     }
     b.reply(a.endpoint(), &Message::new(3))?;
@@ -168,7 +171,7 @@ fn cycle_of_many(cast: &Cast) -> Result<()> {
         waiting.push(request(&pair[0], &pair[1])?);
     }
     cast.settle()?;
-    let result = parties[9].sendrec(parties[0].endpoint(), &Message::new(1), LONG);
+    let result = parties[9].sendrec(parties[0].endpoint(), &Message::new(1), long());
     fails("the last sendrec", result, Errno::Deadlock)?;
     // From the end on, everybody is answered.
     for (at, waiting) in waiting.into_iter().enumerate().rev() {
@@ -184,7 +187,7 @@ fn receive_in_cycle(cast: &Cast) -> Result<()> {
     let waiting = request(&c, &a)?;
     cast.settle()?;
     let receive = b.begin(wish::receive(c.endpoint(), FOREVER))?;
-    let result = a.sendrec(b.endpoint(), &Message::new(1), LONG);
+    let result = a.sendrec(b.endpoint(), &Message::new(1), long());
     fails("sendrec to one who waits for one who waits for the sender", result, Errno::Deadlock)?;
     a.take(Endpoint::ANY)?;
     a.reply(c.endpoint(), &Message::new(1))?;

@@ -18,60 +18,60 @@ use crate::test::tap::Reader;
 
 /// Where the two sides are: the program here, and those that take its orders there.
 const ENDS: [usize; 2] = [0, 1];
-/// The number of the first container. Each case has one of its own.
-const CONTAINERS: u32 = 1000;
-/// How many numbers a run may use.
-const CONTAINERS_OF_A_RUN: u32 = 1000;
-/// By what the time limits of cases are multiplied, since four nodes share the host's processors.
+/// By what all time limits are multiplied, since four nodes share the host's processors.
 const SLOW: &str = "--slow=6";
 /// For all cases over one transport, if they may take long.
 const LIMIT: Duration = Duration::from_secs(3_600);
 /// How many there are at least. Fewer would mean that they are not found.
 const CASES: usize = 150;
-/// What the link is carried over in turn. The first one is what a link is carried over anyway.
-const TRANSPORTS: [Transport; 5] =
-    [Transport::Ethernet, Transport::Tipc, Transport::Tcp, Transport::Udp, Transport::Quic];
 /// The case of the conformance program that fails, so that it is known that others can.
 const FAILS: &str = "this-case-fails";
 
-/// All cases over Ethernet and, if it may take long, over the other transports.
-pub(super) fn between_nodes(bed: &mut Bed) -> Result<(), Mismatch> {
-    failures_are_told(bed)?;
-    let count = if bed.is_long() { TRANSPORTS.len() } else { 1 };
-    let mut failures = Vec::new();
-    let mut containers = (CONTAINERS..).step_by(CONTAINERS_OF_A_RUN as usize).skip(1);
-    for (transport, container) in TRANSPORTS[..count].iter().zip(&mut containers) {
-        choose(bed, *transport)?;
-        let began = Instant::now();
-        let words: &[&str] = if bed.is_long() { &["--long"] } else { &[] };
-        let outcomes = conduct(bed, container, words)?;
-        carried_by(bed, *transport)?;
-        expect(
-            outcomes.len() >= CASES,
-            "running the cases",
-            "at least 150 results",
-            outcomes.len(),
-        )?;
-        let failed = outcomes.iter().filter_map(|outcome| {
-            let why = why(outcome)?;
-            Some(format!("not ok - {} over {transport}\n{why}", outcome.name))
-        });
-        let before = failures.len();
-        failures.extend(failed);
-        let passed = outcomes.len() - (failures.len() - before);
-        let took = began.elapsed().as_secs_f64();
-        bed.note(format!("{transport}: {passed} of {} cases passed ({took:.1} s)", outcomes.len()));
-    }
+pub(super) fn over_ethernet(bed: &mut Bed) -> Result<(), Mismatch> {
+    between_nodes(bed, Transport::Ethernet, 2000)
+}
+
+pub(super) fn over_tipc(bed: &mut Bed) -> Result<(), Mismatch> {
+    between_nodes(bed, Transport::Tipc, 3000)
+}
+
+pub(super) fn over_tcp(bed: &mut Bed) -> Result<(), Mismatch> {
+    between_nodes(bed, Transport::Tcp, 4000)
+}
+
+pub(super) fn over_udp(bed: &mut Bed) -> Result<(), Mismatch> {
+    between_nodes(bed, Transport::Udp, 5000)
+}
+
+pub(super) fn over_quic(bed: &mut Bed) -> Result<(), Mismatch> {
+    between_nodes(bed, Transport::Quic, 6000)
+}
+
+/// Runs all cases with the link carried over a transport, and leaves it to Ethernet.
+fn between_nodes(bed: &mut Bed, transport: Transport, containers: u32) -> Result<(), Mismatch> {
+    choose(bed, transport)?;
+    let began = Instant::now();
+    let words: &[&str] = if bed.is_long() { &["--long"] } else { &[] };
+    let outcomes = conduct(bed, containers, words);
+    let took = began.elapsed().as_secs_f64();
+    let carried = carried_by(bed, transport);
     choose(bed, Transport::Ethernet)?;
-    if failures.is_empty() {
-        return Ok(());
-    }
-    Err(Mismatch::new("running the cases between nodes", "each passes", failures.join("\n")))
+    let outcomes = outcomes?;
+    let failed: Vec<String> = outcomes
+        .iter()
+        .filter_map(|outcome| Some(format!("not ok - {}\n{}", outcome.name, why(outcome)?)))
+        .collect();
+    let (all, passed) = (outcomes.len(), outcomes.len() - failed.len());
+    bed.note(format!("{passed} of {all} cases passed over {transport} ({took:.1} s)"));
+    let step = format!("running the cases between nodes over {transport}");
+    expect(failed.is_empty(), &step, "each passes", failed.join("\n"))?;
+    expect(all >= CASES, &step, "all of them, which are at least 150", all)?;
+    carried
 }
 
 /// A case that fails is reported as failed, whichever of its sides is on the other node, and why.
-fn failures_are_told(bed: &Bed) -> Result<(), Mismatch> {
-    let outcomes = conduct(bed, CONTAINERS, &[&format!("--only={FAILS}")])?;
+pub(super) fn failures_are_told(bed: &mut Bed) -> Result<(), Mismatch> {
+    let outcomes = conduct(bed, 1000, &[&format!("--only={FAILS}")])?;
     let first_line = |why: &str| why.lines().next().unwrap_or_default().to_owned();
     let told: Vec<String> = outcomes
         .iter()
@@ -94,13 +94,14 @@ fn why(outcome: &Outcome) -> Option<&str> {
     }
 }
 
-/// Runs cases in containers from `first` on, as the other words say.
+/// Runs cases in containers with these numbers, from `first` on, as the words say. No two cases have the same
+/// container, so that nothing late of one gets to another.
 fn conduct(bed: &Bed, first: u32, words: &[&str]) -> Result<Vec<Outcome>, Mismatch> {
     let numbers = [first.to_string(), ENDS[0].to_string(), ENDS[1].to_string()];
     let mut command = vec!["dvk-conformance", SLOW, "--role", "between"];
     command.extend(words.iter().copied());
     command.extend(numbers.iter().map(String::as_str));
-    let troupe = bed.start_on(ENDS[1], &["dvk-conformance", "--role", "troupe"], LIMIT)?;
+    let troupe = bed.start_on(ENDS[1], &["dvk-conformance", SLOW, "--role", "troupe"], LIMIT)?;
     let mut program = bed.start_on(ENDS[0], &command, LIMIT)?;
     let (orders, answers) = (troupe.input()?, program.input()?);
     let mut reader = Reader::new("between nodes");
