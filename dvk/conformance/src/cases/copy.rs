@@ -35,10 +35,13 @@ pub(super) const CASES: &[Case] = &[
 const BOTH: u32 = GRANT_READ | GRANT_WRITE;
 
 /// Lengths and places that meet page borders, batches of pages and words in every way.
-fn shapes() -> impl Iterator<Item = (usize, usize)> {
+fn shapes(cast: &Cast) -> impl Iterator<Item = (usize, usize)> {
     let lens = [1, 2, 7, 8, 9, 63, 64, 255, 4095, 4096, 4097, 8191, 65_536, 100_001];
     let starts = [0, 1, 8, 4090, 4095, 4096, 12_289];
-    lens.into_iter().flat_map(move |len| starts.into_iter().map(move |start| (start, len)))
+    let all =
+        lens.into_iter().flat_map(move |len| starts.into_iter().map(move |start| (start, len)));
+    // Each length and each place is among the fewer ones, too.
+    all.step_by(cast.rounds(1, 3))
 }
 
 /// Pages that hold every shape.
@@ -51,7 +54,7 @@ fn from(cast: &Cast) -> Result<()> {
     let (port, peer, limit) = (cast.near()?, cast.far()?, cast.at_once());
     let (lent, bytes) = Loan::noisy(&port, PAGES, peer.endpoint(), GRANT_READ, 1)?;
     let mine = Memory::of(&peer, PAGES)?;
-    for (start, len) in shapes() {
+    for (start, len) in shapes(cast) {
         for skew in [0, 3] {
             mine.fill_part(0..len + 16, 2, 0)?;
             let mut expected = noise(2, len + 16);
@@ -72,7 +75,7 @@ fn to(cast: &Cast) -> Result<()> {
     let (port, peer, limit) = (cast.near()?, cast.far()?, cast.at_once());
     let (lent, mut expected) = Loan::noisy(&port, PAGES, peer.endpoint(), GRANT_WRITE, 1)?;
     let mine = Memory::of(&peer, PAGES)?;
-    for (seed, (start, len)) in (10u64..).zip(shapes()) {
+    for (seed, (start, len)) in (10u64..).zip(shapes(cast)) {
         mine.fill_part(0..len + 3, seed, 0)?;
         peer.copy_to(lent.at(start as u64), &mine, 3..len + 3, limit)?;
         expected[start..start + len].copy_from_slice(&noise(seed, len + 3)[3..]);
@@ -105,7 +108,7 @@ fn copy_shapes(cast: &Cast, from: &Party, to: &Party, caller: &Party) -> Result<
     let limit = cast.at_once();
     let (source, bytes) = Loan::noisy(from, PAGES, caller.endpoint(), GRANT_READ, 1)?;
     let (sink, mut expected) = Loan::noisy(to, PAGES, caller.endpoint(), GRANT_WRITE, 2)?;
-    for ((start, len), one) in shapes().zip(THERE.chunks(1).cycle()) {
+    for ((start, len), one) in shapes(cast).zip(THERE.chunks(1).cycle()) {
         for &there in cast.rounds(&THERE[..], one) {
             caller.copy_between(source.at(start as u64), sink.at(there), len as u64, limit)?;
             let end = there as usize + len;
@@ -387,7 +390,7 @@ fn death(cast: &Cast) -> Result<()> {
 
 fn side_by_side(cast: &Cast) -> Result<()> {
     const THREADS: u64 = 4;
-    let rounds = cast.rounds(20, 6);
+    let rounds = cast.rounds(20, 4);
     let (port, peer, limit) = (cast.near()?, cast.far()?, cast.at_once());
     let work = |number: u64| -> Result<()> {
         for round in 0..rounds {

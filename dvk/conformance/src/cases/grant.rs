@@ -237,7 +237,7 @@ fn stale(cast: &Cast) -> Result<()> {
     let (port, peer) = (cast.near()?, cast.far()?);
     let old = Loan::new(&port, 1, peer.endpoint(), BOTH)?;
     port.revoke(old.grant)?;
-    for _ in 0..cast.rounds(100, 25) {
+    for _ in 0..cast.rounds(100, 10) {
         let new = Loan::new(&port, 1, peer.endpoint(), BOTH)?;
         equal("the new one", uses(cast, &peer, &new)?, ALLOWED)?;
         equal("the old one", uses(cast, &peer, &old)?, DENIED)?;
@@ -267,7 +267,7 @@ fn own(cast: &Cast) -> Result<()> {
 
 fn waits(cast: &Cast) -> Result<()> {
     const PAGES: usize = 128;
-    let rounds = cast.rounds(60, 20);
+    let rounds = cast.rounds(60, 8);
     let (port, peer) = (cast.near()?, cast.far()?);
     let (memory, mine) = (Memory::of(&port, PAGES)?, Memory::of(&peer, PAGES)?);
     let all = 0..memory.bytes();

@@ -102,7 +102,7 @@ impl Random {
 }
 
 fn load(cast: &Cast) -> Result<()> {
-    let requests = cast.rounds(2_000, 300);
+    let requests = cast.rounds(2_000, 150);
     let server = cast.near()?;
     let to = server.endpoint();
     let serving: Waiting<()> = server.begin(Order::Serve { requests }.into())?;
