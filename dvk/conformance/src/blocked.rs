@@ -2,14 +2,34 @@
 //! Threads that are in a blocking call, and processes likewise.
 
 use anyhow::{anyhow, bail, ensure, Context, Result};
+use rustix::thread::Pid;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread may take to fall asleep in its call, or to come out of it when it should.
+/// How long a thread may take to fall asleep in its call, or to come out of it when it should, on a
+/// machine that is not slow.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// By what that is multiplied in this process.
+static SLOW: AtomicU32 = AtomicU32::new(1);
 /// How long a call is watched before it is said to wait.
-const WATCH: Duration = Duration::from_millis(60);
+pub(crate) const WATCH: Duration = Duration::from_millis(60);
+
+/// How long to wait for what is expected to come soon. What takes longer counts as hanging.
+pub(crate) fn patience() -> Duration {
+    PATIENCE * slow()
+}
+
+/// Has this process be more patient, by a factor that is not 0.
+pub(crate) fn be_slow(factor: u32) {
+    SLOW.store(factor, Ordering::Relaxed);
+}
+
+/// By how much this process is more patient.
+pub(crate) fn slow() -> u32 {
+    SLOW.load(Ordering::Relaxed)
+}
 
 /// A thread that makes one call.
 pub(crate) struct Blocked<T> {
@@ -26,10 +46,9 @@ pub(crate) fn blocked<T: Send + 'static>(
         let _ = sender.send(rustix::thread::gettid());
         call()
     });
-    let tid = receiver.recv().context("the thread did not start")?.as_raw_nonzero();
+    let tid = receiver.recv().context("the thread did not start")?;
     let blocked = Blocked { thread };
-    let stat = format!("/proc/self/task/{tid}/stat");
-    until("a thread to wait in its call", || Ok(blocked.is_over() || sleeps(&stat)?))?;
+    until_thread_sleeps(tid, || blocked.is_over())?;
     Ok(blocked)
 }
 
@@ -53,18 +72,18 @@ impl<T> Blocked<T> {
     }
 }
 
-/// Waits until the process with this id sleeps in a call.
-pub(crate) fn until_process_sleeps(pid: u32) -> Result<()> {
-    let stat = format!("/proc/{pid}/stat");
-    until("a process to wait in its call", || sleeps(&stat))
+/// Waits until the thread of this process with this id sleeps in a call, or is over with it.
+pub(crate) fn until_thread_sleeps(thread: Pid, is_over: impl Fn() -> bool) -> Result<()> {
+    let stat = format!("/proc/self/task/{}/stat", thread.as_raw_nonzero());
+    until("a thread to wait in its call", || Ok(is_over() || sleeps(&stat)?))
 }
 
 /// Waits until `condition` holds.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let begin = Instant::now();
     while !condition()? {
-        if begin.elapsed() > PATIENCE {
-            bail!("waited {} s for {what}", PATIENCE.as_secs());
+        if begin.elapsed() > patience() {
+            bail!("waited {} s for {what}", patience().as_secs());
         }
         std::thread::sleep(Duration::from_millis(1));
     }

@@ -40,6 +40,11 @@ pub(crate) fn lease(container: u32, first_slot: u32, slots: u32) -> Lease {
     }
 }
 
+/// The same lease to another node.
+pub(crate) fn with_node(node: u32, lease: Lease) -> Lease {
+    Lease { node, ..lease }
+}
+
 /// A new endpoint in [`HOME`].
 pub(crate) fn bind() -> Result<Port, dvk::Error> {
     Port::bind(HOME, Slot::Any)
@@ -62,10 +67,7 @@ impl Scratch {
     pub(crate) fn with(limits: Limits) -> Result<Self> {
         let (control, id) = (Control::open()?, 100);
         // One that a killed case left behind.
-        match control.dc_destroy(id) {
-            Err(error) if !error.is(Errno::NoDevice) => return Err(error.into()),
-            _ => {}
-        }
+        destroy(id)?;
         control.dc_create(id, "scratch", limits)?;
         Ok(Self { control, id })
     }
@@ -85,6 +87,14 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // The case may have destroyed it.
         let _ = self.control.dc_destroy(self.id);
+    }
+}
+
+/// Destroys a container, if there is one of this id.
+pub(crate) fn destroy(container: u32) -> Result<(), dvk::Error> {
+    match Control::open()?.dc_destroy(container) {
+        Err(error) if error.is(Errno::NoDevice) => Ok(()),
+        other => other,
     }
 }
 

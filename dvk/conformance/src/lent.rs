@@ -24,6 +24,14 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
+/// A number that other bytes hardly have (FNV-1a, Fowler, Noll and Vo), for bytes that are on
+/// another node.
+pub(crate) fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
 /// What a raw call failed with, as the library's own calls have it.
 pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
     let known = u8::try_from(error.raw_os_error()).ok().and_then(Errno::from_raw);
@@ -156,6 +164,18 @@ pub(crate) enum Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_differ_by_every_byte() {
+        assert_eq!(digest(b"a"), 0xaf63_dc4c_8601_ec8c);
+        let bytes = noise(5, 40);
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 1;
+            assert_ne!(digest(&other), digest(&bytes));
+        }
+        assert_ne!(digest(&bytes[..39]), digest(&bytes));
+    }
 
     #[test]
     fn noise_repeats_and_differs() {

@@ -5,14 +5,22 @@
 mod blocked;
 mod borrower;
 mod cases;
+mod cast;
 mod check;
+mod crew;
 mod dvs;
 mod lender;
 mod lent;
+mod memory;
+mod messenger;
+mod order;
+mod player;
 mod puppet;
 mod runner;
 mod seen;
 mod tap;
+mod troupe;
+mod wish;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -21,15 +29,18 @@ use std::process::ExitCode;
 /// Proves that the running kernel keeps the rules of the DVK reference.
 #[derive(Parser)]
 struct Arguments {
-    /// Name the cases and run none.
+    /// Name the cases, each with where its peers can be, and run none.
     #[arg(long)]
     list: bool,
     /// Run only the cases whose name matches.
     #[arg(long, value_name = "GLOB")]
     only: Option<glob::Pattern>,
-    /// Multiply the time limit of every case, for slow machines.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Multiply every time limit, for slow machines.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     slow: u32,
+    /// Do between nodes as much as on one, which takes minutes.
+    #[arg(long, hide = true)]
+    long: bool,
     /// Be a part of a test instead of the whole.
     #[arg(long, hide = true)]
     role: Option<Role>,
@@ -43,6 +54,14 @@ struct Arguments {
 enum Role {
     /// One case.
     Case,
+    /// All cases that can be, with a side on another node: the number of the first container to
+    /// make, this node and the other one. Who runs this passes lines of JSON on standard output to a
+    /// troupe there, and what that says to standard input; other lines are the report.
+    Between,
+    /// One of these cases: its name, the side that is there, a container and the two nodes.
+    BetweenCase,
+    /// Does what it is told, with processes that it starts.
+    Troupe,
     /// A party that does what the lines on its standard input say.
     Puppet,
     /// A party whose standard input is its endpoint.
@@ -59,8 +78,12 @@ enum Role {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    blocked::be_slow(arguments.slow);
     let passed = match arguments.role {
-        Some(Role::Case) => run_case(arguments.about.first().map(String::as_str)).map(|()| true),
+        Some(Role::Case) => run_case(&arguments.about).map(|()| true),
+        Some(Role::Between) => run_between(&arguments),
+        Some(Role::BetweenCase) => run_between_case(&arguments).map(|()| true),
+        Some(Role::Troupe) => player::play().map(|()| true),
         Some(Role::Puppet) => puppet::play().map(|()| true),
         Some(Role::Heir) => puppet::inherit().map(|()| true),
         Some(Role::Lender) => lender::lend(dvs::HOME).map(|()| true),
@@ -69,7 +92,7 @@ fn main() -> ExitCode {
         Some(Role::Borrower) => borrow(&arguments.about).map(|()| true),
         None if arguments.list => {
             for case in cases::all() {
-                println!("{}", case.id);
+                println!("{}  # {}", case.id, case.places());
             }
             Ok(true)
         }
@@ -100,9 +123,34 @@ fn gorge(lenders: &[String]) -> anyhow::Result<()> {
     borrower::gorge(dvs::HOME, lender)
 }
 
-fn run_case(id: Option<&str>) -> anyhow::Result<()> {
-    let id = id.context("which case? name one of --list")?;
-    let case = cases::all().find(|case| case.id == id);
-    let case = case.with_context(|| format!("no case is named {id}; --list names them"))?;
-    (case.run)()
+fn case(id: &str) -> anyhow::Result<&'static cases::Case> {
+    cases::named(id).with_context(|| format!("no case is named {id}; --list names them"))
+}
+
+fn run_case(about: &[String]) -> anyhow::Result<()> {
+    let [id] = about else { anyhow::bail!("name one case; --list names them all") };
+    case(id)?.run_here()
+}
+
+fn run_between(arguments: &Arguments) -> anyhow::Result<bool> {
+    let [container, here, there] =
+        numbers(&arguments.about).context("a container and two nodes")?;
+    let (only, slow) = (arguments.only.as_ref(), arguments.slow);
+    runner::run_between(container, [here, there], only, slow, arguments.long)
+}
+
+fn run_between_case(arguments: &Arguments) -> anyhow::Result<()> {
+    let [id, side, rest @ ..] = &arguments.about[..] else {
+        anyhow::bail!("name a case and a side of it")
+    };
+    let [container, here, there] = numbers(rest).context("a container and two nodes")?;
+    let named = cases::Side::named(side);
+    let side = named.with_context(|| format!("no side of a case is {side}: it is near or far"))?;
+    let cast = cast::Cast::between(container, [here, there], side, arguments.long)?;
+    case(id)?.run_between(&cast, side)
+}
+
+fn numbers<const N: usize>(words: &[String]) -> anyhow::Result<[u32; N]> {
+    let numbers: Vec<u32> = words.iter().map(|word| word.parse()).collect::<Result<_, _>>()?;
+    numbers.try_into().map_err(|_| anyhow::anyhow!("{N} numbers are needed, not {}", words.len()))
 }

@@ -17,6 +17,7 @@ mod moves;
 mod outages;
 mod program;
 mod promotions;
+mod rules;
 mod segment;
 mod strangers;
 mod tables;
@@ -75,6 +76,8 @@ const SCENARIOS: &[Scenario] = &[
     ("memory is lent and copied between nodes", copies::between_nodes),
     ("copies between nodes survive a bad network", copies::in_spite_of_faults),
     ("a node that loses power ends the copies with it", copies::power_cut),
+    ("a rule that does not hold between nodes is reported", rules::failures_are_told),
+    ("the rules hold between nodes, over Ethernet", rules::over_ethernet),
     ("a server moves between nodes under load", moves::under_load),
     (
         "a backup takes the place of a server that was cut off, and later of one that lost power",
@@ -95,7 +98,15 @@ const SCENARIOS: &[Scenario] = &[
     ("strangers on the segment do no harm and are told why", strangers::do_no_harm),
 ];
 
-/// Runs all scenarios, or those whose name contains `only`; those that say so do more if it may be `long`. With `scripts`, only
+/// The same for runs that may be long.
+const LONG_SCENARIOS: &[Scenario] = &[
+    ("the rules hold between nodes, over TIPC", rules::over_tipc),
+    ("the rules hold between nodes, over TCP", rules::over_tcp),
+    ("the rules hold between nodes, over UDP", rules::over_udp),
+    ("the rules hold between nodes, over QUIC", rules::over_quic),
+];
+
+/// Runs all scenarios, or those whose name contains `only`; there are more, and some do more, if it may be `long`. With `scripts`, only
 /// these scripts of faults are played.
 ///
 /// # Errors
@@ -118,8 +129,9 @@ pub(crate) fn run(
         .iter()
         .map(|faults| -> Wanted<'_> { (faults.name(), Box::new(|bed: &mut Bed| faults.run(bed))) });
     let fixed = if scripts.is_none() { SCENARIOS } else { &[] };
-    let fixed =
-        fixed.iter().map(|(name, run)| -> Wanted<'_> { ((*name).to_owned(), Box::new(run)) });
+    let longer = if scripts.is_none() && long { LONG_SCENARIOS } else { &[] };
+    let fixed = fixed.iter().chain(longer);
+    let fixed = fixed.map(|(name, run)| -> Wanted<'_> { ((*name).to_owned(), Box::new(run)) });
     let shared: Vec<_> = fixed.chain(scripted).filter(|(name, _)| wanted(name)).collect();
     if !shared.is_empty() {
         outcomes.extend(share_a_cluster(session, &built, &shared, long, &mut step)?);

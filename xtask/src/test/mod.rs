@@ -46,7 +46,7 @@ enum Part {
         /// Only the scenarios whose name contains this
         #[arg(long, value_name = "TEXT")]
         only: Option<String>,
-        /// Give scenarios the time for more of what they do
+        /// Give scenarios the time for more of what they do; the rules between nodes are tried over all transports then
         #[arg(long)]
         long: bool,
         /// Only faults by script, so many of them

@@ -2,35 +2,40 @@
 //! Binding: how a file becomes an endpoint, and how it ends being one.
 
 use super::Case;
+use crate::blocked::patience;
+use crate::cast::Cast;
 use crate::check::{equal, fails, refused};
-use crate::dvs::{self, Scratch, FIRST_GENERATION, FIRST_SLOT, HOME, NODE, SLOTS};
-use crate::puppet::{self, Puppet};
+use crate::dvs::{self, Scratch, FIRST_GENERATION, FIRST_SLOT, HOME, SLOTS};
+use crate::puppet;
 use anyhow::{ensure, Result};
 use dvk::{raw, Device, Endpoint, Errno, Message, Port, Slot, Timeout};
 use dvk_abi::ioctl::{self, Bind, Exchange};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("bind-any-takes-a-free-leased-slot", any),
-    Case::new("bind-server-takes-the-slot-named", server),
-    Case::new("bind-taken-slot-is-ebusy", taken),
-    Case::new("bind-without-lease-is-enospc", without_lease),
-    Case::new("bind-all-slots-taken-is-enospc", all_taken),
-    Case::new("bind-beyond-the-cap-is-enospc", beyond_cap),
-    Case::new("bind-server-flag-is-for-slots-below-64", server_flag),
-    Case::new("bind-by-number-needs-a-file-open-for-writing", read_only),
-    Case::new("bind-unknown-flag-is-einval", unknown_flag),
-    Case::new("bind-of-a-bound-file-is-ebusy", twice),
-    Case::new("generation-grows-at-each-bind", generation),
-    Case::new("unbind-ends-the-binding", unbind),
-    Case::new("unbind-unbound-is-enotconn", unbind_unbound),
-    Case::new("unbound-file-exchanges-nothing", unbound_exchange),
-    Case::new("close-unbinds", close),
-    Case::new("exit-unbinds", exit),
-    Case::new("kill-unbinds", kill),
-    Case::new("exec-unbinds", exec),
-    Case::new("shared-file-shares-the-endpoint", shared),
-    Case::new("info-describes-the-endpoint", info),
+    Case::alone("bind-any-takes-a-free-leased-slot", OWN, any),
+    Case::alone("bind-server-takes-the-slot-named", OWN, server),
+    Case::alone("bind-taken-slot-is-ebusy", OWN, taken),
+    Case::alone("bind-without-lease-is-enospc", OWN, without_lease),
+    Case::alone("bind-all-slots-taken-is-enospc", OWN, all_taken),
+    Case::alone("bind-beyond-the-cap-is-enospc", OWN, beyond_cap),
+    Case::alone("bind-server-flag-is-for-slots-below-64", OWN, server_flag),
+    Case::alone("bind-by-number-needs-a-file-open-for-writing", OWN, read_only),
+    Case::alone("bind-unknown-flag-is-einval", OWN, unknown_flag),
+    Case::alone("bind-of-a-bound-file-is-ebusy", OWN, twice),
+    Case::alone("generation-grows-at-each-bind", OWN, generation),
+    Case::toward("unbind-ends-the-binding", unbind),
+    Case::alone("unbind-unbound-is-enotconn", OWN, unbind_unbound),
+    Case::alone("unbound-file-exchanges-nothing", OWN, unbound_exchange),
+    Case::both("close-unbinds", close),
+    Case::both("exit-unbinds", exit),
+    Case::both("kill-unbinds", kill),
+    Case::both("exec-unbinds", exec),
+    Case::toward("shared-file-shares-the-endpoint", shared),
+    Case::both("info-describes-the-endpoint", info),
 ];
+
+/// Why a case is about one node only.
+const OWN: &str = "a file is bound, or refused, by its own node";
 
 fn any() -> Result<()> {
     let ports = [dvs::bind()?, dvs::bind()?];
@@ -151,17 +156,11 @@ fn generation() -> Result<()> {
     Ok(())
 }
 
-/// The endpoint names nobody any more, and its slot can be bound again.
-fn is_dead(endpoint: Endpoint) -> Result<()> {
-    let other = dvs::bind()?;
-    fails("notify", other.notify(endpoint, 1), Errno::Stale)
-}
-
-fn unbind() -> Result<()> {
-    let port = dvs::bind()?;
+fn unbind(cast: &Cast) -> Result<()> {
+    let port = cast.port()?;
     let endpoint = port.endpoint();
     let device = port.unbind()?;
-    is_dead(endpoint)?;
+    cast.is_dead(&cast.far()?, endpoint)?;
     let again = device.bind(Slot::Server(8))?;
     equal("slot", again.endpoint().slot(), 8)
 }
@@ -202,57 +201,61 @@ fn unbound_exchange() -> Result<()> {
     fails("receive", peer.receive(Endpoint::ANY, Timeout::NoWait), Errno::WouldBlock)
 }
 
-fn close() -> Result<()> {
-    let port = Port::bind(HOME, Slot::Server(10))?;
+fn close(cast: &Cast) -> Result<()> {
+    let other = cast.near()?;
+    let port = cast.far_server(10)?;
     let endpoint = port.endpoint();
     drop(port);
-    is_dead(endpoint)?;
-    Port::bind(HOME, Slot::Server(10))?;
-    Ok(())
+    cast.is_dead(&other, endpoint)?;
+    // The slot is free again on its node.
+    cast.far_process().bind_in(cast.container, Some(10)).map(drop)
 }
 
-fn exit() -> Result<()> {
-    let (puppet, endpoint) = Puppet::bound(HOME)?;
+fn exit(cast: &Cast) -> Result<()> {
+    let (puppet, party) = cast.far_puppet()?;
     puppet.dismiss()?;
-    is_dead(endpoint)
+    cast.is_dead(&cast.near()?, party.endpoint())
 }
 
-fn kill() -> Result<()> {
-    let (puppet, endpoint) = Puppet::bound(HOME)?;
+fn kill(cast: &Cast) -> Result<()> {
+    let (puppet, party) = cast.far_puppet()?;
     puppet.kill()?;
-    is_dead(endpoint)
+    cast.is_dead(&cast.near()?, party.endpoint())
 }
 
-fn exec() -> Result<()> {
-    let (mut puppet, endpoint) = Puppet::bound(HOME)?;
+fn exec(cast: &Cast) -> Result<()> {
+    let (puppet, party) = cast.far_puppet()?;
     puppet.exec()?;
-    is_dead(endpoint)
+    cast.is_dead(&cast.near()?, party.endpoint())
 }
 
-fn shared() -> Result<()> {
-    let port = dvs::bind()?;
+fn shared(cast: &Cast) -> Result<()> {
+    let port = cast.port()?;
     let endpoint = port.endpoint();
     let mut heir = puppet::share(&port)?;
     // From here on only the other process holds the endpoint.
     drop(port);
-    let client = dvs::bind()?;
-    let reply = client.sendrec(endpoint, &Message::new(41), Timeout::from_millis(8_000))?;
+    let client = cast.far()?;
+    let reply = client.sendrec(endpoint, &Message::new(41), Timeout::After(patience()))?;
     equal("kind of the reply", reply.kind, 42)?;
     equal("source of the reply", reply.source(), endpoint)?;
     ensure!(heir.wait()?.success(), "the process that shares the endpoint failed");
-    is_dead(endpoint)
+    cast.is_dead(&client, endpoint)
 }
 
-fn info() -> Result<()> {
-    let unbound = Device::open(HOME)?.info()?;
+fn info(cast: &Cast) -> Result<()> {
+    let unbound = Device::open(cast.container)?.info()?;
     equal("endpoint of an unbound file", unbound.endpoint, Endpoint::NONE.raw())?;
-    equal("container", unbound.container, HOME)?;
-    equal("node", unbound.node, NODE)?;
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+    equal("container", unbound.container, cast.container)?;
+    equal("node", unbound.node, cast.this_node())?;
+    let (port, peer) = (cast.near()?, cast.far()?);
     peer.notify(port.endpoint(), 1)?;
-    port.receive(Endpoint::ANY, Timeout::NoWait)?;
+    cast.settle()?;
+    port.take(Endpoint::ANY)?;
     let (info, other) = (port.info()?, peer.info()?);
     equal("endpoint", info.endpoint, port.endpoint().raw())?;
+    equal("container", info.container, cast.container)?;
+    equal("nodes", [info.node, other.node], cast.nodes())?;
     equal("messages received", (info.received, other.received), (1, 0))?;
     equal("messages sent", (info.sent, other.sent), (0, 1))?;
     equal("queues", (info.senders, info.clients), (0, 0))

@@ -1,120 +1,138 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the end of an endpoint does to those who deal with it.
 
-use super::exchange::{bind_shared, take};
 use super::Case;
-use crate::blocked::{blocked, until};
+use crate::blocked::blocked;
+use crate::cast::{Cast, Party};
 use crate::check::{equal, fails};
-use crate::dvs::{self, Scratch, HOME};
-use crate::puppet::{Order, Puppet};
+use crate::dvs::Scratch;
+use crate::wish::{self, Outcome, Wish};
 use anyhow::{ensure, Result};
-use dvk::{Endpoint, Errno, Message, Port, Timeout};
-use std::sync::Arc;
+use dvk::{Endpoint, Errno, Message, Timeout};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("death-ends-send-as-eownerdead", send),
-    Case::new("death-ends-queued-sendrec-as-eownerdead", queued),
-    Case::new("death-ends-received-sendrec-as-eownerdead", received),
-    Case::new("death-ends-receive-specific-as-eownerdead", specific),
-    Case::new("death-leaves-receive-any-waiting", receive_any),
-    Case::new("death-leaves-delivered-notifies", notifies),
-    Case::new("killed-sender-leaves-no-message", killed_sender),
-    Case::new("killed-client-is-no-longer-waiting", killed_client),
-    Case::new("kill-ends-every-wait", kill_ends),
-    Case::new("dc-destroy-kills-its-endpoints", destroy),
+    Case::both("death-ends-send-as-eownerdead", send),
+    Case::both("death-ends-queued-sendrec-as-eownerdead", queued),
+    Case::both("death-ends-received-sendrec-as-eownerdead", received),
+    Case::both("death-ends-receive-specific-as-eownerdead", specific),
+    Case::both("death-leaves-receive-any-waiting", receive_any),
+    Case::both("death-leaves-delivered-notifies", notifies),
+    Case::both("killed-sender-leaves-no-message", killed_sender),
+    Case::both("killed-client-is-no-longer-waiting", killed_client),
+    Case::both("kill-ends-every-wait", kill_ends),
+    Case::alone(
+        "dc-destroy-kills-its-endpoints",
+        "a container is destroyed on each node for itself",
+        destroy,
+    ),
 ];
 
 /// Has an endpoint wait for another, which then dies; the wait ends with `EOWNERDEAD`.
-fn bereaved<T: Send + core::fmt::Debug + 'static>(
-    call: impl FnOnce(&Port, Endpoint) -> Result<T, dvk::Error> + Send + 'static,
-    prepare: impl FnOnce(&Port) -> Result<()>,
+fn bereaved<T: Outcome + core::fmt::Debug>(
+    cast: &Cast,
+    wish: impl FnOnce(Endpoint) -> Wish<T>,
+    prepare: impl FnOnce(&Party) -> Result<()>,
 ) -> Result<()> {
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
-    let to = peer.endpoint();
-    let call = blocked(move || call(&port, to))?;
+    let (port, peer) = (cast.near()?, cast.far()?);
+    let call = port.begin(wish(peer.endpoint()))?;
+    cast.settle()?;
     prepare(&peer)?;
     call.waits("a call before the peer's death")?;
     drop(peer);
     fails("the call", call.join("a call to end with its peer")?, Errno::OwnerDead)
 }
 
-fn send() -> Result<()> {
-    bereaved(|port, to| port.send(to, &Message::new(1), Timeout::Forever), |_| Ok(()))
+fn send(cast: &Cast) -> Result<()> {
+    let wish = |to| wish::send(to, &Message::new(1), Timeout::Forever);
+    bereaved(cast, wish, |_| Ok(()))
 }
 
-fn queued() -> Result<()> {
-    bereaved(|port, to| port.sendrec(to, &Message::new(1), Timeout::Forever), |_| Ok(()))
+fn request(to: Endpoint) -> Wish<Message> {
+    wish::sendrec(to, &Message::new(1), Timeout::Forever)
 }
 
-fn received() -> Result<()> {
-    bereaved(
-        |port, to| port.sendrec(to, &Message::new(1), Timeout::Forever),
-        |peer| take(peer, Endpoint::ANY).map(drop),
-    )
+fn queued(cast: &Cast) -> Result<()> {
+    bereaved(cast, request, |_| Ok(()))
 }
 
-fn specific() -> Result<()> {
-    bereaved(|port, to| port.receive(to, Timeout::Forever), |_| Ok(()))?;
-    bereaved(|port, to| port.receive_request(to, Timeout::Forever), |_| Ok(()))
+fn received(cast: &Cast) -> Result<()> {
+    bereaved(cast, request, |peer| Ok(peer.take(Endpoint::ANY).map(drop)?))
 }
 
-fn receive_any() -> Result<()> {
-    let (receiver, peer, other) = (bind_shared()?, dvs::bind()?, dvs::bind()?);
-    let port = Arc::clone(&receiver);
-    let receive = blocked(move || port.receive(Endpoint::ANY, Timeout::Forever))?;
+fn specific(cast: &Cast) -> Result<()> {
+    bereaved(cast, |from| wish::receive(from, Timeout::Forever), |_| Ok(()))?;
+    bereaved(cast, |from| wish::receive_request(from, Timeout::Forever), |_| Ok(()))
+}
+
+fn receive_any(cast: &Cast) -> Result<()> {
+    let (receiver, peer, other) = (cast.near()?, cast.far()?, cast.far()?);
+    let receive = receiver.begin(wish::receive(Endpoint::ANY, Timeout::Forever))?;
     drop(peer);
+    cast.settle()?;
     receive.waits("receive from any after the death of one")?;
     other.notify(receiver.endpoint(), 1)?;
     receive.join("receive to end")??;
     Ok(())
 }
 
-fn notifies() -> Result<()> {
-    let (target, source) = (dvs::bind()?, dvs::bind()?);
+fn notifies(cast: &Cast) -> Result<()> {
+    let (target, source) = (cast.near()?, cast.far()?);
     let from = source.endpoint();
     source.notify(target.endpoint(), 3)?;
     drop(source);
-    let notice = take(&target, Endpoint::ANY)?;
+    cast.settle()?;
+    let notice = target.take(Endpoint::ANY)?;
     equal("notification", notice.message, Message::notification(from, 3))
 }
 
-fn killed_sender() -> Result<()> {
-    let receiver = dvs::bind()?;
+fn killed_sender(cast: &Cast) -> Result<()> {
+    let receiver = cast.near()?;
     let to = receiver.endpoint();
-    for order in [Order::Send(to), Order::Sendrec(to)] {
-        let (mut puppet, _) = Puppet::bound(HOME)?;
-        puppet.start(order)?;
-        until("the message to be queued", || Ok(receiver.info()?.senders == 1))?;
+    for is_request in [false, true] {
+        let (puppet, sender) = cast.far_puppet()?;
+        if is_request {
+            sender.begin(request(to))?;
+        } else {
+            sender.begin(wish::send(to, &Message::new(0), Timeout::Forever))?;
+        }
+        cast.settle()?;
+        equal("senders", receiver.info()?.senders, 1)?;
         puppet.kill()?;
+        cast.settle()?;
         equal("senders", receiver.info()?.senders, 0)?;
-        let receive = receiver.receive(Endpoint::ANY, Timeout::NoWait);
-        fails("receive", receive, Errno::WouldBlock)?;
+        receiver.is_empty()?;
     }
     Ok(())
 }
 
-fn killed_client() -> Result<()> {
-    let server = dvs::bind()?;
-    let (mut puppet, client) = Puppet::bound(HOME)?;
-    puppet.start(Order::Sendrec(server.endpoint()))?;
-    server.receive(Endpoint::ANY, Timeout::Forever)?;
+fn killed_client(cast: &Cast) -> Result<()> {
+    let server = cast.near()?;
+    let (puppet, client) = cast.far_puppet()?;
+    client.begin(request(server.endpoint()))?;
+    cast.settle()?;
+    server.take(Endpoint::ANY)?;
     puppet.kill()?;
+    cast.settle()?;
     equal("clients", server.info()?.clients, 0)?;
-    let reply = server.reply(client, &Message::new(2));
+    let reply = server.reply(client.endpoint(), &Message::new(2));
     fails("reply to a killed client", reply, Errno::WouldBlock)
 }
 
-fn kill_ends() -> Result<()> {
-    let peer = dvs::bind()?;
-    let to = peer.endpoint();
-    let orders =
-        [Order::Receive(Endpoint::ANY), Order::Receive(to), Order::Send(to), Order::Sendrec(to)];
-    for order in orders {
-        let (mut puppet, endpoint) = Puppet::bound(HOME)?;
-        puppet.start_waiting(order)?;
+fn kill_ends(cast: &Cast) -> Result<()> {
+    fn killed_in<T: Outcome>(cast: &Cast, peer: &Party, wish: Wish<T>) -> Result<()> {
+        let (puppet, party) = cast.far_puppet()?;
+        let call = party.begin(wish)?;
+        ensure!(!call.is_over(), "a call did not wait");
         puppet.kill()?;
-        fails("notify", peer.notify(endpoint, 1), Errno::Stale)?;
+        cast.is_dead(peer, party.endpoint())
     }
+    let peer = cast.near()?;
+    let to = peer.endpoint();
+    for from in [Endpoint::ANY, to] {
+        killed_in(cast, &peer, wish::receive(from, Timeout::Forever))?;
+    }
+    killed_in(cast, &peer, wish::send(to, &Message::new(0), Timeout::Forever))?;
+    killed_in(cast, &peer, request(to))?;
     let info = peer.info()?;
     equal("queues", (info.senders, info.clients), (0, 0))
 }

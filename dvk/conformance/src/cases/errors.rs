@@ -1,28 +1,31 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Calls that are wrong from the start. None of them waits or transfers anything.
 
-use super::exchange::bind_shared;
 use super::Case;
-use crate::blocked::blocked;
+use crate::blocked::patience;
+use crate::cast::Cast;
 use crate::check::{equal, fails, refused};
 use crate::dvs::{self, with_generation, FIRST_SLOT, HOME, SLOTS};
+use crate::wish;
 use anyhow::Result;
-use dvk::{raw, Endpoint, Errno, Message, Port, Slot, Timeout};
+use dvk::{raw, Endpoint, Errno, Message, Port, Timeout};
 use dvk_abi::ioctl::{self, Exchange};
 use dvk_abi::limits;
-use std::sync::Arc;
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("stale-generation-is-estale", stale),
-    Case::new("unknown-endpoint-is-esrch", unknown),
-    Case::new("reserved-endpoint-is-einval", reserved_endpoint),
-    Case::new("send-to-oneself-is-edeadlk", oneself),
-    Case::new("second-thread-is-ebusy", second_thread),
-    Case::new("reserved-field-is-einval", reserved_field),
-    Case::new("bad-address-is-efault", bad_address),
-    Case::new("block-that-cannot-be-written-loses-no-message", read_only),
-    Case::new("unknown-call-is-enotty", unknown_call),
+    Case::both("stale-generation-is-estale", stale),
+    Case::both("unknown-endpoint-is-esrch", unknown),
+    Case::alone("reserved-endpoint-is-einval", ARGUMENT, reserved_endpoint),
+    Case::alone("send-to-oneself-is-edeadlk", "it has no peer", oneself),
+    Case::both("second-thread-is-ebusy", second_thread),
+    Case::alone("reserved-field-is-einval", ARGUMENT, reserved_field),
+    Case::alone("bad-address-is-efault", ARGUMENT, bad_address),
+    Case::toward("block-that-cannot-be-written-loses-no-message", read_only),
+    Case::alone("unknown-call-is-enotty", ARGUMENT, unknown_call),
 ];
+
+/// Why a case is about one node only.
+const ARGUMENT: &str = "an argument is refused, whoever the peer";
 
 /// Tries everything that names a peer, and expects the same error of each.
 fn naming(port: &Port, peer: Endpoint, expected: Errno) -> Result<()> {
@@ -37,26 +40,48 @@ fn naming(port: &Port, peer: Endpoint, expected: Errno) -> Result<()> {
     fails("receive_request", port.receive_request(peer, limit), expected)
 }
 
-fn stale() -> Result<()> {
-    let port = dvs::bind()?;
-    let endpoint = Port::bind(HOME, Slot::Server(11))?.endpoint();
-    // The slot is free.
-    naming(&port, endpoint, Errno::Stale)?;
-    let _successor = Port::bind(HOME, Slot::Server(11))?;
-    naming(&port, endpoint, Errno::Stale)?;
-    naming(&port, with_generation(endpoint, 1), Errno::Stale)
+/// The same for a peer that may be on another node: `notify` does not wait for that to answer.
+fn naming_there(cast: &Cast, peer: Endpoint, expected: Errno) -> Result<()> {
+    let (port, message, limit) = (cast.near()?, Message::new(1), Timeout::After(patience()));
+    fails("send", port.send(peer, &message, limit), expected)?;
+    fails("sendrec", port.sendrec(peer, &message, limit), expected)?;
+    fails("receive", port.receive(peer, limit), expected)?;
+    fails("receive_request", port.receive_request(peer, limit), expected)?;
+    if cast.is_between_nodes() {
+        return Ok(port.notify(peer, 1)?);
+    }
+    fails("notify", port.notify(peer, 1), expected)
 }
 
-fn unknown() -> Result<()> {
-    let port = dvs::bind()?;
+fn stale(cast: &Cast) -> Result<()> {
+    let endpoint = cast.far()?.endpoint();
+    // The slot is free.
+    naming_there(cast, endpoint, Errno::Stale)?;
+    let mut others = Vec::new();
+    let successor = loop {
+        let next = cast.far()?;
+        if next.endpoint().slot() == endpoint.slot() {
+            break next;
+        }
+        others.push(next);
+    };
+    naming_there(cast, endpoint, Errno::Stale)?;
+    naming_there(cast, with_generation(endpoint, 1), Errno::Stale)?;
+    cast.settle()?;
+    successor.is_empty()
+}
+
+fn unknown(cast: &Cast) -> Result<()> {
+    let port = cast.port()?;
     // Nobody has this server slot, or ever had: cases use others.
     naming(&port, Endpoint::from_raw(1 << 32 | 63), Errno::NoEndpoint)?;
     // In nobody's lease.
-    let beyond = u64::from(FIRST_SLOT + SLOTS + 320);
+    let beyond = u64::from(FIRST_SLOT + 2 * SLOTS + 320);
     naming(&port, Endpoint::from_raw(1 << 32 | beyond), Errno::NoEndpoint)?;
     // A generation that is still to come.
-    let next = with_generation(port.endpoint(), port.endpoint().generation() + 1);
-    naming(&port, next, Errno::NoEndpoint)
+    let peer = cast.far()?;
+    let next = with_generation(peer.endpoint(), peer.endpoint().generation() + 1);
+    naming_there(cast, next, Errno::NoEndpoint)
 }
 
 fn reserved_endpoint() -> Result<()> {
@@ -77,11 +102,10 @@ fn oneself() -> Result<()> {
     fails("sendrec", port.sendrec(me, &message, Timeout::from_millis(2_000)), Errno::Deadlock)
 }
 
-fn second_thread() -> Result<()> {
-    let (port, peer) = (bind_shared()?, dvs::bind()?);
-    let (to, limit) = (peer.endpoint(), Timeout::from_millis(2_000));
-    let waiting = Arc::clone(&port);
-    let receive = blocked(move || waiting.receive(Endpoint::ANY, Timeout::Forever))?;
+fn second_thread(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
+    let (to, limit) = (peer.endpoint(), Timeout::After(patience()));
+    let receive = port.begin(wish::receive(Endpoint::ANY, Timeout::Forever))?;
     fails("second receive", port.receive(Endpoint::ANY, limit), Errno::Busy)?;
     fails("send during receive", port.send(to, &Message::new(1), limit), Errno::Busy)?;
     fails("sendrec during receive", port.sendrec(to, &Message::new(1), limit), Errno::Busy)?;
@@ -90,8 +114,7 @@ fn second_thread() -> Result<()> {
     port.notify(to, 1)?;
     peer.notify(port.endpoint(), 1)?;
     receive.join("the first receive to end")??;
-    let waiting = Arc::clone(&port);
-    let request = blocked(move || waiting.sendrec(to, &Message::new(1), Timeout::Forever))?;
+    let request = port.begin(wish::sendrec(to, &Message::new(1), Timeout::Forever))?;
     fails("receive during sendrec", port.receive(Endpoint::ANY, limit), Errno::Busy)?;
     // The notification of above comes first.
     peer.receive(Endpoint::ANY, limit)?;
@@ -151,11 +174,12 @@ fn bad_address() -> Result<()> {
     refused("bind", raw::call_null(&device, nr, ioctl::BIND >> 30, bytes), Errno::Fault)
 }
 
-fn read_only() -> Result<()> {
+fn read_only(cast: &Cast) -> Result<()> {
     let block = Exchange { from: Endpoint::ANY.raw(), ..Exchange::default() };
     let arena = raw::Arena::new(1)?;
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+    let (port, peer) = (cast.port()?, cast.far()?);
     peer.notify(port.endpoint(), 6)?;
+    cast.settle()?;
     let refusals = [
         arena.call_read_only::<{ ioctl::RECEIVE }>(&port, &block),
         arena.call_read_only::<{ ioctl::RECEIVE_REQUEST }>(&port, &block),

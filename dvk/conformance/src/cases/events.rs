@@ -10,13 +10,16 @@ use dvk::abi::ioctl::{EVENTS, EVENT_BOUND, EVENT_UNBOUND};
 use dvk::{Control, Endpoint, Errno, Event, Timeout};
 use rustix::event::{poll, PollFd, PollFlags};
 
+/// Why no case is run between nodes.
+const WHY: &str = "a node tells what happens on it";
+
 pub(super) const CASES: &[Case] = &[
-    Case::new("events-begin-with-the-first-call", begin),
-    Case::new("events-tell-of-binds-and-ends", binds),
-    Case::new("events-are-waited-for", waits),
-    Case::new("events-are-read-by-each-file-for-itself", apart),
-    Case::new("events-lost-are-counted", lost),
-    Case::new("events-wrong-arguments-are-einval-or-efault", wrong),
+    Case::alone("events-begin-with-the-first-call", WHY, begin),
+    Case::alone("events-tell-of-binds-and-ends", WHY, binds),
+    Case::alone("events-are-waited-for", WHY, waits),
+    Case::alone("events-are-read-by-each-file-for-itself", WHY, apart),
+    Case::alone("events-lost-are-counted", WHY, lost),
+    Case::alone("events-wrong-arguments-are-einval-or-efault", WHY, wrong),
 ];
 
 /// A file that has read everything so far.

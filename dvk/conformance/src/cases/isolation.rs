@@ -8,11 +8,14 @@ use crate::dvs::{Scratch, HOME, OTHER};
 use anyhow::Result;
 use dvk::{Endpoint, Errno, Message, Port, Slot, Timeout};
 
+/// Why no case is run between nodes.
+const WHY: &str = "containers of one node are compared";
+
 pub(super) const CASES: &[Case] = &[
-    Case::new("same-number-in-another-container-is-another-endpoint", same_number),
-    Case::new("endpoint-of-another-container-is-unknown", unknown),
-    Case::new("slot-taken-in-one-container-is-free-in-another", slots),
-    Case::new("dc-destroy-leaves-other-containers", destroy),
+    Case::alone("same-number-in-another-container-is-another-endpoint", WHY, same_number),
+    Case::alone("endpoint-of-another-container-is-unknown", WHY, unknown),
+    Case::alone("slot-taken-in-one-container-is-free-in-another", WHY, slots),
+    Case::alone("dc-destroy-leaves-other-containers", WHY, destroy),
 ];
 
 fn same_number() -> Result<()> {

@@ -12,27 +12,30 @@ use dvk::{raw, Control, Device, Endpoint, Errno, How, Message, Migration, Port, 
 use dvk_abi::ioctl;
 use std::sync::Arc;
 
+/// Why no case is run between nodes.
+const WHY: &str = "its steps are made by hand on one node; scenarios of the cluster tests move servers between nodes";
+
 pub(super) const CASES: &[Case] = &[
-    Case::new("moving-endpoint-is-frozen", frozen),
-    Case::new("moving-ends-a-waiting-receive-as-ebusy", ends_receive),
-    Case::new("moving-waits-for-the-open-call", awaits_call),
-    Case::new("moving-holds-senders", holds_senders),
-    Case::new("moving-keeps-notifications", keeps_notifications),
-    Case::new("moved-endpoint-is-estale-for-ever", departed),
-    Case::new("moved-endpoint-comes-back-with-its-clients", comes_back),
-    Case::new("moved-endpoint-gets-its-replies", gets_replies),
-    Case::new("adopted-endpoint-waits-to-settle", adopted),
-    Case::new("adopting-needs-a-move", adopting),
-    Case::new("rollback-lets-the-endpoint-go-on", stays),
-    Case::new("rollback-of-a-closed-endpoint-is-its-death", stays_closed),
-    Case::new("epochs-only-grow", epochs),
-    Case::new("migration-can-be-told-twice", twice),
-    Case::new("migration-state-must-have-room", room),
-    Case::new("backup-stands-by", backup),
-    Case::new("promotion-makes-the-backup-the-endpoint", promoted),
-    Case::new("promotion-ends-the-primary", replaced),
-    Case::new("replica-has-the-endpoint-of-the-others", replica),
-    Case::new("replica-needs-a-replicated-endpoint", no_replica),
+    Case::alone("moving-endpoint-is-frozen", WHY, frozen),
+    Case::alone("moving-ends-a-waiting-receive-as-ebusy", WHY, ends_receive),
+    Case::alone("moving-waits-for-the-open-call", WHY, awaits_call),
+    Case::alone("moving-holds-senders", WHY, holds_senders),
+    Case::alone("moving-keeps-notifications", WHY, keeps_notifications),
+    Case::alone("moved-endpoint-is-estale-for-ever", WHY, departed),
+    Case::alone("moved-endpoint-comes-back-with-its-clients", WHY, comes_back),
+    Case::alone("moved-endpoint-gets-its-replies", WHY, gets_replies),
+    Case::alone("adopted-endpoint-waits-to-settle", WHY, adopted),
+    Case::alone("adopting-needs-a-move", WHY, adopting),
+    Case::alone("rollback-lets-the-endpoint-go-on", WHY, stays),
+    Case::alone("rollback-of-a-closed-endpoint-is-its-death", WHY, stays_closed),
+    Case::alone("epochs-only-grow", WHY, epochs),
+    Case::alone("migration-can-be-told-twice", WHY, twice),
+    Case::alone("migration-state-must-have-room", WHY, room),
+    Case::alone("backup-stands-by", WHY, backup),
+    Case::alone("promotion-makes-the-backup-the-endpoint", WHY, promoted),
+    Case::alone("promotion-ends-the-primary", WHY, replaced),
+    Case::alone("replica-has-the-endpoint-of-the-others", WHY, replica),
+    Case::alone("replica-needs-a-replicated-endpoint", WHY, no_replica),
 ];
 
 /// A node that is down.

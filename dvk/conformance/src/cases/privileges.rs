@@ -2,6 +2,7 @@
 //! What endpoints may do, and who says so.
 
 use super::Case;
+use crate::cast::{Cast, Party};
 use crate::check::{equal, fails};
 use crate::dvs::{self, HOME};
 use anyhow::{ensure, Result};
@@ -12,15 +13,15 @@ use dvk::abi::ioctl::{
 use dvk::{Endpoint, Errno, Message, Port, Privileges, Slot, Timeout};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("privileges-are-all-but-one-after-a-bind", initial),
-    Case::new("privileges-can-be-laid-down-and-not-taken-back", laid_down),
-    Case::new("call-without-privilege-is-eacces", calls),
-    Case::new("server-out-of-reach-is-eacces", servers),
-    Case::new("endpoint-out-of-reach-is-eacces", others),
-    Case::new("notify-bits-without-privilege-are-eacces", bits),
-    Case::new("privileges-of-others-need-the-privilege", of_others),
-    Case::new("privileges-given-are-no-more-than-own", no_more_than_own),
-    Case::new("privileges-unknown-are-einval", unknown),
+    Case::alone("privileges-are-all-but-one-after-a-bind", "it has no peer", initial),
+    Case::alone("privileges-can-be-laid-down-and-not-taken-back", "it has no peer", laid_down),
+    Case::both("call-without-privilege-is-eacces", calls),
+    Case::both("server-out-of-reach-is-eacces", servers),
+    Case::both("endpoint-out-of-reach-is-eacces", others),
+    Case::both("notify-bits-without-privilege-are-eacces", bits),
+    Case::both("privileges-of-others-need-the-privilege", of_others),
+    Case::both("privileges-given-are-no-more-than-own", no_more_than_own),
+    Case::alone("privileges-unknown-are-einval", "it has no peer", unknown),
 ];
 
 /// Not to wait at all.
@@ -51,12 +52,19 @@ fn laid_down() -> Result<()> {
     equal("calls after trying", port.privileges()?, after)
 }
 
-fn calls() -> Result<()> {
-    let peer = dvs::bind()?;
+/// The same for a party.
+fn leave(party: &Party, calls: u32) -> Result<()> {
+    let endpoint = Endpoint::SELF.raw();
+    let privileges = Privileges { endpoint, calls, ..party.privileges()? };
+    Ok(party.set_privileges(&privileges)?)
+}
+
+fn calls(cast: &Cast) -> Result<()> {
+    let peer = cast.far()?;
     let to = peer.endpoint();
-    let without = |call: u32| -> Result<Port> {
-        let port = dvs::bind()?;
-        only(&port, MAY_ALL & !MAY_SET_PRIVILEGES & !call)?;
+    let without = |call: u32| -> Result<Party> {
+        let port = cast.near()?;
+        leave(&port, MAY_ALL & !MAY_SET_PRIVILEGES & !call)?;
         Ok(port)
     };
     let message = Message::new(1);
@@ -71,53 +79,54 @@ fn calls() -> Result<()> {
     let impatient = without(MAY_WAIT)?;
     fails("wait_bind", impatient.wait_bind(9, NOW), Errno::Denied)?;
     fails("wait_unbind", impatient.wait_unbind(to, NOW), Errno::Denied)?;
+    cast.settle()?;
     ensure!(peer.info()?.senders == 0, "a call that was refused left a message");
-    Ok(())
+    peer.is_empty()
 }
 
-fn servers() -> Result<()> {
-    let (near, far) = (Port::bind(HOME, Slot::Server(9))?, Port::bind(HOME, Slot::Server(63))?);
-    let port = dvs::bind()?;
+fn servers(cast: &Cast) -> Result<()> {
+    let (allowed, other) = (cast.far_server(9)?, cast.far_server(63)?);
+    let port = cast.near()?;
     let privileges = port.privileges()?;
     port.set_privileges(&Privileges { servers: 1 << 9, ..privileges })?;
-    port.notify(near.endpoint(), 1)?;
-    fails("notify", port.notify(far.endpoint(), 1), Errno::Denied)?;
-    fails("send", port.send(far.endpoint(), &Message::new(1), NOW), Errno::Denied)?;
+    port.notify(allowed.endpoint(), 1)?;
+    fails("notify", port.notify(other.endpoint(), 1), Errno::Denied)?;
+    fails("send", port.send(other.endpoint(), &Message::new(1), NOW), Errno::Denied)?;
     // That no one receives is for `send` to say, once it is allowed.
-    fails("send", port.send(near.endpoint(), &Message::new(1), NOW), Errno::WouldBlock)
+    fails("send", port.send(allowed.endpoint(), &Message::new(1), NOW), Errno::WouldBlock)
 }
 
-fn others() -> Result<()> {
-    let (server, other, port) = (Port::bind(HOME, Slot::Server(9))?, dvs::bind()?, dvs::bind()?);
-    only(&port, MAY_ALL & !MAY_SET_PRIVILEGES & !MAY_REACH_OTHERS)?;
+fn others(cast: &Cast) -> Result<()> {
+    let (server, other, port) = (cast.far_server(9)?, cast.far()?, cast.near()?);
+    leave(&port, MAY_ALL & !MAY_SET_PRIVILEGES & !MAY_REACH_OTHERS)?;
     fails("notify", port.notify(other.endpoint(), 1), Errno::Denied)?;
     fails("send", port.send(other.endpoint(), &Message::new(1), NOW), Errno::Denied)?;
     Ok(port.notify(server.endpoint(), 1)?)
 }
 
-fn bits() -> Result<()> {
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+fn bits(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
     let privileges = port.privileges()?;
     port.set_privileges(&Privileges { notify: 0b101, ..privileges })?;
     fails("notify", port.notify(peer.endpoint(), 0b111), Errno::Denied)?;
     port.notify(peer.endpoint(), 0b100)?;
+    cast.settle()?;
     let received = peer.receive(Endpoint::ANY, NOW)?;
     equal("bits", received.message.notify_bits(), Some(0b100))
 }
 
-fn of_others() -> Result<()> {
-    let (user, target) = (dvs::bind()?, dvs::bind()?);
+fn of_others(cast: &Cast) -> Result<()> {
+    let (server, user, target) = (cast.far_server(9)?, cast.far()?, cast.near()?);
     let less = Privileges { servers: 0, ..target.privileges()? };
     fails("a user", user.set_privileges(&less), Errno::Denied)?;
-    let server = Port::bind(HOME, Slot::Server(9))?;
     server.set_privileges(&less)?;
     equal("privileges of the other", target.privileges()?, less)?;
     fails("the other", target.notify(server.endpoint(), 1), Errno::Denied)
 }
 
-fn no_more_than_own() -> Result<()> {
-    let (server, target) = (Port::bind(HOME, Slot::Server(9))?, dvs::bind()?);
-    only(&server, MAY_SET_PRIVILEGES | MAY_SEND)?;
+fn no_more_than_own(cast: &Cast) -> Result<()> {
+    let (server, target) = (cast.far_server(9)?, cast.near()?);
+    leave(&server, MAY_SET_PRIVILEGES | MAY_SEND)?;
     let before = target.privileges()?;
     fails("all calls", server.set_privileges(&before), Errno::Denied)?;
     equal("privileges of the other", target.privileges()?, before)?;

@@ -7,12 +7,15 @@ use crate::dvs::{self, with_generation, Scratch};
 use anyhow::Result;
 use dvk::{Control, Endpoint, Errno, GrantId, Message, Port, Slot, Timeout};
 
+/// Why no case is run between nodes.
+const WHY: &str = "it is about what one node is told of others";
+
 pub(super) const CASES: &[Case] = &[
-    Case::new("remote-without-link-is-enotconn", without_link),
-    Case::new("remote-on-a-node-that-is-down-is-ehostunreach", node_down),
-    Case::new("remote-lower-generation-is-estale", lower_generation),
-    Case::new("remote-slot-is-taken", taken),
-    Case::new("remote-forgotten-is-estale", forgotten),
+    Case::alone("remote-without-link-is-enotconn", WHY, without_link),
+    Case::alone("remote-on-a-node-that-is-down-is-ehostunreach", WHY, node_down),
+    Case::alone("remote-lower-generation-is-estale", WHY, lower_generation),
+    Case::alone("remote-slot-is-taken", WHY, taken),
+    Case::alone("remote-forgotten-is-estale", WHY, forgotten),
 ];
 
 const PEER: u32 = 3;

@@ -2,19 +2,18 @@
 //! Many clients at once, some of which are killed.
 
 use super::Case;
-use crate::blocked::blocked;
+use crate::cast::{Cast, Waiting};
 use crate::check::equal;
-use crate::dvs::{self, HOME};
-use crate::puppet::{Order, Puppet};
-use anyhow::{bail, ensure, Result};
+use crate::order::Order;
+use crate::wish;
+use anyhow::{bail, Result};
 use core::time::Duration;
 use dvk::{payload, Endpoint, Message, Payload, Port, Then, Timeout};
 
 pub(super) const CASES: &[Case] =
-    &[Case::long("requests-under-load-are-served-once-and-in-order", load)];
+    &[Case::both("requests-under-load-are-served-once-and-in-order", load).long()];
 
 const CLIENTS: u32 = 8;
-const REQUESTS: u32 = 2_000;
 const STOP: u32 = 0x302;
 
 payload! {
@@ -51,9 +50,10 @@ impl Ledger {
     }
 }
 
-fn serve(server: &Port) -> Result<Ledger, dvk::Error> {
+/// Serves until it is told to stop, and checks that each client made this many requests.
+pub(crate) fn serve(server: &Port, requests: u32) -> Result<Result<(), dvk::Error>> {
     let mut ledger = Ledger::new();
-    dvk::serve(server, |request| match Count::view(&request.message) {
+    let served = dvk::serve(server, |request| match Count::view(&request.message) {
         Ok(count) => {
             ledger.note(count);
             Then::Reply(count.message())
@@ -61,18 +61,32 @@ fn serve(server: &Port) -> Result<Ledger, dvk::Error> {
         Err(_) if request.message.kind == STOP => Then::Stop,
         // One of those that get killed.
         Err(_) => Then::Reply(Message::new(0)),
-    })?;
-    Ok(ledger)
+    });
+    if let Err(error) = served {
+        return Ok(Err(error));
+    }
+    if let Some(wrong) = ledger.wrong {
+        bail!("{wrong}");
+    }
+    equal("requests served", ledger.expected, [requests; CLIENTS as usize])?;
+    Ok(Ok(()))
 }
 
-fn client(server: Endpoint, client: u32) -> Result<()> {
-    let port = dvs::bind()?;
-    for number in 0..REQUESTS {
+/// Is a client: makes this many requests, and checks the replies.
+pub(crate) fn count(
+    port: &Port,
+    server: Endpoint,
+    client: u32,
+    requests: u32,
+) -> Result<Result<(), dvk::Error>> {
+    for number in 0..requests {
         let sent = Count { client, number };
-        let reply = port.sendrec(server, &sent.message(), Timeout::Forever)?;
-        equal("reply", Count::view(&reply)?, sent)?;
+        match port.sendrec(server, &sent.message(), Timeout::Forever) {
+            Ok(reply) => equal("reply", Count::view(&reply)?, sent)?,
+            Err(error) => return Ok(Err(error)),
+        }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Xorshift (Marsaglia 2003), for times that differ and can be had again.
@@ -87,38 +101,37 @@ impl Random {
     }
 }
 
-fn load() -> Result<()> {
-    let port = dvs::bind()?;
-    let server = port.endpoint();
-    let serving = blocked(move || serve(&port).map(|ledger| (ledger, port)))?;
-    let clients: Vec<_> =
-        (0..CLIENTS).map(|number| std::thread::spawn(move || client(server, number))).collect();
+fn load(cast: &Cast) -> Result<()> {
+    let requests = cast.rounds(2_000, 150);
+    let server = cast.near()?;
+    let to = server.endpoint();
+    let serving: Waiting<()> = server.begin(Order::Serve { requests }.into())?;
+    let mut clients = Vec::new();
+    for client in 0..CLIENTS {
+        // Most of them are on the far side, and one is by the server.
+        let party = if client == 0 { cast.near()? } else { cast.far()? };
+        let count = Order::Count { to: to.raw(), client, requests };
+        let counting: Waiting<()> = party.begin(count.into())?;
+        clients.push((party, counting));
+    }
     let mut random = Random(0x5eed);
     let mut kills = 0;
-    while kills < 5 || clients.iter().any(|client| !client.is_finished()) {
-        let (mut puppet, _) = Puppet::bound(HOME)?;
-        puppet.start(Order::Storm(server))?;
+    while kills < 5 || clients.iter().any(|(_, counting)| !counting.is_over()) {
+        let (puppet, party) = cast.far_puppet()?;
+        party.begin(wish::storm(to))?;
         std::thread::sleep(Duration::from_millis(random.below(20)));
         puppet.kill()?;
         kills += 1;
     }
-    for client in clients {
-        match client.join() {
-            Ok(result) => result?,
-            Err(_) => bail!("a client panicked"),
-        }
+    for (_, counting) in clients {
+        counting.join("a client to be done")??;
     }
-    dvs::bind()?.send(server, &Message::new(STOP), Timeout::Forever)?;
-    let (ledger, port) = serving.join("the server to stop")??;
-    if let Some(wrong) = ledger.wrong {
-        bail!("{wrong}");
-    }
-    equal("requests served", ledger.expected, [REQUESTS; CLIENTS as usize])?;
-    let info = port.info()?;
+    cast.settle()?;
+    cast.far()?.send(to, &Message::new(STOP), Timeout::Forever)?;
+    serving.join("the server to stop")??;
+    let info = server.info()?;
     equal("what the killed left behind", (info.senders, info.clients), (0, 0))?;
-    let left = port.receive(Endpoint::ANY, Timeout::NoWait);
-    ensure!(left.is_err(), "a message is left: {left:?}");
-    Ok(())
+    server.is_empty()
 }
 
 #[cfg(test)]

@@ -2,50 +2,81 @@
 //! Waiting for somebody to come or go, cycles of endpoints that wait for each other, and what can
 //! be seen of those who wait.
 
-use super::exchange::bind_shared;
 use super::Case;
-use crate::blocked::{blocked, until, Blocked};
+use crate::blocked::{blocked, patience, until};
+use crate::cast::{Cast, Party, Waiting};
 use crate::check::{equal, fails};
-use crate::dvs::{self, with_generation, Scratch, HOME};
-use anyhow::{Context, Result};
+use crate::dvs::{self, with_generation, Scratch};
+use crate::wish;
+use anyhow::{ensure, Context, Result};
 use dvk::abi::ioctl;
-use dvk::{Control, Endpoint, Errno, Lease, Message, Port, Slot, Timeout};
-use std::sync::Arc;
+use dvk::{Control, Endpoint, Errno, Lease, Message, Port, Timeout};
 
 pub(super) const CASES: &[Case] = &[
-    Case::new("wait-bind-gives-who-is-bound", bound_already),
-    Case::new("wait-bind-ends-when-somebody-binds", binds),
-    Case::new("wait-bind-ends-when-a-server-is-said-to-be-elsewhere", said_to_be_elsewhere),
-    Case::new("wait-bind-asks-the-node-that-leases-the-slot", lessee),
-    Case::new("wait-bind-out-of-range-is-einval", out_of_range),
-    Case::new("wait-unbind-ends-when-the-endpoint-goes", goes),
-    Case::new("wait-unbind-of-the-dead-returns-at-once", dead),
-    Case::new("wait-unbind-of-oneself-is-edeadlk", oneself),
-    Case::new("sendrec-that-closes-a-cycle-is-edeadlk", cycle_of_two),
-    Case::new("cycle-of-many-is-edeadlk", cycle_of_many),
-    Case::new("receive-specific-counts-in-a-cycle", receive_in_cycle),
-    Case::new("chain-without-cycle-waits", chain),
-    Case::new("info-says-what-an-endpoint-waits-for", info),
-    Case::new("endpoint-info-walks-the-table", walk),
+    Case::both("wait-bind-gives-who-is-bound", bound_already),
+    Case::both("wait-bind-ends-when-somebody-binds", binds),
+    Case::alone(
+        "wait-bind-ends-when-a-server-is-said-to-be-elsewhere",
+        "the control call is what ends it",
+        said_to_be_elsewhere,
+    ),
+    Case::alone(
+        "wait-bind-asks-the-node-that-leases-the-slot",
+        "the node asked has to be down; wait-bind-ends-when-somebody-binds asks one that is up",
+        lessee,
+    ),
+    Case::alone(
+        "wait-bind-out-of-range-is-einval",
+        "an argument is refused, whoever the peer",
+        out_of_range,
+    ),
+    Case::both("wait-unbind-ends-when-the-endpoint-goes", goes),
+    Case::both("wait-unbind-of-the-dead-returns-at-once", dead),
+    Case::alone("wait-unbind-of-oneself-is-edeadlk", "it has no peer", oneself),
+    Case::both("sendrec-that-closes-a-cycle-is-edeadlk", cycle_of_two),
+    Case::both("cycle-of-many-is-edeadlk", cycle_of_many),
+    Case::both("receive-specific-counts-in-a-cycle", receive_in_cycle),
+    Case::both("chain-without-cycle-waits", chain),
+    Case::both("info-says-what-an-endpoint-waits-for", info),
+    Case::alone("endpoint-info-walks-the-table", "the table is of one node", walk),
 ];
 
 const FOREVER: Timeout = Timeout::Forever;
 
-fn bound_already() -> Result<()> {
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
-    let found = port.wait_bind(peer.endpoint().slot(), Timeout::NoWait)?;
+/// For a call that is refused soon, and must not stop the case if it is not.
+fn long() -> Timeout {
+    Timeout::After(patience())
+}
+
+fn bound_already(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
+    let found = port.wait_bind(peer.endpoint().slot(), cast.at_once())?;
     equal("who is bound", found, peer.endpoint())
 }
 
-fn binds() -> Result<()> {
-    let port = dvs::bind()?;
-    fails("with timeout 0", port.wait_bind(9, Timeout::NoWait), Errno::WouldBlock)?;
-    fails("with a timeout", port.wait_bind(9, Timeout::from_millis(20)), Errno::TimedOut)?;
-    let wait = blocked(move || port.wait_bind(9, FOREVER))?;
-    wait.waits("wait_bind without a server")?;
-    let server = Port::bind(HOME, Slot::Server(9))?;
-    let found = wait.join("wait_bind to end")??;
-    equal("who is bound", found, server.endpoint())
+fn binds(cast: &Cast) -> Result<()> {
+    let port = cast.near()?;
+    // A slot of the far node's lease that nobody is bound to.
+    let slot = cast.far()?.endpoint().slot();
+    fails("with timeout 0", port.wait_bind(slot, Timeout::NoWait), Errno::WouldBlock)?;
+    fails("with a timeout", port.wait_bind(slot, Timeout::from_millis(20)), Errno::TimedOut)?;
+    let wait = port.begin(wish::wait_bind(slot, FOREVER))?;
+    cast.settle()?;
+    wait.waits("wait_bind while nobody binds")?;
+    let mut others = Vec::new();
+    let expected = loop {
+        let next = cast.far()?;
+        if next.endpoint().slot() == slot {
+            break next;
+        }
+        ensure!(
+            !wait.is_over(),
+            "wait_bind of slot {slot} ended with a bind of {}",
+            next.endpoint()
+        );
+        others.push(next);
+    };
+    equal("who is bound", wait.join("wait_bind to end")??, expected.endpoint())
 }
 
 fn said_to_be_elsewhere() -> Result<()> {
@@ -81,25 +112,26 @@ fn out_of_range() -> Result<()> {
     fails("wait_bind", port.wait_bind(u32::MAX, Timeout::NoWait), Errno::Invalid)
 }
 
-fn goes() -> Result<()> {
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+fn goes(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
     let endpoint = peer.endpoint();
     let limit = Timeout::from_millis(20);
     fails("wait_unbind", port.wait_unbind(endpoint, Timeout::NoWait), Errno::WouldBlock)?;
     fails("wait_unbind", port.wait_unbind(endpoint, limit), Errno::TimedOut)?;
-    let wait = blocked(move || port.wait_unbind(endpoint, FOREVER))?;
+    let wait = port.begin(wish::wait_unbind(endpoint, FOREVER))?;
+    cast.settle()?;
     wait.waits("wait_unbind of one who lives")?;
     drop(peer);
     Ok(wait.join("wait_unbind to end")??)
 }
 
-fn dead() -> Result<()> {
-    let (port, peer) = (dvs::bind()?, dvs::bind()?);
+fn dead(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
     let endpoint = peer.endpoint();
     drop(peer);
-    port.wait_unbind(endpoint, Timeout::NoWait)?;
+    port.wait_unbind(endpoint, cast.at_once())?;
     let never = with_generation(endpoint, endpoint.generation() + 100);
-    fails("one who never was", port.wait_unbind(never, Timeout::NoWait), Errno::NoEndpoint)
+    fails("one who never was", port.wait_unbind(never, cast.at_once()), Errno::NoEndpoint)
 }
 
 fn oneself() -> Result<()> {
@@ -108,54 +140,56 @@ fn oneself() -> Result<()> {
 }
 
 /// `from` is blocked in `sendrec` to `to`.
-fn request(from: &Arc<Port>, to: Endpoint) -> Result<Blocked<Result<Message, dvk::Error>>> {
-    let port = Arc::clone(from);
-    blocked(move || port.sendrec(to, &Message::new(1), FOREVER))
+fn request(from: &Party, to: &Party) -> Result<Waiting<Message>> {
+    from.begin(wish::sendrec(to.endpoint(), &Message::new(1), FOREVER))
 }
 
-fn cycle_of_two() -> Result<()> {
-    let (a, b) = (bind_shared()?, bind_shared()?);
-    let waiting = request(&a, b.endpoint())?;
+fn cycle_of_two(cast: &Cast) -> Result<()> {
+    let (a, b) = (cast.near()?, cast.far()?);
+    let waiting = request(&a, &b)?;
+    cast.settle()?;
     // Whether the message was received makes no difference.
     for received in [false, true] {
         if received {
-            b.receive(Endpoint::ANY, FOREVER)?;
+            b.take(Endpoint::ANY)?;
         }
         let message = Message::new(2);
-        fails("sendrec", b.sendrec(a.endpoint(), &message, FOREVER), Errno::Deadlock)?;
-        fails("send", b.send(a.endpoint(), &message, FOREVER), Errno::Deadlock)?;
+        fails("sendrec", b.sendrec(a.endpoint(), &message, long()), Errno::Deadlock)?;
+        fails("send", b.send(a.endpoint(), &message, long()), Errno::Deadlock)?;
         equal("messages that were left", a.info()?.senders, 0)?;
     }
     b.reply(a.endpoint(), &Message::new(3))?;
     equal("kind of the reply", waiting.join("the request to end")??.kind, 3)
 }
 
-fn cycle_of_many() -> Result<()> {
-    let ports: Vec<Arc<Port>> = (0..10).map(|_| bind_shared()).collect::<Result<_, _>>()?;
+fn cycle_of_many(cast: &Cast) -> Result<()> {
+    // The way has to be known where it closes, so all but the last one are on one node.
+    let mut parties: Vec<Party> = (0..9).map(|_| cast.near()).collect::<Result<_>>()?;
+    parties.push(cast.far()?);
     let mut waiting = Vec::new();
-    for pair in ports.windows(2) {
-        waiting.push(request(&pair[0], pair[1].endpoint())?);
+    for pair in parties.windows(2) {
+        waiting.push(request(&pair[0], &pair[1])?);
     }
-    let (first, last) = (&ports[0], &ports[9]);
-    let result = last.sendrec(first.endpoint(), &Message::new(1), FOREVER);
+    cast.settle()?;
+    let result = parties[9].sendrec(parties[0].endpoint(), &Message::new(1), long());
     fails("the last sendrec", result, Errno::Deadlock)?;
     // From the end on, everybody is answered.
     for (at, waiting) in waiting.into_iter().enumerate().rev() {
-        let received = ports[at + 1].receive(Endpoint::ANY, FOREVER)?;
-        ports[at + 1].reply(received.source(), &Message::new(2))?;
+        let received = parties[at + 1].take(Endpoint::ANY)?;
+        parties[at + 1].reply(received.source(), &Message::new(2))?;
         waiting.join("a request to end")??;
     }
     Ok(())
 }
 
-fn receive_in_cycle() -> Result<()> {
-    let (a, b, c) = (bind_shared()?, bind_shared()?, bind_shared()?);
-    let waiting = request(&c, a.endpoint())?;
-    let (port, from) = (Arc::clone(&b), c.endpoint());
-    let receive = blocked(move || port.receive(from, FOREVER))?;
-    let result = a.sendrec(b.endpoint(), &Message::new(1), FOREVER);
+fn receive_in_cycle(cast: &Cast) -> Result<()> {
+    let (a, b, c) = (cast.near()?, cast.near()?, cast.far()?);
+    let waiting = request(&c, &a)?;
+    cast.settle()?;
+    let receive = b.begin(wish::receive(c.endpoint(), FOREVER))?;
+    let result = a.sendrec(b.endpoint(), &Message::new(1), long());
     fails("sendrec to one who waits for one who waits for the sender", result, Errno::Deadlock)?;
-    a.receive(Endpoint::ANY, FOREVER)?;
+    a.take(Endpoint::ANY)?;
     a.reply(c.endpoint(), &Message::new(1))?;
     waiting.join("the request to end")??;
     c.notify(b.endpoint(), 1)?;
@@ -163,45 +197,45 @@ fn receive_in_cycle() -> Result<()> {
     Ok(())
 }
 
-fn chain() -> Result<()> {
-    let (a, b, c) = (bind_shared()?, bind_shared()?, bind_shared()?);
-    let first = request(&b, c.endpoint())?;
-    let second = request(&a, b.endpoint())?;
+fn chain(cast: &Cast) -> Result<()> {
+    let (a, b, c) = (cast.near()?, cast.far()?, cast.near()?);
+    let first = request(&b, &c)?;
+    let second = request(&a, &b)?;
     first.waits("a request whose server is busy")?;
     second.waits("a request to one who waits")?;
-    c.receive(Endpoint::ANY, FOREVER)?;
+    cast.settle()?;
+    c.take(Endpoint::ANY)?;
     c.reply(b.endpoint(), &Message::new(1))?;
     first.join("the first request to end")??;
-    b.receive(Endpoint::ANY, FOREVER)?;
+    b.take(Endpoint::ANY)?;
     b.reply(a.endpoint(), &Message::new(1))?;
     second.join("the second request to end")??;
     Ok(())
 }
 
-fn info() -> Result<()> {
-    let (port, peer) = (bind_shared()?, dvs::bind()?);
+fn info(cast: &Cast) -> Result<()> {
+    let (port, peer) = (cast.near()?, cast.far()?);
     let seen = |what: &str, state: u32, waits_for: Endpoint| -> Result<()> {
         // The thread sleeps when it has begun its call, so this is not to be waited for.
         let info = port.info()?;
         equal(what, (info.state, info.waits_for), (state, waits_for.raw()))
     };
     seen("while idle", ioctl::STATE_IDLE, Endpoint::NONE)?;
-    let shared = Arc::clone(&port);
-    let call = blocked(move || shared.receive(Endpoint::ANY, FOREVER))?;
+    let call = port.begin(wish::receive(Endpoint::ANY, FOREVER))?;
     seen("in receive from anybody", ioctl::STATE_RECEIVE, Endpoint::ANY)?;
     peer.notify(port.endpoint(), 1)?;
     call.join("receive to end")??;
-    let call = request(&port, peer.endpoint())?;
+    let call = request(&port, &peer)?;
     seen("in sendrec", ioctl::STATE_REQUEST, peer.endpoint())?;
     peer.notify(port.endpoint(), 4)?;
+    cast.settle()?;
     equal("notices", port.info()?.notices, 1)?;
-    peer.receive(Endpoint::ANY, FOREVER)?;
+    peer.take(Endpoint::ANY)?;
     peer.reply(port.endpoint(), &Message::new(1))?;
     call.join("sendrec to end")??;
-    let shared = Arc::clone(&port);
-    let call = blocked(move || shared.wait_bind(9, FOREVER))?;
+    let call = port.begin(wish::wait_bind(9, FOREVER))?;
     seen("in wait_bind", ioctl::STATE_WAIT, Endpoint::NONE)?;
-    let _server = Port::bind(HOME, Slot::Server(9))?;
+    let _server = cast.far_server(9)?;
     call.join("wait_bind to end")??;
     seen("while idle again", ioctl::STATE_IDLE, Endpoint::NONE)
 }

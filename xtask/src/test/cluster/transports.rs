@@ -135,7 +135,7 @@ fn lose_frames(bed: &Bed) -> Result<(), Mismatch> {
 }
 
 /// Chooses what carries the link, and waits until it does.
-fn choose(bed: &Bed, transport: Transport) -> Result<(), Mismatch> {
+pub(super) fn choose(bed: &Bed, transport: Transport) -> Result<(), Mismatch> {
     let ended = link_set(bed, transport)?;
     let told = format!("the link between nodes 0 and 1 is carried over {transport}\n");
     expect(ended.succeeded() && ended.stdout == told, STEP, &told, ended)
@@ -187,7 +187,7 @@ fn is_carried_by(links: &[Link], transport: Transport) -> bool {
 }
 
 /// Both ends say that the link is up over `transport`, and that it was chosen to be.
-fn carried_by(bed: &Bed, transport: Transport) -> Result<(), Mismatch> {
+pub(super) fn carried_by(bed: &Bed, transport: Transport) -> Result<(), Mismatch> {
     let (links, ended) = seen(bed)?;
     let expected = format!("both ends of the link up over {transport}");
     expect(is_carried_by(&links, transport), STEP, &expected, ended)
