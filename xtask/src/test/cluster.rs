@@ -38,9 +38,11 @@ use crate::step::{Session, Step};
 use crate::test::summary::{Outcome, Verdict};
 use bed::{Bed, MACHINES, MEMBERS};
 use dvk_fuzz::complaint::complaints;
+use dvs_api::Transport;
 use dvs_qemu::accel::Choice;
 use faults::Scripts;
 use mismatch::Mismatch;
+use transports::much_memory;
 
 const SUITE: &str = "cluster";
 
@@ -79,7 +81,11 @@ const SCENARIOS: &[Scenario] = &[
         promotions::of_backups,
     ),
     ("a link changes its transport while messages flow", transports::while_messages_flow),
-    ("much memory is copied intact over each transport", transports::much_memory),
+    ("much memory is copied intact over ethernet", |bed| much_memory(bed, Transport::Ethernet)),
+    ("much memory is copied intact over tipc", |bed| much_memory(bed, Transport::Tipc)),
+    ("much memory is copied intact over tcp", |bed| much_memory(bed, Transport::Tcp)),
+    ("much memory is copied intact over udp", |bed| much_memory(bed, Transport::Udp)),
+    ("much memory is copied intact over quic", |bed| much_memory(bed, Transport::Quic)),
     ("a node that loses power comes back with what was chosen for its link", transports::power_cut),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
