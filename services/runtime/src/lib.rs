@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod capability;
+mod cgroup;
+mod command_line;
+mod container;
+mod enter;
+mod exec;
+mod ids;
+mod image;
+mod init;
+mod inside;
+mod keeper;
+mod life;
+mod limits;
+mod output;
+mod place;
+mod rootfs;
+mod seccomp;
+mod spec;
+mod stage;
+mod stats;
+mod talk;
+
+pub use capability::Capability;
+pub use command_line::main;
+pub use container::Status;
+pub use exec::{Request, Size};
+pub use image::{Bounds, Defaults, Image, Store};
+pub use life::Life;
+pub use limits::{Cpu, Io, Limits};
+pub use place::{End, Phase};
+pub use spec::{Ids, Process, Root, Seccomp, Spec, User};
+pub use stats::Stats;
