@@ -22,7 +22,9 @@ local MAX_RECORD_BYTES = 65536 + 512
 local CHUNK_HEAD_BYTES = 2
 local GREETING_BYTES = 8
 local GREETING_VERSION = 1
-local VERSIONS = { min = 1, max = 1 }
+local VERSIONS = { min = 1, max = 2 }
+-- From here on data frames ask for acknowledgements.
+local VERSION_ASKING = 2
 local RECORD_HEAD_BYTES = 24            -- wire/record.rs
 local MAX_PART_BYTES = 256 * 1024       -- wire/transfer.rs
 local SLOTS = 65536                     -- limits.rs
@@ -78,7 +80,8 @@ local HEADER = {
     { "kind",            "u8",  "Kind", values = FRAME_KINDS },
     { "flags",           "u8",  "Flags", HEX },
     { "flags.echo",      "u8",  "The echo is valid", mask = 0x01 },
-    { "flags.reserved",  "u8",  "Reserved", HEX, mask = 0xfe },
+    { "flags.asks",      "u8",  "Asks for an acknowledgement", mask = 0x02 },
+    { "flags.reserved",  "u8",  "Reserved", HEX, mask = 0xfc },
     { "zero1",           "u8",  "Zero", HEX },
     { "length",          "u16", "Payload length" },
     { "cluster",         "u64", "Cluster", HEX },
@@ -599,9 +602,13 @@ end
 -- What no sender writes in a header of a known version and kind (`Frame::decode`).
 local function header_fault(values)
     local flags = values["flags"]
-    if flags > 1 or values["zero1"] ~= 0 or values["zero2"] ~= 0 then
+    local known = 1
+    if values["kind"] == DATA and values["version"] >= VERSION_ASKING then
+        known = 3
+    end
+    if flags > known or values["zero1"] ~= 0 or values["zero2"] ~= 0 then
         return "a reserved bit is not 0"
-    elseif flags == 0 and values["echo"] ~= 0 then
+    elseif flags % 2 == 0 and values["echo"] ~= 0 then
         return "there is an echo that is not valid"
     elseif values["dst.stream"] == 0 and values["kind"] ~= HELLO then
         return "no destination stream"

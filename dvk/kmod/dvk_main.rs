@@ -15,13 +15,14 @@
 //!
 //! # Lock order
 //! Outer first: `Dvs::control` (a mutex, control calls only) → the lock of the network devices
-//! (attaching only) → `PeerLink::state` → `Container::table` → `LocalPort::state`; and
-//! `PeerLink::state` → `Transfers::open` → `Transfer::state`. Registries, `Dvs::identity`,
+//! (attaching only) → a TIPC socket's → `PeerLink::state` → `Container::table` → `LocalPort::state`;
+//! and `PeerLink::state` → those of TIPC's own links, and `PeerLink::state` → `Transfers::open` → `Transfer::state`. Registries, `Dvs::identity`,
 //! `Dvs::events`, `Container::waiters`, `ContainerFile::bound` and the lock of a `GrantBook` are leaves: nothing is locked under them. No two
 //! locks of one kind are ever held together. All but the first two are spin locks that keep
 //! softirqs out, because frames and timers take them too; nobody sleeps or touches user memory
 //! under them.
 
+use abi::wire::frame::Versions;
 use kernel::prelude::*;
 
 #[path = "abi/lib.rs"]
@@ -59,6 +60,17 @@ module! {
     authors: ["The dvs developers"],
     description: "Distributed Virtualization Kernel",
     license: "GPL",
+    params: {
+        newest_version: u8 {
+            default: 255,
+            description: "Newest version of the link protocol that this node speaks",
+        },
+    },
+}
+
+/// The versions of the link protocol that this node speaks.
+fn versions() -> Versions {
+    Versions::up_to(*module_parameters::newest_version.value())
 }
 
 struct Dvk;

@@ -13,9 +13,31 @@
 
 #include "dvk_shim.h"
 
+/* Room for a frame whose bytes are not together; used where softirqs are held off. */
+static u8 __percpu *dvk_flat;
+
+/*
+ * @len bytes of a buffer from @offset on, together: where they are, or a copy that is good until the
+ * next call on this CPU. NULL if there are not as many, or too many.
+ */
+const u8 *dvk_skb_flat(struct sk_buff *skb, u32 offset, u32 len)
+{
+	u8 *flat;
+
+	if (likely(offset + len <= skb_headlen(skb)))
+		return skb->data + offset;
+	if (len > DVK_FRAME_BYTES_MAX)
+		return NULL;
+	flat = this_cpu_ptr(dvk_flat);
+	return skb_copy_bits(skb, offset, flat, len) ? NULL : flat;
+}
+
 static int dvk_receive(struct sk_buff *skb, struct net_device *dev, struct packet_type *type,
 		       struct net_device *orig_dev)
 {
+	const u8 *frame;
+	u32 len;
+
 	/* Somebody who listens to all frames may hold it too. */
 	skb = skb_share_check(skb, GFP_ATOMIC);
 	if (!skb)
@@ -23,9 +45,12 @@ static int dvk_receive(struct sk_buff *skb, struct net_device *dev, struct packe
 	/* Frames to other machines come along where a device is promiscuous or bridged. */
 	if (skb->pkt_type != PACKET_HOST || !net_eq(dev_net(dev), &init_net))
 		goto drop;
-	if (skb_linearize(skb))
+	/* What follows the longest frame is padding. */
+	len = min_t(u32, skb->len, DVK_FRAME_BYTES_MAX);
+	frame = dvk_skb_flat(skb, 0, len);
+	if (!frame)
 		goto drop;
-	dvk_frame_received(dev, eth_hdr(skb)->h_source, skb->data, skb->len);
+	dvk_frame_received(dev, eth_hdr(skb)->h_source, frame, len);
 	consume_skb(skb);
 	return NET_RX_SUCCESS;
 
@@ -57,6 +82,9 @@ int dvk_net_init(u16 ethertype)
 {
 	int err;
 
+	dvk_flat = __alloc_percpu(DVK_FRAME_BYTES_MAX, SMP_CACHE_BYTES);
+	if (!dvk_flat)
+		return -ENOMEM;
 	err = register_netdevice_notifier(&dvk_netdev_notifier);
 	if (err)
 		return err;
@@ -104,6 +132,21 @@ u32 dvk_netdev_mtu(const struct net_device *dev)
 	return READ_ONCE(dev->mtu);
 }
 
+/* Puts the Ethernet header before a frame and queues it. */
+static int dvk_transmit(struct sk_buff *skb, struct net_device *dev, u16 ethertype,
+			const u8 *destination)
+{
+	skb_reset_network_header(skb);
+	skb->dev = dev;
+	skb->protocol = htons(ethertype);
+	skb->priority = TC_PRIO_CONTROL;
+	if (dev_hard_header(skb, dev, ethertype, destination, dev->dev_addr, skb->len) < 0) {
+		kfree_skb(skb);
+		return -EINVAL;
+	}
+	return dev_queue_xmit(skb);
+}
+
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len)
 {
@@ -116,14 +159,59 @@ int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destina
 	if (!skb)
 		return -ENOMEM;
 	skb_reserve(skb, headroom);
-	skb_reset_network_header(skb);
 	skb_put_data(skb, payload, len);
-	skb->dev = dev;
-	skb->protocol = htons(ethertype);
-	skb->priority = TC_PRIO_CONTROL;
-	if (dev_hard_header(skb, dev, ethertype, destination, dev->dev_addr, len) < 0) {
-		kfree_skb(skb);
-		return -EINVAL;
+	return dvk_transmit(skb, dev, ethertype, destination);
+}
+
+/* A packet of @bytes, with room for the headers of most devices before it. */
+struct sk_buff *dvk_packet_new(u32 bytes, u8 **data)
+{
+	struct sk_buff *packet = alloc_skb_fclone(LL_MAX_HEADER + bytes, GFP_ATOMIC | __GFP_NOWARN);
+
+	if (!packet)
+		return NULL;
+	skb_reserve(packet, LL_MAX_HEADER);
+	skb_put(packet, bytes);
+	*data = packet->data;
+	return packet;
+}
+
+void dvk_packet_free(struct sk_buff *packet)
+{
+	consume_skb(packet);
+}
+
+/* The packet, or a copy in its place if a device still has it; NULL if there is no memory. */
+struct sk_buff *dvk_packet_own(struct sk_buff *packet, u8 **data)
+{
+	struct sk_buff *copy;
+
+	if (!skb_cloned(packet))
+		return packet;
+	copy = skb_copy(packet, GFP_ATOMIC | __GFP_NOWARN);
+	if (copy) {
+		consume_skb(packet);
+		*data = copy->data;
 	}
-	return dev_queue_xmit(skb);
+	return copy;
+}
+
+/* Sends the first @len bytes. The packet stays as it is, and is not to be written to meanwhile. */
+void dvk_packet_transmit(struct sk_buff *packet, struct net_device *dev, u16 ethertype,
+			 const u8 *destination, u32 len)
+{
+	struct sk_buff *clone = skb_clone(packet, GFP_ATOMIC | __GFP_NOWARN);
+
+	if (!clone)
+		return;
+	skb_trim(clone, len);
+	if (unlikely(skb_headroom(clone) < LL_RESERVED_SPACE(dev))) {
+		struct sk_buff *moved = skb_realloc_headroom(clone, LL_RESERVED_SPACE(dev));
+
+		consume_skb(clone);
+		if (!moved)
+			return;
+		clone = moved;
+	}
+	dvk_transmit(clone, dev, ethertype, destination);
 }

@@ -19,6 +19,9 @@
 /* The minor number of the control device; container N has DVK_MINOR_CONTAINER + N. */
 #define DVK_MINOR_CONTROL 0
 #define DVK_MINOR_CONTAINER 1
+/* The longest frame: FRAME_BYTES_MAX in carrier.rs. */
+#define DVK_FRAME_BYTES_MAX (64 + 16384)
+
 #define DVK_MINORS (DVK_MINOR_CONTAINER + 65536)
 
 /* dvk_chardev.c */
@@ -35,6 +38,12 @@ struct net_device *dvk_netdev_get(u32 ifindex);
 void dvk_netdev_put(struct net_device *dev);
 void dvk_netdev_name(struct net_device *dev, char *name);
 u32 dvk_netdev_mtu(const struct net_device *dev);
+struct sk_buff *dvk_packet_new(u32 bytes, u8 **data);
+void dvk_packet_free(struct sk_buff *packet);
+struct sk_buff *dvk_packet_own(struct sk_buff *packet, u8 **data);
+void dvk_packet_transmit(struct sk_buff *packet, struct net_device *dev, u16 ethertype,
+			 const u8 *destination, u32 len);
+const u8 *dvk_skb_flat(struct sk_buff *skb, u32 offset, u32 len);
 int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
 			const u8 *payload, u32 len);
 
@@ -42,7 +51,8 @@ int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destina
 struct dvk_tipc;
 struct dvk_tipc *dvk_tipc_open(u32 type, u32 here, u32 there, void *peer, int *err);
 void dvk_tipc_close(struct dvk_tipc *tipc);
-bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len);
+bool dvk_tipc_congested(const struct dvk_tipc *tipc);
+void dvk_tipc_transmit(struct dvk_tipc *tipc, const u8 *payload, u32 len);
 
 /* dvk_sched.c */
 void dvk_spin_lock_bh(spinlock_t *lock);

@@ -26,6 +26,8 @@ struct dvk_tipc {
 	/* This end's port, and the service that the peer's end is bound to. */
 	u32 port;
 	struct tipc_service_addr there;
+	/* TIPC's link takes no more; it says when it does again. */
+	bool congested;
 };
 
 /* Passes a message to the DVK: the content of one frame. */
@@ -34,17 +36,25 @@ static void dvk_tipc_take(struct dvk_tipc *tipc, struct sk_buff *skb)
 	struct tipc_msg *hdr = buf_msg(skb);
 	u32 head = msg_hdr_sz(hdr);
 	u32 size = msg_size(hdr);
+	const u8 *frame;
 
 	/*
 	 * One that comes back was not taken at the other end, which is no news to the link; and from
 	 * this node there is nothing to come.
 	 */
-	if (msg_errcode(hdr) || in_own_node(&init_net, msg_orignode(hdr)) || size > skb->len || size < head || skb_linearize(skb)) {
-		kfree_skb(skb);
-		return;
-	}
-	dvk_tipc_received(tipc->peer, skb->data + head, size - head);
+	if (msg_errcode(hdr) || in_own_node(&init_net, msg_orignode(hdr)) || size > skb->len ||
+	    size < head)
+		goto drop;
+	size = min_t(u32, size - head, DVK_FRAME_BYTES_MAX);
+	frame = dvk_skb_flat(skb, head, size);
+	if (!frame)
+		goto drop;
+	dvk_tipc_received(tipc->peer, frame, size);
 	consume_skb(skb);
+	return;
+
+drop:
+	kfree_skb(skb);
 }
 
 /*
@@ -67,15 +77,20 @@ static void dvk_tipc_ready(struct sock *sk)
 	read_unlock_bh(&sk->sk_callback_lock);
 }
 
-/* The link that was congested is not any more, or is lost. */
+/*
+ * The link that was congested is not any more, or is lost. That may be said from within a transmit,
+ * under the lock of the peer.
+ */
 static void dvk_tipc_writable(struct sock *sk)
 {
 	struct dvk_tipc *tipc;
 
 	read_lock_bh(&sk->sk_callback_lock);
 	tipc = sk->sk_user_data;
-	if (tipc)
+	if (tipc) {
+		WRITE_ONCE(tipc->congested, false);
 		dvk_tipc_has_room(tipc->peer);
+	}
 	read_unlock_bh(&sk->sk_callback_lock);
 }
 
@@ -183,11 +198,14 @@ static bool dvk_tipc_fragment(struct sk_buff_head *list, struct tipc_msg *hdr, c
 	return true;
 }
 
-/*
- * Sends a frame. Returns whether the TIPC link is congested: the frame was taken, and
- * dvk_tipc_has_room says when to send another one.
- */
-bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len)
+/* Whether no frame is to be sent until dvk_tipc_has_room is called. */
+bool dvk_tipc_congested(const struct dvk_tipc *tipc)
+{
+	return READ_ONCE(tipc->congested);
+}
+
+/* Sends a frame. One after which the TIPC link is congested was taken, too. */
+void dvk_tipc_transmit(struct dvk_tipc *tipc, const u8 *payload, u32 len)
 {
 	struct tipc_uaddr name = {
 		.family = AF_TIPC,
@@ -204,7 +222,7 @@ bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len)
 
 	/* Nobody there yet, or this node's TIPC has no address. */
 	if (!tipc_nametbl_lookup_anycast(net, &name, &to) || in_own_node(net, to.node))
-		return false;
+		return;
 	tipc_msg_init(tipc_own_addr(net), &hdr, TIPC_HIGH_IMPORTANCE, TIPC_DIRECT_MSG, BASIC_H_SIZE,
 		      to.node);
 	msg_set_origport(&hdr, tipc->port);
@@ -219,13 +237,16 @@ bool dvk_tipc_transmit(const struct dvk_tipc *tipc, const u8 *payload, u32 len)
 	if (size <= mtu) {
 		skb = dvk_tipc_append(&list, size);
 		if (!skb)
-			return false;
+			return;
 		memcpy(skb->data, &hdr, BASIC_H_SIZE);
 		memcpy(skb->data + BASIC_H_SIZE, payload, len);
 	} else if (mtu <= INT_H_SIZE + BASIC_H_SIZE ||
 		   !dvk_tipc_fragment(&list, &hdr, payload, len, mtu)) {
 		__skb_queue_purge(&list);
-		return false;
+		return;
 	}
-	return tipc_node_xmit(net, &list, to.node, tipc->port) == -ELINKCONG;
+	/* Before it is asked, lest its word that there is room comes first. */
+	WRITE_ONCE(tipc->congested, true);
+	if (tipc_node_xmit(net, &list, to.node, tipc->port) != -ELINKCONG)
+		WRITE_ONCE(tipc->congested, false);
 }

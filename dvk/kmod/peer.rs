@@ -13,23 +13,23 @@ use super::abi::ioctl::{
     EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
 use super::abi::wire::frame::{
-    Chunk, Chunks, Frame, Versions, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
+    Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW,
 };
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
-use super::carrier::{Attachment, Carrier};
+use super::carrier::Carrier;
 use super::abi::Endpoint;
 use super::container::refusal;
 use super::dvs::{self, Identity};
 use super::local_port::Timeout;
 use super::rules::fifo::Fifo;
 use super::rules::link::{
-    Config, Event, Link, Slot, State as LinkState, Storage, SubmitError, Timing,
+    Config, Event, Link, Outgoing, Slot, State as LinkState, Storage, SubmitError, Timing,
 };
 use super::rules::port::Answer;
 use super::serve;
 use super::storage::KernelArray;
-use super::sys::{self, new_bh_lock, BhLock, PollQueue, Timer, WaitQueue, WokenBy};
+use super::sys::{self, new_bh_lock, BhLock, Packet, PollQueue, Timer, WaitQueue, WokenBy};
 use super::trace;
 use super::transfer::{Incoming, Request, Transfers};
 use core::ffi::{c_void, CStr};
@@ -51,8 +51,8 @@ const FORGED_INTERVAL_NS: u64 = 1_000_000_000;
 struct LinkMemory;
 
 impl Storage for LinkMemory {
-    type Buffer = KVec<u8>;
-    type Slots = KVec<Slot<KVec<u8>>>;
+    type Buffer = Packet;
+    type Slots = KVec<Slot<Packet>>;
 
     fn slots(&mut self, count: usize) -> Option<Self::Slots> {
         let mut slots = KVec::with_capacity(count, GFP_KERNEL).ok()?;
@@ -62,8 +62,12 @@ impl Storage for LinkMemory {
         Some(slots)
     }
 
-    fn buffer(&mut self, bytes: usize) -> Option<KVec<u8>> {
-        KVec::from_elem(0, bytes, GFP_ATOMIC | kernel::alloc::flags::__GFP_NOWARN).ok()
+    fn buffer(&mut self, bytes: usize) -> Option<Packet> {
+        Packet::new(bytes)
+    }
+
+    fn make_exclusive(&mut self, packet: &mut Packet) -> bool {
+        packet.make_exclusive()
     }
 }
 
@@ -104,7 +108,7 @@ impl From<&CopyRecord> for Encoded {
 /// What the lock of a peer guards.
 struct State {
     link: KBox<Link<LinkMemory>>,
-    attachment: Option<Attachment>,
+    carrier: Option<Carrier>,
     /// Records that the link had no room for, in order.
     backlog: Fifo<Encoded, KernelArray<Option<Encoded>>>,
     /// The highest incarnation that the peer was said to run with.
@@ -155,7 +159,7 @@ impl PeerLink {
             local_node: identity.node,
             peer_node: node,
             local_incarnation: NonZeroU32::new(identity.incarnation).ok_or(Errno::Invalid)?,
-            versions: Versions::SUPPORTED,
+            versions: super::versions(),
             receive_window: MAX_WINDOW,
             first_sequence: 0,
             timing: Timing::DEFAULT,
@@ -164,7 +168,7 @@ impl PeerLink {
         let link = KBox::new(link, GFP_KERNEL).map_err(|_| Errno::NoMemory)?;
         let state = State {
             link,
-            attachment: None,
+            carrier: None,
             backlog: Fifo::default(),
             partial: KVec::new(),
             incoming: None,
@@ -230,8 +234,8 @@ impl PeerLink {
     pub(crate) fn shutdown(&self) {
         self.down();
         self.timer.shutdown();
-        let attachment = self.state.lock().attachment.take();
-        drop(attachment);
+        let carrier = self.state.lock().carrier.take();
+        drop(carrier);
     }
 
     /// Waits, for a while, until no queued frame is longer than a transport to come can carry in its
@@ -261,14 +265,13 @@ impl PeerLink {
     /// # Errors
     /// [`Errno::TooLong`] if its frames are too short for the protocol.
     pub(crate) fn attach(&self, carrier: Carrier) -> Result<(), Errno> {
-        let attachment = Attachment::new(carrier)?;
         let now = sys::now_ns();
         let old = {
             let mut state = self.state.lock();
-            let payload_bytes = attachment.payload_bytes();
+            let payload_bytes = carrier.payload_bytes();
             state.link.attach(now, payload_bytes).map_err(|_| Errno::TooLong)?;
             trace::link_changed(self.node, c"attached");
-            let old = state.attachment.replace(attachment);
+            let old = state.carrier.replace(carrier);
             self.pump(&mut state, now);
             old
         };
@@ -287,20 +290,20 @@ impl PeerLink {
 
     /// Detaches from a device that is going away.
     pub(crate) fn device_gone(&self, device: *const c_void) {
-        if self.detach_if(|attachment| attachment.is_by(device)).is_some() {
+        if self.detach_if(|carrier| carrier.is_by(device)).is_some() {
             self.happened(EVENT_LINK_DETACHED);
         }
     }
 
-    /// Detaches from an attachment that `unwanted` accepts.
-    fn detach_if(&self, unwanted: impl FnOnce(&Attachment) -> bool) -> Option<()> {
+    /// Detaches from a carrier that `unwanted` accepts.
+    fn detach_if(&self, unwanted: impl FnOnce(&Carrier) -> bool) -> Option<()> {
         let old = {
             let mut state = self.state.lock();
-            if !state.attachment.as_ref().is_some_and(unwanted) {
+            if !state.carrier.as_ref().is_some_and(unwanted) {
                 return None;
             }
             state.link.detach();
-            state.attachment.take()
+            state.carrier.take()
         };
         self.outgoing.wake();
         old.map(drop)
@@ -311,11 +314,11 @@ impl PeerLink {
     pub(crate) fn device_resized(&self, device: *const c_void) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let Some(attachment) = &state.attachment else { return };
-        if !attachment.is_by(device) {
+        let Some(carrier) = &state.carrier else { return };
+        if !carrier.is_by(device) {
             return;
         }
-        let payload_bytes = attachment.payload_bytes();
+        let payload_bytes = carrier.payload_bytes();
         if state.link.attach(now, payload_bytes).is_err() {
             state.link.detach();
         }
@@ -326,7 +329,7 @@ impl PeerLink {
     pub(crate) fn info(&self) -> LinkInfo {
         let state = self.state.lock();
         let mut info = state.link.info();
-        info.transport = state.attachment.as_ref().map_or(0, Attachment::transport);
+        info.transport = state.carrier.as_ref().map_or(0, Carrier::transport);
         info.rejected = info.rejected.wrapping_add(state.forged);
         info
     }
@@ -428,7 +431,7 @@ impl PeerLink {
             return Err(Errno::NodeDown);
         }
         // What answers or withdraws waits for a transport; somebody waits for it.
-        if state.attachment.is_none() && begins {
+        if state.carrier.is_none() && begins {
             return Err(Errno::NotConnected);
         }
         if !wanted() {
@@ -505,12 +508,22 @@ impl PeerLink {
     fn take_frame(&self, device: *const c_void, source: &[u8; 6], frame: &Frame<'_>) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let expected = |attachment: &Attachment| attachment.is_from(device, source);
-        if !state.attachment.as_ref().is_some_and(expected) {
+        let expected = |carrier: &Carrier| carrier.is_from(device, source);
+        if !state.carrier.as_ref().is_some_and(expected) {
             self.forged(&mut state, c"sender");
             return;
         }
         self.take_expected(&mut state, now, frame);
+    }
+
+    /// Takes what came the way it is to come: a frame of the peer, if nothing is wrong.
+    fn take_bytes(&self, state: &mut State, now: u64, bytes: &[u8]) {
+        match Frame::decode(bytes) {
+            Ok(frame) if frame.header.source.node == self.node => {
+                self.take_expected(state, now, &frame);
+            }
+            _ => self.forged(state, c"sender"),
+        }
     }
 
     /// Takes a frame that came the way it is to come.
@@ -772,26 +785,32 @@ impl PeerLink {
             }
         }
         state.drain_backlog();
-        let State { link, attachment, .. } = state;
+        let State { link, carrier, .. } = state;
         let mut earliest = 0;
-        match attachment {
-            Some(Attachment { carrier: Carrier::Ethernet { device, address }, frame }) => {
-                while let Some(bytes) = link.poll_transmit(now, frame) {
-                    device.transmit(address, &frame[..bytes]);
+        match carrier {
+            Some(Carrier::Ethernet { device, address }) => {
+                while let Some(frame) = link.poll_outgoing(now) {
+                    match frame {
+                        Outgoing::Data(packet, bytes) => device.transmit(address, packet, bytes),
+                        Outgoing::Short(frame) => device.transmit_bytes(address, &frame),
+                    }
                 }
             }
             #[cfg(CONFIG_DVK_TIPC)]
-            Some(Attachment { carrier: Carrier::Tipc { socket, congested, .. }, frame }) => {
-                while !*congested {
-                    let Some(bytes) = link.poll_transmit(now, frame) else { break };
-                    *congested = socket.transmit(&frame[..bytes]);
+            Some(Carrier::Tipc { socket, .. }) => {
+                while !socket.is_congested() {
+                    match link.poll_outgoing(now) {
+                        Some(Outgoing::Data(packet, bytes)) => socket.transmit(&packet[..bytes]),
+                        Some(Outgoing::Short(frame)) => socket.transmit(&frame),
+                        None => break,
+                    }
                 }
-                if *congested {
+                if socket.is_congested() {
                     // As for a proxy.
                     earliest = now.saturating_add(PROXY_PATIENCE_NS);
                 }
             }
-            Some(Attachment { carrier: Carrier::Proxy { .. }, .. }) => {
+            Some(Carrier::Proxy { .. }) => {
                 // It takes the frames itself. What is overdue until then is not to be looked at
                 // at every tick.
                 self.outgoing.wake();

@@ -37,6 +37,16 @@ extern "C" {
         payload: *const u8,
         len: u32,
     ) -> c_int;
+    fn dvk_packet_new(bytes: u32, data: *mut *mut u8) -> *mut c_void;
+    fn dvk_packet_free(packet: *mut c_void);
+    fn dvk_packet_own(packet: *mut c_void, data: *mut *mut u8) -> *mut c_void;
+    fn dvk_packet_transmit(
+        packet: *mut c_void,
+        dev: *mut c_void,
+        ethertype: u16,
+        destination: *const u8,
+        len: u32,
+    );
     #[cfg(CONFIG_DVK_TIPC)]
     fn dvk_tipc_open(
         service: u32,
@@ -48,7 +58,9 @@ extern "C" {
     #[cfg(CONFIG_DVK_TIPC)]
     fn dvk_tipc_close(tipc: *mut c_void);
     #[cfg(CONFIG_DVK_TIPC)]
-    fn dvk_tipc_transmit(tipc: *const c_void, payload: *const u8, len: u32) -> bool;
+    fn dvk_tipc_congested(tipc: *const c_void) -> bool;
+    #[cfg(CONFIG_DVK_TIPC)]
+    fn dvk_tipc_transmit(tipc: *mut c_void, payload: *const u8, len: u32);
     fn dvk_spin_lock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_unlock_bh(lock: *mut bindings::spinlock_t);
     fn dvk_spin_lock(lock: *mut bindings::spinlock_t);
@@ -595,8 +607,24 @@ impl NetDevice {
         core::ptr::eq(self.0.as_ptr(), device)
     }
 
-    /// Queues a frame of the DVK's ethertype. Losing it is for the link protocol to notice.
-    pub(crate) fn transmit(&self, destination: &[u8; 6], payload: &[u8]) {
+    /// Queues the first `bytes` of a packet as a frame of the DVK's ethertype. The device shares the
+    /// packet until the frame has left. Losing it is for the link protocol to notice.
+    pub(crate) fn transmit(&self, destination: &[u8; 6], packet: &Packet, bytes: usize) {
+        let len = packet.len.min(bytes as u32);
+        // SAFETY: packet and device live as long as the references, and the packet is as long.
+        unsafe {
+            dvk_packet_transmit(
+                packet.skb.as_ptr(),
+                self.0.as_ptr(),
+                ETHERTYPE,
+                destination.as_ptr(),
+                len,
+            )
+        }
+    }
+
+    /// As [`transmit`](Self::transmit), for a frame that is copied.
+    pub(crate) fn transmit_bytes(&self, destination: &[u8; 6], payload: &[u8]) {
         let Ok(len) = u32::try_from(payload.len()) else { return };
         // SAFETY: the device lives as long as the reference; the pointers are to live slices.
         unsafe {
@@ -615,6 +643,70 @@ impl Drop for NetDevice {
     fn drop(&mut self) {
         // SAFETY: the reference taken in `get` is given up here.
         unsafe { dvk_netdev_put(self.0.as_ptr()) }
+    }
+}
+
+/// Memory of a frame, in the form in which network devices take it. Devices may share it for as long
+/// as they send.
+pub(crate) struct Packet {
+    skb: NonNull<c_void>,
+    data: NonNull<u8>,
+    len: u32,
+}
+
+// SAFETY: what it points to is not bound to a thread.
+unsafe impl Send for Packet {}
+// SAFETY: shared references only read.
+unsafe impl Sync for Packet {}
+
+impl Packet {
+    /// A packet of so many bytes, whose content is whatever was there.
+    pub(crate) fn new(bytes: usize) -> Option<Self> {
+        let len = u32::try_from(bytes).ok()?;
+        let mut data = core::ptr::null_mut();
+        // SAFETY: may be called in any context; `data` is a live variable.
+        let skb = NonNull::new(unsafe { dvk_packet_new(len, &mut data) })?;
+        Some(Self { skb, data: NonNull::new(data)?, len })
+    }
+
+    /// Makes sure that no device reads it any more. Returns false if there is no memory for that.
+    pub(crate) fn make_exclusive(&mut self) -> bool {
+        let mut data = self.data.as_ptr();
+        // SAFETY: gives up the packet for the one that is returned, if one is; nobody else refers
+        // to it but devices, which have references of their own.
+        let skb = unsafe { dvk_packet_own(self.skb.as_ptr(), &mut data) };
+        match (NonNull::new(skb), NonNull::new(data)) {
+            (Some(skb), Some(data)) => {
+                (self.skb, self.data) = (skb, data);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Deref for Packet {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `len` bytes of the packet are there. They are memory that C gave, and so bytes,
+        // whatever they say; nobody writes to them while they are borrowed.
+        unsafe { core::slice::from_raw_parts(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl DerefMut for Packet {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`. Whoever writes where a device may still read has to call
+        // `make_exclusive` before; if it is not, the device sends other bytes, and that is all.
+        unsafe { core::slice::from_raw_parts_mut(self.data.as_ptr(), self.len as usize) }
+    }
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        // SAFETY: made in `new`, or in its place; not used any more.
+        unsafe { dvk_packet_free(self.skb.as_ptr()) }
     }
 }
 
@@ -651,9 +743,15 @@ impl TipcSocket {
         NonNull::new(socket).map(Self).ok_or(failed)
     }
 
-    /// Sends a frame. Returns whether no other one is to follow until there is room.
-    pub(crate) fn transmit(&self, frame: &[u8]) -> bool {
-        let Ok(len) = u32::try_from(frame.len()) else { return false };
+    /// Whether no frame is to be sent until there is room.
+    pub(crate) fn is_congested(&self) -> bool {
+        // SAFETY: the socket is open.
+        unsafe { dvk_tipc_congested(self.0.as_ptr()) }
+    }
+
+    /// Sends a frame. Losing it is for the link protocol to notice.
+    pub(crate) fn transmit(&self, frame: &[u8]) {
+        let Ok(len) = u32::try_from(frame.len()) else { return };
         // SAFETY: the socket is open; the pointer is to a live slice.
         unsafe { dvk_tipc_transmit(self.0.as_ptr(), frame.as_ptr(), len) }
     }

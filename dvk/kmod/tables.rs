@@ -6,7 +6,6 @@
 //! written: so a table may be long, and whoever reads it slow.
 
 use super::abi::ioctl::LINK_DOWN;
-use super::abi::wire::frame::Versions;
 use super::abi::Endpoint;
 use super::container::Container;
 use super::dvs::{self, Dvs, Registry};
@@ -131,8 +130,8 @@ fn write_dvs(dvs: &Dvs, out: &mut SeqFile<'_>) -> fmt::Result {
             number(identity.map(|identity| identity.node.into())),
             identity.map_or(Cell::Nothing, |identity| Cell::Bits(identity.cluster)),
             number(identity.map(|identity| identity.incarnation.into())),
-            Cell::Number(Versions::SUPPORTED.min.into()),
-            Cell::Number(Versions::SUPPORTED.max.into()),
+            Cell::Number(super::versions().min.into()),
+            Cell::Number(super::versions().max.into()),
             Cell::Number(dvs.containers.len() as u64),
             Cell::Number(dvs.peers.len() as u64),
             Cell::Number(dvs.malformed.count()),

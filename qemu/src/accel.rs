@@ -26,6 +26,9 @@ pub enum Accelerator {
     /// The translator with one processor and a clock that advances by the instructions executed: what runs once runs the same
     /// way again, and the guest's clock counts instructions.
     Counting,
+    /// The translator with one processor, whose executed instructions are known ([`Cluster::executed`](crate::Cluster::executed)).
+    /// While it waits, time passes as it does for others, so that machines can talk to each other.
+    Metering,
 }
 
 impl fmt::Display for Accelerator {
@@ -34,6 +37,7 @@ impl fmt::Display for Accelerator {
             Accelerator::Tcg => "translated (TCG)",
             Accelerator::Kvm => "KVM",
             Accelerator::Counting => "translated (TCG), counting instructions",
+            Accelerator::Metering => "translated (TCG), metering instructions",
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::links::Links;
 use crate::node::{describe, Node};
 use crate::options::{random_token, NodeFiles, Options};
+use crate::qmp::Qmp;
 use crate::readiness::{wait_ready, Progress};
 use crate::run_directory::{claim, root, Claim, Description, NodeDescription};
 use crate::switch::{Switch, SwitchHandle};
@@ -126,6 +127,11 @@ impl Cluster {
     /// To change links and faults.
     pub fn switch(&self) -> &SwitchHandle {
         &self.switch
+    }
+
+    /// How many instructions node `number` has executed since its power came on, if its [accelerator](Options::accelerator) counts.
+    pub fn executed(&self, number: usize) -> Result<u64> {
+        Qmp::connect(&NodeFiles::new(&self.run, number).qmp)?.executed()
     }
 
     /// Carries out a request.
@@ -277,7 +283,9 @@ impl Owner {
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
             write_private(&files.config, &options.config(number, &token).to_toml())?;
-            networks.push(files.network.clone());
+            if !options.wire {
+                networks.push(files.network.clone());
+            }
             descriptions.push(NodeDescription {
                 mac: machine.cluster.as_ref().map(|nic| nic.mac.to_string()).unwrap_or_default(),
                 api: format!("http://127.0.0.1:{port}"),
@@ -296,8 +304,14 @@ impl Owner {
             nodes: descriptions,
         };
         let mut owner = Owner { nodes, switch, description, claim };
+        if options.wire {
+            // The other one connects to this one as it starts.
+            owner.nodes[0].spawn()?;
+            owner.nodes[0].await_start()?;
+        }
         // All at once, then wait for each: QEMUs start side by side.
-        owner.nodes.iter_mut().try_for_each(Node::spawn)?;
+        let first = usize::from(options.wire);
+        owner.nodes[first..].iter_mut().try_for_each(Node::spawn)?;
         for number in 0..owner.nodes.len() {
             owner.nodes[number].await_start()?;
             owner.switch.handle().redial(number);

@@ -20,6 +20,7 @@ pub mod pcap;
 pub mod qmp;
 pub mod readiness;
 pub mod run_directory;
+pub mod scenario;
 mod socket;
 pub mod switch;
 pub mod transcript;

@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -66,17 +67,26 @@ pub fn cluster_mac(number: usize) -> Mac {
     Mac([0x52, 0x54, 0x00, 0xd5, high, low])
 }
 
+/// The link-local address that node `number` gives to its cluster interface: it follows from the MAC address (RFC 4291, appendix A).
+pub fn cluster_link_local(number: usize) -> Ipv6Addr {
+    let Mac([a, b, c, d, e, f]) = cluster_mac(number);
+    let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
+    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(interface))
+}
+
 /// The MAC address of the management interface of node `number`.
 pub fn management_mac(number: usize) -> Mac {
     let [high, low] = (number as u16).to_be_bytes();
     Mac([0x52, 0x54, 0x01, 0xd5, high, low])
 }
 
-/// The interface on the virtual switch.
+/// The interface on the virtual switch, or on a wire to one other node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInterface {
-    /// Where QEMU listens for the switch.
+    /// Where QEMU listens for the switch, or for the node at the other end of the wire.
     pub socket: PathBuf,
+    /// Whether it is the other end, and connects there.
+    pub connects: bool,
     /// MAC address.
     pub mac: Mac,
 }
@@ -135,6 +145,10 @@ impl Machine {
             // ERMS off: TCG advertises fast `rep movsb` and then runs it slowly.
             Accelerator::Tcg => line.add(["-accel", "tcg,thread=multi", "-cpu", "max,erms=off"]),
             Accelerator::Kvm => line.add(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Metering => {
+                line.add(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=on"]);
+                line.add(["-cpu", "max,erms=off"]);
+            }
             // Nothing of the host's may reach the guest: neither its time nor its randomness.
             Accelerator::Counting => {
                 line.add(["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]);
@@ -161,10 +175,9 @@ impl Machine {
         }
         if let Some(cluster) = &self.cluster {
             line.add(["-netdev"]);
-            line.with_path(
-                "stream,id=cluster,server=on,addr.type=unix,addr.path=",
-                &cluster.socket,
-            );
+            let role = if cluster.connects { "off" } else { "on" };
+            let options = format!("stream,id=cluster,server={role},addr.type=unix,addr.path=");
+            line.with_path(&options, &cluster.socket);
             let mac = &cluster.mac;
             let device = format!("virtio-net-pci,id={CLUSTER_DEVICE},netdev=cluster,mac={mac}");
             // No option ROM: the node boots from -kernel, and loading it costs time.
@@ -242,7 +255,11 @@ pub(crate) mod tests {
             append: "console=ttyS0 quiet".to_owned(),
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
-            cluster: Some(ClusterInterface { socket: "/run/x/n2.net".into(), mac: cluster_mac(2) }),
+            cluster: Some(ClusterInterface {
+                socket: "/run/x/n2.net".into(),
+                connects: false,
+                mac: cluster_mac(2),
+            }),
             management: Some(ManagementInterface {
                 port: 20002,
                 agent_port: None,
@@ -269,6 +286,16 @@ pub(crate) mod tests {
             -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
             -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
         assert_eq!(shell_quoted(&machine().command()), expected);
+    }
+
+    #[test]
+    fn one_end_of_a_wire_connects_to_the_other() {
+        let socket = "/run/x/n0.net".into();
+        let cluster = Some(ClusterInterface { socket, connects: true, mac: cluster_mac(1) });
+        let line = shell_quoted(&Machine { cluster, ..machine() }.command());
+        let expected =
+            "-netdev stream,id=cluster,server=off,addr.type=unix,addr.path=/run/x/n0.net -device";
+        assert!(line.contains(expected), "{line}");
     }
 
     #[test]
@@ -306,10 +333,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn time_passes_while_a_machine_that_meters_waits() {
+        let metering = Machine { accelerator: Accelerator::Metering, ..machine() };
+        let line = shell_quoted(&metering.command());
+        assert!(line.contains(" -accel tcg,thread=single -icount shift=0,sleep=on "), "{line}");
+        assert!(line.contains(" -device virtio-rng-pci "), "{line}");
+    }
+
+    #[test]
     fn mac_addresses_ascend_with_the_node_number() {
         let macs: Vec<_> = (0..1000).map(cluster_mac).collect();
         assert!(macs.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(cluster_mac(259).to_string(), "52:54:00:d5:01:03");
+        assert_eq!(cluster_link_local(259).to_string(), "fe80::5054:ff:fed5:103");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct Options {
     pub memory: Memory,
     /// Virtual processors of each node.
     pub cpus: u32,
+    /// Two nodes have a wire between them in place of the switch: as fast as QEMU can, but without faults, cuts and captures,
+    /// and for as long as node 0 has power.
+    pub wire: bool,
     /// Faults of all links.
     pub faults: Faults,
     /// Decides which frames the faults hit.
@@ -80,6 +83,7 @@ impl Options {
             accelerator: Accelerator::Tcg,
             memory: Memory::default(),
             cpus: 1,
+            wire: false,
             faults: Faults::default(),
             seed: 0,
             pcap: None,
@@ -106,10 +110,16 @@ impl Options {
             let cpus = self.cpus;
             return Err(Error::Invalid(format!("{cpus} processors per node; choose 1 to 255")));
         }
-        if self.accelerator == Accelerator::Counting && self.cpus > 1 {
+        let counts = matches!(self.accelerator, Accelerator::Counting | Accelerator::Metering);
+        if counts && self.cpus > 1 {
             let cpus = self.cpus;
             let why = "instructions are counted on one processor only";
             return Err(Error::Invalid(format!("{cpus} processors per node: {why}")));
+        }
+        if self.wire && (self.nodes != 2 || !self.faults.is_none() || self.pcap.is_some()) {
+            return Err(Error::Invalid(
+                "a wire is between two nodes, and has neither faults nor captures".to_owned(),
+            ));
         }
         if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
             return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
@@ -156,6 +166,7 @@ impl Options {
         }
         append.extend(self.append.iter().cloned());
         append.extend(self.append_to.get(&number).into_iter().flatten().cloned());
+        let connects = self.wire && number > 0;
         Machine {
             qemu: self.qemu.clone().into(),
             name: format!("dvs-node{number}"),
@@ -167,7 +178,11 @@ impl Options {
             append: append.join(" "),
             console: files.console,
             qmp: files.qmp,
-            cluster: Some(ClusterInterface { socket: files.network, mac: cluster_mac(number) }),
+            cluster: Some(ClusterInterface {
+                socket: if connects { NodeFiles::new(run, 0).network } else { files.network },
+                connects,
+                mac: cluster_mac(number),
+            }),
             management: Some(ManagementInterface { port, agent_port, mac: management_mac(number) }),
             config: Some(files.config),
             reboot: true,
@@ -298,6 +313,10 @@ mod tests {
         }
         let run = Some(Run { services: false, ..agent() });
         assert!(Options { agent: true, run, ..options(1) }.check().is_err());
+        assert!(Options { wire: true, ..options(2) }.check().is_ok());
+        assert!(Options { wire: true, ..options(3) }.check().is_err());
+        let pcap = Some("/captures".into());
+        assert!(Options { wire: true, pcap, ..options(2) }.check().is_err());
         let mut beyond = options(2);
         beyond.append_to.insert(2, vec![]);
         assert!(beyond.check().is_err());

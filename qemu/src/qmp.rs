@@ -108,6 +108,14 @@ impl Qmp {
         status.ok_or_else(|| self.error("query-status", format!("unexpected {answer}")))
     }
 
+    /// How many instructions the guest has executed; 0 where they are not counted.
+    pub fn executed(&mut self) -> Result<u64> {
+        // Nothing is recorded or replayed; it is just the command that tells.
+        let answer = self.execute("query-replay", Value::Null)?;
+        let count = answer["icount"].as_u64();
+        count.ok_or_else(|| self.error("query-replay", format!("unexpected {answer}")))
+    }
+
     fn line(&mut self, command: &str) -> Result<Value> {
         let mut line = String::new();
         let read = self.stream.by_ref().take(LINE_LIMIT).read_line(&mut line);

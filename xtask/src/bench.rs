@@ -3,11 +3,16 @@
 
 mod boot;
 mod ipc;
+mod net;
+mod plot;
+mod ratio;
+mod spread;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::source::Origin;
 use crate::step::Session;
@@ -19,6 +24,8 @@ pub(crate) enum Bench {
     Boot(boot::Arguments),
     /// How fast processes talk: M3-IPC and what else Linux offers, in time and in instructions
     Ipc(ipc::Arguments),
+    /// How fast processes on two nodes talk: M3-IPC over each transport, and TIPC, TCP and UDP sockets
+    Net(net::Arguments),
     /// One start of a cluster, timed by the process that called this
     #[command(hide = true)]
     BootOnce {
@@ -45,8 +52,52 @@ impl Bench {
         match self {
             Bench::Boot(arguments) => boot::run(arguments, session, origin)?,
             Bench::Ipc(arguments) => ipc::run(arguments, session, origin)?,
+            Bench::Net(arguments) => net::run(arguments, session, origin)?,
             Bench::BootOnce { nodes } => boot::once(*nodes, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Prints figures: as JSON, or as `text` makes them for people, and where their plots are.
+fn print<F: Serialize>(
+    output: Output,
+    figures: &F,
+    text: impl FnOnce(&F) -> String,
+    plots: &[String],
+) -> Result<()> {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string(figures)?),
+        Output::Table => {
+            print!("{}", text(figures));
+            plots.iter().for_each(|path| println!("plot: {path}"));
+        }
+    }
+    Ok(())
+}
+
+/// A whole number with its thousands apart.
+fn count(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(
+            [1.0, 999.0, 1000.0, 65_536.0, 1_048_576.0].map(count),
+            ["1", "999", "1,000", "65,536", "1,048,576"]
+        );
     }
 }

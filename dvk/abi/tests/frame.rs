@@ -22,15 +22,16 @@ fn address() -> impl Strategy<Value = Address> {
 
 fn header() -> impl Strategy<Value = Header> {
     let numbers = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u64>());
-    let rest = (any::<u16>(), any::<u32>(), option::of(any::<u32>()));
+    let rest = (any::<u16>(), any::<u32>(), option::of(any::<u32>()), any::<[bool; 2]>());
     (prop::sample::select(&KINDS[..]), address(), address(), numbers, rest).prop_map(
-        |(kind, source, mut destination, numbers, (window, timestamp, echo))| {
+        |(kind, source, mut destination, numbers, (window, timestamp, echo, [newer, asks]))| {
             let (cluster, sequence, ack, selective) = numbers;
             if kind == Kind::Hello {
                 destination.stream &= 1;
             }
+            let newer = newer && !kind.is_greeting();
             Header {
-                version: 1,
+                version: if newer { 2 } else { 1 },
                 kind,
                 cluster,
                 source,
@@ -41,6 +42,7 @@ fn header() -> impl Strategy<Value = Header> {
                 window,
                 timestamp,
                 echo,
+                asks: asks && newer && kind == Kind::Data,
             }
         },
     )
@@ -154,6 +156,7 @@ fn sample() -> (Header, [u8; 5]) {
         window: 0x7271,
         timestamp: 0x5453_5251,
         echo: Some(0x5857_5655),
+        asks: false,
     };
     (header, [3, 0xc0, b'a', b'b', b'c'])
 }
@@ -191,7 +194,7 @@ fn each_defect_has_its_error() {
     };
     assert_eq!(refused(0, 0), FrameError::Magic);
     assert_eq!(refused(2, 0), FrameError::Version(0));
-    assert_eq!(refused(2, 2), FrameError::Version(2));
+    assert_eq!(refused(2, 3), FrameError::Version(3));
     assert_eq!(refused(3, 0), FrameError::Kind(0));
     assert_eq!(refused(3, 7), FrameError::Kind(7));
     assert_eq!(refused(3, 4), FrameError::Payload);
@@ -203,6 +206,13 @@ fn each_defect_has_its_error() {
     assert_eq!(refused(6, 6), FrameError::Truncated);
     assert_eq!(refused(7, 0x41), FrameError::Payload);
     assert_eq!(refused(62, 1), FrameError::Field);
+    // What only later versions know, and what only data may do.
+    let newer = written(&Header { version: 2, asks: true, ..header }, &payload);
+    assert!(Frame::decode(&newer).expect("it is good").header.asks);
+    let mut keepalive = written(&Header { version: 2, kind: Kind::Keepalive, ..header }, &[]);
+    assert!(Frame::decode(&keepalive).is_ok());
+    keepalive[4] |= 2;
+    assert_eq!(Frame::decode(&keepalive), Err(FrameError::Field));
     for zero in [20, 24, 28, 32] {
         let mut bytes = good.clone();
         bytes[zero..zero + 4].fill(0);

@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod mechanism;
+mod net;
 mod plan;
 mod run;
 #[allow(unsafe_code)]
@@ -17,7 +18,10 @@ use std::process::ExitCode;
 
 /// Compares the DVK with other message passing.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    role: Option<Role>,
     /// What to measure.
     #[arg(long, value_enum, default_value_t = Clock::Wall)]
     clock: Clock,
@@ -36,6 +40,13 @@ struct Arguments {
     /// Repeat copies of as many bytes instead of round trips.
     #[arg(long, value_name = "BYTES")]
     copy: Option<u32>,
+}
+
+/// What else the program can be.
+#[derive(clap::Subcommand)]
+enum Role {
+    /// One of two that measure between nodes: take orders from standard input.
+    Net,
 }
 
 /// Operations of a batch that is repeated.
@@ -61,6 +72,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(Role::Net) = arguments.role {
+        return net::run();
+    }
     let unit = match arguments.clock {
         Clock::Wall => Unit::Nanoseconds,
         Clock::Instructions => Unit::Instructions,

@@ -25,7 +25,7 @@ const WARM_UP: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a measurement counts, now.
-fn now(unit: Unit) -> u64 {
+pub(crate) fn now(unit: Unit) -> u64 {
     match unit {
         Unit::Instructions => sys::ticks(),
         Unit::Nanoseconds => {

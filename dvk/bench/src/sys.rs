@@ -7,6 +7,7 @@ use dvk_bench::Policy;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::ioctl;
 use rustix::mm::{mmap, mmap_anonymous, MapFlags, ProtFlags};
+use rustix::net::addr::{SocketAddrArg, SocketAddrLen, SocketAddrOpaque};
 use rustix::process::{kill_process, waitpid, Pid, Signal, WaitOptions};
 use std::io;
 
@@ -85,6 +86,40 @@ fn answer(result: impl Into<i64>) -> io::Result<i64> {
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+/// The name of a TIPC service, as an address of sockets: bound to, it is known in the cluster.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct TipcService {
+    family: u16,
+    kind: u8,
+    scope: i8,
+    service: u32,
+    instance: u32,
+    /// Where to look for it: anywhere.
+    domain: u32,
+}
+
+impl TipcService {
+    /// `TIPC_SERVICE_ADDR` and `TIPC_CLUSTER_SCOPE` of `linux/tipc.h`.
+    const SERVICE: u8 = 2;
+    const CLUSTER: i8 = 2;
+
+    pub(crate) fn new(service: u32, instance: u32) -> Self {
+        let (kind, scope) = (Self::SERVICE, Self::CLUSTER);
+        Self { family: libc::AF_TIPC as u16, kind, scope, service, instance, domain: 0 }
+    }
+}
+
+// SAFETY: the pointer is to the value itself, which is as long as is said; its layout is that of `struct sockaddr_tipc`.
+unsafe impl SocketAddrArg for TipcService {
+    unsafe fn with_sockaddr<R>(
+        &self,
+        f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R,
+    ) -> R {
+        f(core::ptr::from_ref(self).cast(), size_of::<Self>() as SocketAddrLen)
     }
 }
 

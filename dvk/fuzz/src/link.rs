@@ -137,7 +137,9 @@ impl World {
                 peer_node: 1 - node,
                 local_incarnation: incarnation(),
                 versions: match node {
-                    1 if foreign => Versions { min: 2, max: 3 },
+                    1 if foreign => Versions { min: 3, max: 4 },
+                    // The second is a version behind, now and then.
+                    1 if rng.percent(30) => Versions::up_to(1),
                     _ => Versions::SUPPORTED,
                 },
                 receive_window: 1 + rng.below(64) as u16,

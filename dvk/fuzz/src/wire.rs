@@ -31,9 +31,11 @@ fn address(rng: &mut Rng) -> Address {
 
 fn header(rng: &mut Rng) -> Header {
     let kinds = [Kind::Hello, Kind::HelloAck, Kind::Data, Kind::Ack, Kind::Keepalive, Kind::Reset];
+    let kind = rng.pick(&kinds);
+    let version = if kind.is_greeting() { 1 } else { 1 + rng.below(2) as u8 };
     Header {
-        version: 1,
-        kind: rng.pick(&kinds),
+        version,
+        kind,
         cluster: rng.draw(),
         source: address(rng),
         destination: address(rng),
@@ -43,6 +45,7 @@ fn header(rng: &mut Rng) -> Header {
         window: rng.draw() as u16,
         timestamp: rng.draw() as u32,
         echo: rng.percent(50).then_some(rng.draw() as u32),
+        asks: version == 2 && kind == Kind::Data && rng.percent(50),
     }
 }
 

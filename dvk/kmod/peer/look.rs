@@ -2,7 +2,7 @@
 //! A peer as people see it.
 
 use super::super::abi::ioctl::LinkInfo;
-use super::super::carrier::Attachment;
+use super::super::carrier::Carrier;
 use super::PeerLink;
 
 /// Through which device frames go, and to whom.
@@ -41,13 +41,13 @@ impl PeerLink {
     /// How the peer and its link are.
     pub(crate) fn look(&self) -> Look {
         let state = self.state.lock();
-        let attachment = state.attachment.as_ref();
+        let carrier = state.carrier.as_ref();
         Look {
             info: state.link.info(),
             up: state.link.peer_incarnation().is_some(),
             incarnation: state.newest,
-            transport: attachment.map_or(0, Attachment::transport),
-            route: attachment.and_then(Attachment::route).map(|(device, address)| Route {
+            transport: carrier.map_or(0, Carrier::transport),
+            route: carrier.and_then(Carrier::route).map(|(device, address)| Route {
                 interface: device.name(),
                 address: *address,
             }),

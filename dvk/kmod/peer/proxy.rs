@@ -8,13 +8,16 @@
 
 use super::super::abi::errno::Errno;
 use super::super::abi::ioctl::{ProxyFrames, PROXY_BYTES_MAX};
-use super::super::abi::wire::frame::Frame;
-use super::super::carrier::Attachment;
+use super::super::carrier::Carrier;
 use super::super::local_port::Timeout;
 use super::super::sys;
 use super::super::uapi::{Argument, Memory};
 use super::PeerLink;
 use kernel::prelude::*;
+
+/// The most that is given at once: clearing more memory than a link's window fills would cost more than
+/// the frames do.
+const BATCH_BYTES: usize = 1 << 17;
 
 /// Bytes that say how long a frame is.
 const LENGTH_BYTES: usize = 4;
@@ -23,7 +26,7 @@ impl PeerLink {
     /// Gives frames for the peer to a proxy: as many as there are and room for, at least one.
     pub(crate) fn proxy_get(&self, argument: Argument) -> Result<(), Errno> {
         let mut block: ProxyFrames = argument.read()?;
-        let room = room(&block)?;
+        let room = room(&block)?.min(BATCH_BYTES);
         let longest = self.proxied(block.transport)?;
         if room < LENGTH_BYTES + longest {
             return Err(Errno::TooLong);
@@ -53,7 +56,7 @@ impl PeerLink {
 
     /// The longest frame, if a proxy that speaks this carries them.
     fn proxied(&self, transport: u32) -> Result<usize, Errno> {
-        longest(&self.state.lock().attachment, transport)
+        longest(&self.state.lock().carrier, transport)
     }
 
     /// Fills `bytes` with frames, and returns how many bytes of it. Stops being the peer's proxy when
@@ -61,7 +64,7 @@ impl PeerLink {
     fn fetch(&self, transport: u32, bytes: &mut [u8]) -> Result<usize, Errno> {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let longest = longest(&state.attachment, transport)?;
+        let longest = longest(&state.carrier, transport)?;
         let mut filled = 0;
         while let Some(rest) = bytes.get_mut(filled..).filter(|rest| rest.len() >= LENGTH_BYTES) {
             let (length, frame) = rest.split_at_mut(LENGTH_BYTES);
@@ -98,21 +101,16 @@ impl PeerLink {
     fn bring(&self, transport: u32, bytes: &[u8]) -> Result<(), Errno> {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        longest(&state.attachment, transport)?;
-        match Frame::decode(bytes) {
-            Ok(frame) if frame.header.source.node == self.node => {
-                self.take_expected(&mut state, now, &frame);
-            }
-            _ => self.forged(&mut state, c"sender"),
-        }
+        longest(&state.carrier, transport)?;
+        self.take_bytes(&mut state, now, bytes);
         Ok(())
     }
 }
 
 /// The longest frame of a link that a proxy which speaks this carries.
-fn longest(attachment: &Option<Attachment>, transport: u32) -> Result<usize, Errno> {
-    let attachment = attachment.as_ref().filter(|known| known.transport() == transport);
-    attachment.and_then(Attachment::proxied).ok_or(Errno::NotConnected)
+fn longest(carrier: &Option<Carrier>, transport: u32) -> Result<usize, Errno> {
+    let carrier = carrier.as_ref().filter(|known| known.transport() == transport);
+    carrier.and_then(Carrier::proxied).ok_or(Errno::NotConnected)
 }
 
 /// How many bytes a block names.

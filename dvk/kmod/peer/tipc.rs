@@ -7,9 +7,8 @@
 //! congested, frames stay in ours until it says that there is room.
 
 use super::super::abi::errno::Errno;
-use super::super::abi::wire::frame::Frame;
 use super::super::abi::wire::{tipc_instance, tipc_service};
-use super::super::carrier::{Attachment, Carrier};
+use super::super::carrier::Carrier;
 use super::super::dvs::Identity;
 use super::super::sys::{self, TipcSocket};
 use super::PeerLink;
@@ -24,34 +23,27 @@ impl PeerLink {
         let service = tipc_service(identity.cluster);
         let here = tipc_instance(identity.node, self.node);
         let there = tipc_instance(self.node, identity.node);
-        // SAFETY: the socket belongs to an attachment of this link, which ends before the link: it
-        // is pinned, and gives its attachment up in `shutdown`.
+        // SAFETY: the socket belongs to a carrier of this link, which ends before the link: that is
+        // pinned, and gives its carrier up in `shutdown`.
         let socket = unsafe { TipcSocket::open(service, here, there, from_ref(self).cast()) }?;
-        Ok(Carrier::Tipc { socket, frame_bytes, congested: false })
+        Ok(Carrier::Tipc { socket, frame_bytes })
     }
 
     /// Takes a frame that came by TIPC to the name of this link.
     pub(crate) fn tipc_received(&self, bytes: &[u8]) {
         let now = sys::now_ns();
         let mut state = self.state.lock();
-        let expected = state.attachment.as_ref().is_some_and(Attachment::is_tipc);
-        match Frame::decode(bytes) {
-            Ok(frame) if expected && frame.header.source.node == self.node => {
-                self.take_expected(&mut state, now, &frame);
-            }
-            _ => self.forged(&mut state, c"sender"),
+        if state.carrier.as_ref().is_some_and(Carrier::is_tipc) {
+            self.take_bytes(&mut state, now, bytes);
+        } else {
+            self.forged(&mut state, c"sender");
         }
     }
 
-    /// Goes on to send where TIPC was congested.
+    /// Goes on to send where TIPC was congested: by the timer, since this link's lock may be held by
+    /// who says so. The timer that was set before comes earlier by that, which does no harm.
     pub(crate) fn tipc_has_room(&self) {
         let now = sys::now_ns();
-        let mut state = self.state.lock();
-        if let Some(Attachment { carrier: Carrier::Tipc { congested, .. }, .. }) =
-            &mut state.attachment
-        {
-            *congested = false;
-            self.pump(&mut state, now);
-        }
+        self.timer.set(now, now);
     }
 }

@@ -78,6 +78,11 @@ fn obey(control: &Control, line: &str) -> Result<Result<String, dvk::Error>> {
             let interface = interface.trim_end().parse()?;
             nothing(control.link_attach(number(0)?, Transport::Ethernet { interface, address }))
         }
+        // BYTES
+        "mtu" => {
+            std::fs::write("/sys/class/net/eth0/mtu", number(0)?.to_string())?;
+            Ok(String::new())
+        }
         // CONTAINER ENDPOINT
         "stop" => nothing(stop(number(0)?, endpoint(1)?)),
         _ => bail!("no such order: {line}"),

@@ -4,9 +4,11 @@
 
 mod clients;
 mod control;
+mod kill;
 mod ledger;
 mod party;
 mod server;
+mod witness;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -18,6 +20,11 @@ use clap::Parser;
 enum Role {
     /// Make control calls
     Control,
+    /// End all processes of a program at once
+    Kill {
+        /// Name of the program, at most 15 characters
+        program: String,
+    },
     /// Count what clients say, on this node or on that
     Server {
         /// The container
@@ -29,6 +36,15 @@ enum Role {
         /// The container
         #[arg(long)]
         container: u32,
+    },
+    /// Talk to those on all nodes while faults happen, and write down what came of it
+    Witness {
+        /// The container
+        #[arg(long)]
+        container: u32,
+        /// This node
+        #[arg(long)]
+        node: usize,
     },
     /// Say something to the server without rest
     Clients {
@@ -50,8 +66,10 @@ enum Role {
 fn main() -> ExitCode {
     let result = match Role::parse() {
         Role::Control => control::run(),
+        Role::Kill { program } => kill::run(&program),
         Role::Server { container } => server::run(container),
         Role::Party { container } => party::run(container),
+        Role::Witness { container, node } => witness::run(container, node),
         Role::Clients { container, first, count, server } => {
             clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))
         }

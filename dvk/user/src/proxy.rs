@@ -36,6 +36,11 @@ impl Frames {
         self.bytes.len()
     }
 
+    /// The bytes themselves.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Whether one more frame of `len` bytes can be given to the kernel with these at once.
     pub fn has_room(&self, len: usize) -> bool {
         self.bytes.len() + LENGTH_BYTES + len <= ioctl::PROXY_BYTES_MAX as usize

@@ -6,6 +6,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod link;
+
+pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
+
 /// The port of the API where the machine configuration names no other.
 pub const PORT: u16 = 7700;
 /// Most round trips one ping may ask for.
@@ -114,57 +118,6 @@ pub struct Node {
     pub last_seen_ms: Option<u64>,
     /// The answering node's link to it; `None` for itself, and where there is no link.
     pub link: Option<Link>,
-}
-
-/// An element of `GET /v1/links`: a kernel link as the answering node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// The node at the other end.
-    pub node: u32,
-    /// How far the two kernels have come.
-    pub state: LinkState,
-    /// Local interface it runs over.
-    pub interface: Option<String>,
-    /// MAC address at the other end.
-    pub address: Option<String>,
-    /// Smoothed round-trip time in microseconds; 0 while unknown.
-    pub rtt_us: u32,
-    /// Frames sent, retransmissions included.
-    pub frames_sent: u64,
-    /// Frames accepted.
-    pub frames_received: u64,
-    /// Bytes sent, headers included.
-    pub bytes_sent: u64,
-    /// Bytes of accepted frames.
-    pub bytes_received: u64,
-    /// Frames sent again because no acknowledgement came.
-    pub retransmissions: u64,
-    /// Frames that came a second time.
-    pub duplicates: u64,
-    /// Frames dropped: malformed, of another cluster or of an earlier incarnation.
-    pub rejected: u64,
-}
-
-/// See [`Link::state`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkState {
-    /// No transport, or the node is down.
-    Down,
-    /// The two ends have not greeted each other yet.
-    Connecting,
-    /// Messages flow.
-    Up,
-}
-
-impl fmt::Display for LinkState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Down => "down",
-            Self::Connecting => "connecting",
-            Self::Up => "up",
-        })
-    }
 }
 
 /// Body of `POST /v1/ipc/ping`: M3-IPC round trips from the answering node to `to`.

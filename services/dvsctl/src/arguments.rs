@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dvs_api::{LOG_LINES_MAX, PING_COUNT_MAX};
+use dvs_api::{Transport, LOG_LINES_MAX, PING_COUNT_MAX};
 
 /// Look at and work with a DVS.
 ///
@@ -42,6 +43,9 @@ pub(crate) enum Command {
     /// The nodes of the cluster
     #[command(subcommand)]
     Node(NodeCommand),
+    /// The links between nodes, and what carries them
+    #[command(subcommand)]
+    Link(LinkCommand),
     /// M3-IPC, the message passing between nodes
     #[command(subcommand)]
     Ipc(IpcCommand),
@@ -60,6 +64,39 @@ pub(crate) enum NodeCommand {
         /// Id of the node
         node: u32,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LinkCommand {
+    /// All links that the endpoints have an end of: what carries each and how well
+    ///
+    /// OUT and IN are bytes per second as the first of the two nodes sees them, or the other one if
+    /// that is not among the endpoints. LOSS is the part of all frames that had to be sent again.
+    List,
+    /// Choose what carries the link between two nodes, while messages flow
+    ///
+    /// Both ends change to it, and nothing is lost. Waits until they have and a message has gone
+    /// there and back. The choice stays until the next one, also when a node restarts; only when both
+    /// nodes are off at once the link goes back to ethernet.
+    Set(SetArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetArguments {
+    /// Ids of the two nodes, in either order. One of them must be among the endpoints
+    #[arg(value_name = "NODE", num_args = 2, required = true)]
+    pub(crate) nodes: Vec<u32>,
+    /// What is to carry the link: ethernet or tipc, by the kernels of nodes on one segment; tcp, udp
+    /// or quic, by a proxy on each node
+    #[arg(long, value_name = "TRANSPORT", value_parser = transport())]
+    pub(crate) transport: Transport,
+    /// Only make the choice
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Seconds after which waiting ends with an error
+    #[arg(long = "timeout", value_name = "S", default_value_t = 20,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) timeout_s: u64,
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +150,11 @@ fn endpoint(text: &str) -> Result<String, String> {
     }
 }
 
+fn transport() -> impl TypedValueParser<Value = Transport> {
+    PossibleValuesParser::new(Transport::ALL.map(Transport::as_str))
+        .try_map(|name| name.parse::<Transport>())
+}
+
 fn service(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if text.is_empty() || !text.chars().all(plain) {
@@ -142,6 +184,29 @@ mod tests {
         assert_eq!(both, ["http://a:1", "http://[::1]:2"]);
         for bad in ["", "https://a:1", "http://a/b", "http://a:1,"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_has_two_ends_and_a_transport_that_exists() {
+        let parse = |line: &str| {
+            let arguments = Arguments::try_parse_from(line.split(' '));
+            arguments.map(|arguments| match arguments.command {
+                Command::Link(LinkCommand::Set(set)) => {
+                    (set.nodes, set.transport, set.no_wait, set.timeout_s)
+                }
+                other => panic!("{other:?}"),
+            })
+        };
+        let set = parse("dvsctl link set 3 0 --transport tcp").unwrap();
+        assert_eq!(set, (vec![3, 0], Transport::Tcp, false, 20));
+        for wrong in [
+            "dvsctl link set 3 --transport tcp",
+            "dvsctl link set 3 0",
+            "dvsctl link set 3 0 1 --transport tcp",
+            "dvsctl link set 3 0 --transport pigeon",
+        ] {
+            assert_eq!(parse(wrong).unwrap_err().exit_code(), 2, "{wrong}");
         }
     }
 

@@ -45,6 +45,15 @@ impl Endpoint {
         &self.url
     }
 
+    /// The node that answers there, or why there is none.
+    fn id(&self) -> Result<u32, String> {
+        match self.get::<Version>("/v1/version") {
+            Ok(Version { node: Some(node), .. }) => Ok(node),
+            Ok(Version { node: None, .. }) => Err(format!("{} has no id yet", self.url)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let request = self.agent.get(format!("{}{path}", self.url));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().call())
@@ -57,6 +66,16 @@ impl Endpoint {
         body: &impl Serialize,
     ) -> Result<T, Error> {
         self.answer(self.agent.post(format!("{}{path}", self.url)).send_json(body))
+    }
+
+    /// Puts what needs no work to be taken.
+    pub(crate) fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Error> {
+        let request = self.agent.put(format!("{}{path}", self.url));
+        self.answer(request.config().timeout_global(Some(ANSWER)).build().send_json(body))
     }
 
     fn answer<T: DeserializeOwned>(
@@ -127,23 +146,50 @@ impl Cluster {
     /// The endpoint of a given node.
     pub(crate) fn node(&self, id: u32) -> Result<&Endpoint, Error> {
         let mut tried = Vec::new();
+        let found = self.0.iter().find(|endpoint| match endpoint.id() {
+            Ok(node) if node == id => true,
+            Ok(node) => {
+                tried.push(format!("{} is node {node}", endpoint.url));
+                false
+            }
+            Err(text) => {
+                tried.push(text);
+                false
+            }
+        });
+        found.ok_or_else(|| {
+            Error::NoSuchNode(format!(
+                "node {id} is not reached: {}; start it, or name its API with --endpoint or \
+                 DVSCTL_ENDPOINTS",
+                tried.join("; ")
+            ))
+        })
+    }
+
+    /// The endpoints of two nodes, or of one if the other is not reached.
+    pub(crate) fn ends(&self, nodes: [u32; 2]) -> Result<Vec<(u32, &Endpoint)>, Error> {
+        let mut ends: Vec<(u32, &Endpoint)> = Vec::new();
+        let mut tried = Vec::new();
         for endpoint in &self.0 {
-            match endpoint.get::<Version>("/v1/version") {
-                Ok(Version { node: Some(node), .. }) if node == id => return Ok(endpoint),
-                Ok(Version { node: Some(node), .. }) => {
-                    tried.push(format!("{} is node {node}", endpoint.url));
+            match endpoint.id() {
+                Ok(node) if nodes.contains(&node) => {
+                    if ends.iter().all(|(known, _)| *known != node) {
+                        ends.push((node, endpoint));
+                    }
                 }
-                Ok(Version { node: None, .. }) => {
-                    tried.push(format!("{} has no id yet", endpoint.url));
-                }
-                Err(error) => tried.push(error.to_string()),
+                Ok(node) => tried.push(format!("{} is node {node}", endpoint.url)),
+                Err(text) => tried.push(text),
             }
         }
-        Err(Error::NoSuchNode(format!(
-            "node {id} is not reached: {}; start it, or name its API with --endpoint or \
-             DVSCTL_ENDPOINTS",
-            tried.join("; ")
-        )))
+        if ends.is_empty() {
+            let [a, b] = nodes;
+            return Err(Error::NoSuchNode(format!(
+                "neither node {a} nor node {b} is reached: {}; start them, or name the API of one with \
+                 --endpoint or DVSCTL_ENDPOINTS",
+                tried.join("; ")
+            )));
+        }
+        Ok(ends)
     }
 
     /// Goes on to the next endpoint when one does not answer, or is not able to at the moment. The

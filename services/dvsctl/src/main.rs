@@ -4,6 +4,7 @@
 
 mod arguments;
 mod cluster;
+mod link;
 mod table;
 
 use std::io::{self, IsTerminal, Write};
@@ -14,7 +15,7 @@ use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IpcCommand, LogsArguments, NodeCommand, Output, PingArguments,
+    Arguments, Command, IpcCommand, LinkCommand, LogsArguments, NodeCommand, Output, PingArguments,
 };
 use cluster::{Cluster, Error};
 use table::Table;
@@ -38,6 +39,9 @@ fn main() -> ExitCode {
 enum Failure {
     #[error(transparent)]
     Cluster(#[from] Error),
+    /// What was asked for did not come about; why is for people.
+    #[error("{0}")]
+    Refused(String),
     #[error("write the output: {0}")]
     Output(#[from] io::Error),
 }
@@ -54,6 +58,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
             print(output, &node, || node_show(&node))?;
         }
+        Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
+        Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
         Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),
         Command::Logs(LogsArguments { service, node, lines }) => {
             let path = format!("/v1/logs/{service}?lines={lines}");
@@ -132,9 +138,14 @@ fn node_show(node: &Node) -> String {
         },
     );
     if let Some(link) = &node.link {
-        let Link { state, interface, address, .. } = link;
-        let way = interface.iter().zip(address).map(|(i, a)| format!(", {i} to {a}"));
-        row("link", format!("{state}{}", way.collect::<String>()));
+        let Link { state, transport, interface, address, .. } = link;
+        let over = transport.iter().map(|transport| format!(" over {transport}"));
+        let by = interface.iter().map(|interface| format!(", {interface}"));
+        let to = address.iter().map(|address| format!(" to {address}"));
+        row("link", format!("{state}{}", over.chain(by).chain(to).collect::<String>()));
+        if let Some(trouble) = &link.trouble {
+            row("  trouble", format!("{}: {trouble}", link.chosen));
+        }
         row("  round trip", milliseconds(f64::from(link.rtt_us)));
         row("  sent", format!("{} frames, {} bytes", link.frames_sent, link.bytes_sent));
         row(
@@ -144,6 +155,7 @@ fn node_show(node: &Node) -> String {
         row("  retransmitted", format!("{} frames", link.retransmissions));
         row("  received twice", format!("{} frames", link.duplicates));
         row("  rejected", format!("{} frames", link.rejected));
+        row("  loss", format!("{:.2}%", 100.0 * link.loss()));
     }
     table.to_string()
 }

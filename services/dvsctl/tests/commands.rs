@@ -61,7 +61,8 @@ fn a_cluster_is_looked_at_and_pinged() {
     );
 
     let show = stdout(&dvsctl(&urls, "node show 1"));
-    assert!(show.contains("link              up, eth0 to 52:54:00:00:00:02"), "{show}");
+    let link = "link              up over ethernet, eth0 to 52:54:00:00:00:02";
+    assert!(show.contains(link), "{show}");
 
     let json = stdout(&dvsctl(&urls, "ipc ping --from 2 --to 0 --count 200 -o json"));
     let result: PingResult = serde_json::from_str(&json).unwrap();
@@ -91,6 +92,77 @@ fn a_cluster_is_looked_at_and_pinged() {
     let output = dvsctl(&urls, "version");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not answer"), "{output:?}");
+}
+
+#[test]
+fn what_carries_a_link_is_chosen_and_awaited() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(3);
+    ready(&urls, 3);
+
+    let output = dvsctl(&urls, "link set 2 0 --transport tcp");
+    let progress = String::from_utf8(output.stderr).unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{progress}");
+    assert_eq!(told, "the link between nodes 0 and 2 is carried over tcp\n");
+    assert!(
+        progress.contains("node 0: tcp is to carry the link to node 2 (choice 1)"),
+        "{progress}"
+    );
+    assert!(progress.contains("node 2: up over tcp"), "{progress}");
+
+    let list = stdout(&dvsctl(&urls, "link list"));
+    let rows: Vec<Vec<_>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1][..3], ["0-1", "up", "ethernet"], "{list}");
+    assert_eq!(rows[2][..3], ["0-2", "up", "tcp"], "{list}");
+    assert_eq!(rows.len(), 4, "{list}");
+    let json = stdout(&dvsctl(&urls, "link list -o json"));
+    let pairs: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(pairs[1]["nodes"], serde_json::json!([0, 2]));
+    assert_eq!(pairs[1]["ends"][1]["from"], 2);
+    assert_eq!(pairs[1]["ends"][1]["link"]["transport"], "tcp");
+    assert_eq!(pairs[1]["ends"][1]["link"]["rtt_us"], 200);
+    let output = dvsctl(&urls[..1], "link list");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(note.starts_with("note: some links are not shown, such as that between nodes 1 and 2"));
+
+    // One end is enough to choose, and the other end follows.
+    let output = dvsctl(&urls[2..], "link set 0 2 --transport udp -o json");
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{progress}");
+    assert!(progress.contains("node 0 is not among the endpoints"), "{progress}");
+    let pair: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(pair["ends"][0]["link"]["revision"], 2);
+
+    let last = |output: &Output| -> String {
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+    };
+    let error = last(&dvsctl(&urls, "link set 0 1 --transport tipc --timeout 2"));
+    assert!(error.starts_with("error: the link between nodes 0 and 1 is not carried over tipc"));
+    assert!(error.contains("EINVAL: no such transport"), "{error}");
+    let error = last(&dvsctl(&urls, "link set 0 1 --transport quic --timeout 2"));
+    assert!(
+        error.contains("node 1: up, carried by ethernet (nothing here speaks QUIC)"),
+        "{error}"
+    );
+    let choice = dvsctl(&urls, "link set 0 1 --transport ethernet --no-wait -o json");
+    let choice: serde_json::Value = serde_json::from_slice(&choice.stdout).unwrap();
+    assert_eq!((&choice["transport"], &choice["revision"]), (&"ethernet".into(), &3.into()));
+
+    let error = failure(&dvsctl(&urls, "link set 0 9 --transport tcp"), 1);
+    assert!(error.contains("there is no node 9; there are: 0, 1, 2"), "{error}");
+    let error = failure(&dvsctl(&urls, "link set 1 1 --transport tcp"), 1);
+    assert!(error.contains("node 1 was named twice"), "{error}");
+    let error = failure(&dvsctl(&urls[2..], "link set 0 1 --transport tcp"), 1);
+    assert!(error.contains("neither node 0 nor node 1 is reached"), "{error}");
+    let error = failure(&dvsctl(&urls, "link set 0 1 --transport pigeon"), 2);
+    assert!(error.contains("possible values: ethernet, tipc, tcp, udp, quic"), "{error}");
+    segment.kill(2);
+    let down = |nodes: &Vec<Node>| nodes.len() == 3 && nodes[1].state == NodeState::Down;
+    eventually(|| nodes(&urls[..1]), down);
+    let error = failure(&dvsctl(&urls, "link set 1 0 --transport tcp"), 1);
+    assert!(error.contains("node 1 is down: nothing was heard of it for"), "{error}");
 }
 
 #[test]

@@ -11,18 +11,20 @@ use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use dvk_abi::Endpoint;
 use dvs_api::{
-    Link, Log, Node, NodeState, PingRequest, PingResult, Status, Version, LOG_LINES_MAX,
-    PING_COUNT_MAX,
+    Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Status, TransportRequest,
+    Version, LOG_LINES_MAX, PING_COUNT_MAX,
 };
 use serde::Deserialize;
-use tokio::sync::{watch, Semaphore};
+use tokio::sync::{oneshot, Semaphore};
 
-use crate::daemon::Snapshot;
+use crate::daemon::{Handle, Snapshot};
 use crate::logs::{self, LogError};
+use crate::membership::Refusal;
+use crate::orders::Order;
 use crate::ping;
 
 /// Bytes of a request's body.
@@ -35,16 +37,16 @@ const PINGS_MAX: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Api {
-    snapshot: watch::Receiver<Arc<Snapshot>>,
+    daemon: Handle,
     logs: PathBuf,
     requests: Semaphore,
     pings: Semaphore,
 }
 
 /// The routes of the API. `logs` is the directory of the services' logs.
-pub fn router(snapshot: watch::Receiver<Arc<Snapshot>>, logs: PathBuf) -> Router {
+pub fn router(daemon: Handle, logs: PathBuf) -> Router {
     let api = Arc::new(Api {
-        snapshot,
+        daemon,
         logs,
         requests: Semaphore::new(REQUESTS_MAX),
         pings: Semaphore::new(PINGS_MAX),
@@ -55,6 +57,7 @@ pub fn router(snapshot: watch::Receiver<Arc<Snapshot>>, logs: PathBuf) -> Router
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{id}", get(node))
         .route("/v1/links", get(links))
+        .route("/v1/links/{node}", put(choose))
         .route("/v1/ipc/ping", post(ipc_ping))
         .route("/v1/logs/{service}", get(log))
         .fallback(|request: Request| async move {
@@ -100,7 +103,7 @@ fn unavailable(text: impl Into<String>) -> Failure {
 
 impl Api {
     fn now(&self) -> Arc<Snapshot> {
-        Arc::clone(&self.snapshot.borrow())
+        Arc::clone(&self.daemon.snapshots.borrow())
     }
 
     /// The snapshot of a node that is a member of a cluster.
@@ -146,6 +149,38 @@ async fn node(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Jso
 
 async fn links(State(api): State<Arc<Api>>) -> Result<Json<Vec<Link>>, Failure> {
     Ok(Json(api.member()?.nodes.iter().filter_map(|node| node.link.clone()).collect()))
+}
+
+async fn choose(
+    State(api): State<Arc<Api>>,
+    Path(node): Path<String>,
+    body: Bytes,
+) -> Result<Json<LinkChoice>, Failure> {
+    let to: u32 = node.parse().map_err(|_| bad(format!("`{node}` is no node id")))?;
+    let TransportRequest { transport } = serde_json::from_slice(&body)
+        .map_err(|error| bad(format!("choice of a transport: {error}")))?;
+    let snapshot = api.member()?;
+    let node = snapshot.node(to)?;
+    let from = snapshot.status.node.unwrap_or_default();
+    let (done, outcome) = oneshot::channel();
+    let order = Order::Choose { node: to as u16, transport, done };
+    let stopping = |_| unavailable("this node's daemon is stopping");
+    api.daemon.orders.send(order).await.map_err(|_| stopping(()))?;
+    match outcome.await.map_err(|_| stopping(()))? {
+        Ok(choice) => {
+            let (transport, revision) = (choice.transport, choice.revision);
+            Ok(Json(LinkChoice { from, to, transport, revision }))
+        }
+        Err(Refusal::Itself) => {
+            Err(bad(format!("node {to} is this node itself; a link leads to another one")))
+        }
+        Err(Refusal::Down) if node.state == NodeState::Down => Err(down(node)),
+        // It is about to take its place, or was lost at this moment.
+        Err(Refusal::Down) => Err(unavailable(format!("node {to} is not heard at the moment"))),
+        Err(Refusal::Unknown | Refusal::NoMember) => {
+            Err(unavailable(format!("node {to} has just left the cluster, or this node has")))
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -223,18 +258,22 @@ fn check(field: &str, value: u64, min: u64, max: u64) -> Result<(), Failure> {
     Err(bad(format!("ping request: {field} = {value}: expected {min} to {max}")))
 }
 
+fn down(node: &Node) -> Failure {
+    let silent = node.last_seen_ms.map_or("nothing was heard of it yet".into(), |ms| {
+        format!("nothing was heard of it for {:.1} s", ms as f64 / 1000.0)
+    });
+    unavailable(format!("node {} is down: {silent}", node.id))
+}
+
 /// Waits until messages can be exchanged with a node; gives back its echo server's endpoint.
 async fn reachable(api: &Api, to: u32) -> Result<(Arc<Snapshot>, Endpoint), Failure> {
-    let mut changes = api.snapshot.clone();
+    let mut changes = api.daemon.snapshots.clone();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let snapshot = Arc::clone(&changes.borrow_and_update());
         let node = snapshot.node(to)?;
         if node.state == NodeState::Down {
-            let silent = node.last_seen_ms.map_or("nothing was heard of it yet".into(), |ms| {
-                format!("nothing was heard of it for {:.1} s", ms as f64 / 1000.0)
-            });
-            return Err(unavailable(format!("node {to} is down: {silent}")));
+            return Err(down(node));
         }
         if let Some(echo) = snapshot.echoes.get(&to) {
             return Ok((Arc::clone(&snapshot), Endpoint::from_raw(*echo)));

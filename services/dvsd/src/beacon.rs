@@ -23,31 +23,40 @@
 //! | 1 + n | node name |
 //! | 1 + n | program version |
 //! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1 |
+//! | 1 + 7 n | choices of the sender's links: node at the other end 2, revision 4, transport 1 |
 //! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
 //!
-//! Numbers are little-endian. The part up to the sender's identity is the same in every version,
+//! Numbers are little-endian. Choices are as many as fit: a sender that has more tells some in one
+//! beacon and the others in the next ones. The part up to the sender's identity is the same in every version,
 //! so that a node can at least say whom it does not understand. The tag is checked before anything
 //! behind it is believed.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dvk_abi::ioctl::{
+    TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP, TRANSPORT_TIPC, TRANSPORT_UDP,
+};
+use dvs_api::Transport;
 use dvs_config::Mac;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
 /// Version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Most members of a cluster whose roster travels whole in every beacon.
 pub const MEMBERS_MAX: usize = 52;
 /// Most [`PeerEntry`]s in a beacon: the members and a few that want to become one.
-pub const PEERS_MAX: usize = 56;
+pub const PEERS_MAX: usize = 55;
 /// A beacon is never longer, so that it fits one Ethernet frame of the usual MTU.
 pub const BYTES_MAX: usize = 1500 - 40 - 8;
 
 const MAGIC: &[u8; 4] = b"dvsB";
 const TAG_BYTES: usize = 32;
 const PEER_BYTES: usize = 21;
+const CHOICE_BYTES: usize = 7;
+/// All that is in a beacon but texts, peers, choices and the bytes of an address.
+const FIXED_BYTES: usize = 4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 8 + 4 + 1 + 1 + 1 + 1 + 1;
 /// Longest name of a cluster or a node.
 const NAME_MAX: usize = 63;
 /// Longest program version that is told; a longer one is cut.
@@ -129,6 +138,41 @@ pub struct Seat {
     pub incarnation: u32,
 }
 
+/// What is to carry a link. The greater one of two holds: the one with the higher revision, and of
+/// two that were made at once that with the higher number of the transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Choice {
+    /// 0 for the default, which nobody chose.
+    pub revision: u32,
+    /// What was chosen.
+    pub transport: Transport,
+}
+
+/// The choice for one link of the sender's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChoiceEntry {
+    /// Id of the node at the other end.
+    pub peer: u16,
+    /// The choice.
+    pub choice: Choice,
+}
+
+/// The number of a transport, the same as in the kernel's interface.
+pub fn transport_number(transport: Transport) -> u32 {
+    match transport {
+        Transport::Ethernet => TRANSPORT_ETHERNET,
+        Transport::Tipc => TRANSPORT_TIPC,
+        Transport::Tcp => TRANSPORT_TCP,
+        Transport::Udp => TRANSPORT_UDP,
+        Transport::Quic => TRANSPORT_QUIC,
+    }
+}
+
+/// The transport of a number, if it is one's.
+pub fn transport_of(number: u32) -> Option<Transport> {
+    Transport::ALL.into_iter().find(|transport| transport_number(*transport) == number)
+}
+
 /// What a node tells all others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beacon {
@@ -160,6 +204,8 @@ pub struct Beacon {
     pub release: String,
     /// Members and whoever is heard.
     pub peers: Vec<PeerEntry>,
+    /// What is to carry the sender's links, for some of those for which somebody chose.
+    pub choices: Vec<ChoiceEntry>,
 }
 
 /// Why a datagram is no beacon for this node.
@@ -192,10 +238,12 @@ impl Beacon {
     /// The beacon with its tag.
     ///
     /// # Panics
-    /// If there are more than [`PEERS_MAX`] peers: whoever makes a beacon keeps that limit.
+    /// If there are more than [`PEERS_MAX`] peers, or more choices than [fit](Self::room): whoever
+    /// makes a beacon keeps these limits.
     pub fn seal(&self, key: &Key) -> Vec<u8> {
         assert!(self.peers.len() <= PEERS_MAX, "{} peers in a beacon", self.peers.len());
-        let mut out = Vec::with_capacity(256 + PEER_BYTES * self.peers.len());
+        assert!(self.choices.len() <= self.room(), "{} choices in a beacon", self.choices.len());
+        let mut out = Vec::with_capacity(BYTES_MAX);
         out.extend_from_slice(MAGIC);
         out.push(VERSION);
         put_text(&mut out, &self.cluster_name, NAME_MAX);
@@ -232,8 +280,33 @@ impl Beacon {
                 u8::from(peer.heard) | u8::from(peer.confirmed) << 1 | u8::from(peer.down) << 2,
             );
         }
+        out.push(self.choices.len() as u8);
+        for ChoiceEntry { peer, choice: Choice { revision, transport } } in &self.choices {
+            out.extend_from_slice(&peer.to_le_bytes());
+            out.extend_from_slice(&revision.to_le_bytes());
+            out.push(transport_number(*transport) as u8);
+        }
         out.extend_from_slice(&key.tag(&out));
+        debug_assert_eq!(out.len(), self.length() + CHOICE_BYTES * self.choices.len());
         out
+    }
+
+    /// How many choices fit into this beacon.
+    pub fn room(&self) -> usize {
+        (BYTES_MAX.saturating_sub(self.length()) / CHOICE_BYTES).min(u8::MAX.into())
+    }
+
+    /// Its bytes, but for the choices.
+    fn length(&self) -> usize {
+        let address = match self.management {
+            None => 0,
+            Some(IpAddr::V4(_)) => 4,
+            Some(IpAddr::V6(_)) => 16,
+        };
+        let texts =
+            [(&self.cluster_name, NAME_MAX), (&self.name, NAME_MAX), (&self.release, RELEASE_MAX)];
+        let texts: usize = texts.iter().map(|(text, max)| cut(text, *max).len()).sum();
+        FIXED_BYTES + address + texts + PEER_BYTES * self.peers.len() + TAG_BYTES
     }
 
     /// Reads and authenticates a datagram that came to a node of the cluster `cluster_name`.
@@ -295,15 +368,25 @@ impl Beacon {
                 }
                 (0..count).map(|_| body.peer()).collect::<Option<_>>()?
             },
+            choices: {
+                let count = usize::from(body.byte()?);
+                (0..count).map(|_| body.choice()).collect::<Option<_>>()?
+            },
         };
         body.0.is_empty().then_some(beacon)
     }
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str, max: usize) {
+    let text = cut(text, max);
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    out.push(end as u8);
-    out.extend_from_slice(&text.as_bytes()[..end]);
+    &text[..end]
 }
 
 /// Takes fields off the front; `None` where the bytes end too soon.
@@ -368,11 +451,22 @@ impl<'a> Reader<'a> {
             down: flags & 4 != 0,
         })
     }
+
+    fn choice(&mut self) -> Option<ChoiceEntry> {
+        let (peer, revision) = (self.u16()?, self.u32()?);
+        let transport = transport_of(self.byte()?.into())?;
+        Some(ChoiceEntry { peer, choice: Choice { revision, transport } })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn choice(n: usize) -> ChoiceEntry {
+        let choice = Choice { revision: 7 * n as u32, transport: Transport::ALL[n % 5] };
+        ChoiceEntry { peer: n as u16, choice }
+    }
 
     fn beacon(peers: usize) -> Beacon {
         Beacon {
@@ -399,6 +493,7 @@ mod tests {
                     down: n % 7 == 0,
                 })
                 .collect(),
+            choices: (0..peers.min(2)).map(choice).collect(),
         }
     }
 
@@ -415,15 +510,24 @@ mod tests {
 
     #[test]
     fn the_fullest_beacon_fits_one_frame() {
-        let fullest = Beacon {
+        let mut fullest = Beacon {
             cluster_name: "c".repeat(NAME_MAX),
             name: "n".repeat(NAME_MAX),
             release: "9".repeat(100),
             management: Some("fd00::1".parse().unwrap()),
+            choices: Vec::new(),
             ..beacon(PEERS_MAX)
         };
+        assert!(fullest.room() >= 2, "every beacon tells some choices: {}", fullest.room());
+        fullest.choices = (0..fullest.room()).map(choice).collect();
         let bytes = fullest.seal(&Key::new("t")).len();
         assert!(bytes <= BYTES_MAX, "{bytes}");
+    }
+
+    #[test]
+    fn a_usual_beacon_of_a_full_cluster_tells_a_dozen_choices() {
+        let usual = Beacon { name: "node51".into(), choices: Vec::new(), ..beacon(MEMBERS_MAX) };
+        assert!(usual.room() >= 12, "{}", usual.room());
     }
 
     #[test]
@@ -435,8 +539,8 @@ mod tests {
         assert_eq!(why(&sealed, "dvs", &other), Rejected { mac, why: Rejection::Token });
         assert_eq!(why(&sealed, "dvs2", &key), Rejected { mac, why: Rejection::OtherCluster });
         let mut newer = sealed.clone();
-        newer[4] = 2;
-        assert_eq!(why(&newer, "dvs", &key), Rejected { mac, why: Rejection::Version(2) });
+        newer[4] = 3;
+        assert_eq!(why(&newer, "dvs", &key), Rejected { mac, why: Rejection::Version(3) });
         assert_eq!(why(b"hello", "dvs", &key), Rejected { mac: None, why: Rejection::Malformed });
     }
 
@@ -468,6 +572,15 @@ mod tests {
         assert_eq!(resign(&|bytes| bytes[phase] = 5), malformed);
         assert_eq!(resign(&|bytes| bytes.push(0)), malformed);
         assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0xff), malformed);
+        assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0), malformed);
+        let flags = |bytes: &mut Vec<u8>| bytes.len() - CHOICE_BYTES - 2;
+        assert_eq!(
+            resign(&|bytes| {
+                let at = flags(bytes);
+                bytes[at] = 0xff
+            }),
+            malformed
+        );
         assert_eq!(resign(&|bytes| bytes.truncate(bytes.len() - 1)), malformed);
         let newline = beacon(1);
         let newline = Beacon { name: "a\nerror: b".into(), ..newline }.seal(&key);

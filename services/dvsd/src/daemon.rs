@@ -10,20 +10,24 @@ use std::time::{Duration, Instant};
 
 use dvk_abi::ioctl::LINK_UP;
 use dvs_api::{Node, NodeState, Status, StatusState};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::beacon::{Beacon, Key, Seat};
+use crate::carrier::OwnEnd;
 use crate::echo::Echo;
 use crate::kernel::Kernel;
+use crate::links::Links;
 use crate::membership::{
     Announcement, Event, Identity, Liveness, Membership, Path, Standing, View,
 };
 use crate::multicast::{Datagram, Network};
-use crate::reconcile::{Desired, Tables};
+use crate::orders::{self, Order, Orders};
+use crate::reconcile::{Call, Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
-use crate::report::{self, LinkReport};
+use crate::report;
 use crate::settings::Settings;
 use crate::status::StatusFile;
+use crate::tipc::Network as TipcNetwork;
 
 const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// How often time passes for the membership.
@@ -44,6 +48,8 @@ pub struct Surroundings {
     pub open_kernel: OpenKernel,
     /// Called until it gives an address.
     pub link_local: LinkLocal,
+    /// How links are attached and carried.
+    pub links: Links,
     /// Where the status goes.
     pub status: StatusFile,
 }
@@ -52,6 +58,15 @@ impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings").field("status", &self.status).finish_non_exhaustive()
     }
+}
+
+/// How others see the daemon and have it do something.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    /// What it knows.
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Where it takes orders.
+    pub orders: Orders,
 }
 
 /// What the daemon knows at one moment, as the API tells it.
@@ -83,7 +98,8 @@ pub struct Daemon {
     told: Throttle<String>,
     surroundings: Surroundings,
     kernel: KernelState,
-    link_locals: BTreeMap<u32, Ipv6Addr>,
+    end: OwnEnd,
+    orders: mpsc::Receiver<Order>,
     /// The seat in which this node has been ready.
     was_ready: Option<Seat>,
     look_ms: u64,
@@ -96,7 +112,6 @@ struct KernelState {
     open: Option<Arc<dyn Kernel>>,
     tables: Tables,
     echo: Option<Echo>,
-    links: BTreeMap<u16, LinkReport>,
     /// What failed last, for people; empty if nothing did.
     trouble: String,
     retry_ms: u64,
@@ -113,11 +128,7 @@ impl fmt::Debug for KernelState {
 impl Daemon {
     /// A daemon that has not run yet, and where it will publish what it knows. `instance` is a
     /// random number.
-    pub fn new(
-        settings: Settings,
-        instance: u64,
-        surroundings: Surroundings,
-    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub fn new(settings: Settings, instance: u64, surroundings: Surroundings) -> (Self, Handle) {
         let identity = Identity {
             cluster_name: settings.cluster.clone(),
             mac: settings.identity(instance),
@@ -141,6 +152,7 @@ impl Daemon {
         let snapshot =
             Snapshot { status, nodes: Vec::new(), echoes: BTreeMap::new(), kernel: None };
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
+        let (given, orders) = orders::queue();
         let daemon = Self {
             key: Key::new(settings.token.as_deref().unwrap_or_default()),
             membership: Membership::new(identity, 0),
@@ -151,19 +163,19 @@ impl Daemon {
                 open: None,
                 tables: Tables::default(),
                 echo: None,
-                links: BTreeMap::new(),
                 trouble: String::new(),
                 retry_ms: 0,
                 complete: false,
             },
-            link_locals: BTreeMap::new(),
+            end: OwnEnd { management: settings.management, ..OwnEnd::default() },
+            orders,
             was_ready: None,
             look_ms: 0,
             start: Instant::now(),
             settings,
             publish,
         };
-        (daemon, snapshots)
+        (daemon, Handle { snapshots, orders: given })
     }
 
     /// Runs until the network is gone.
@@ -181,6 +193,8 @@ impl Daemon {
                     Some(datagram) => self.receive(&datagram),
                     None => connected = false,
                 },
+                // The API holds the other end for as long as the daemon runs.
+                Some(order) = self.orders.recv() => self.obey(order),
                 _ = tick.tick() => {}
             }
             let entropy = getrandom::u64().map_err(|error| format!("entropy: {error}"))?;
@@ -193,6 +207,17 @@ impl Daemon {
 
     fn now_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
+    }
+
+    fn obey(&mut self, order: Order) {
+        let now_ms = self.now_ms();
+        match order {
+            Order::Choose { node, transport, done } => {
+                let chosen = self.membership.choose(now_ms, node, transport);
+                // Whoever asked may have gone; what is chosen is chosen.
+                let _ = done.send(chosen);
+            }
+        }
     }
 
     fn receive(&mut self, datagram: &Datagram) {
@@ -248,16 +273,15 @@ impl Daemon {
     /// Brings kernel, announcement and status up to date with the membership.
     fn look(&mut self, now_ms: u64) {
         for interface in &self.settings.interfaces {
-            if !self.link_locals.contains_key(&interface.index) {
+            if !self.end.link_locals.contains_key(&interface.index) {
                 if let Some(address) = (self.surroundings.link_local)(interface.index) {
-                    self.link_locals.insert(interface.index, address);
+                    self.end.link_locals.insert(interface.index, address);
                 }
             }
         }
         let mut view = self.membership.view(now_ms);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
-        self.look_at_links(&view);
         let seat = match view.standing {
             Standing::Member { seat, .. } => Some(seat),
             Standing::Discovering { .. } => None,
@@ -299,26 +323,33 @@ impl Daemon {
     }
 
     fn reconcile(&mut self, now_ms: u64, view: &View) {
-        let KernelState { open, tables, echo, trouble, retry_ms, complete, .. } = &mut self.kernel;
+        let network = self.tipc_network(view);
+        let links = &mut self.surroundings.links;
+        let KernelState { open, tables, echo, trouble, retry_ms, complete } = &mut self.kernel;
         let Some(kernel) = open else { return };
-        let desired = Desired::of(view);
+        let desired = Desired::of(view, &self.end);
         let plan = tables.plan(desired.as_ref());
-        *complete = plan.calls.is_empty() && plan.impossible.is_empty();
+        // How links are is looked at one by one.
+        let attaches = |call: &Call| matches!(call, Call::LinkAttach { .. });
+        *complete = plan.calls.iter().all(attaches) && plan.impossible.is_empty();
         if now_ms < *retry_ms {
+            links.look(now_ms, &**kernel, tables, desired.as_ref());
             return;
         }
         let mut failed = plan.impossible.into_iter().next();
         for call in &plan.calls {
-            match kernel.control(call) {
-                Ok(()) => tables.done(call),
+            match links.call(now_ms, &**kernel, network.as_ref(), call) {
+                Ok(true) => tables.done(call),
+                Ok(false) => {}
                 Err(error) => {
                     // What follows may need this one; all that is left is planned again.
-                    failed = Some(format!("{call}: {error}"));
+                    failed = Some(error);
                     *retry_ms = now_ms + RETRY_MS;
                     break;
                 }
             }
         }
+        links.look(now_ms, &**kernel, tables, desired.as_ref());
         if echo.as_ref().is_some_and(|echo| echo.endpoint().is_none()) || !tables.is_usable() {
             *echo = None;
         }
@@ -340,19 +371,12 @@ impl Daemon {
         }
     }
 
-    fn look_at_links(&mut self, view: &View) {
-        let Some(kernel) = &self.kernel.open else { return };
-        self.kernel.links.clear();
-        for (node, route) in self.kernel.tables.links() {
-            let alive = view
-                .members
-                .iter()
-                .any(|member| member.seat.id == node && member.liveness == Liveness::Alive);
-            // One that fails is shown as no link, and holds the node's readiness back.
-            if let (true, Ok(info)) = (alive, kernel.link(node)) {
-                self.kernel.links.insert(node, LinkReport { info, route });
-            }
-        }
+    /// The TIPC network that this node is to be part of when a link wants one.
+    fn tipc_network(&self, view: &View) -> Option<TipcNetwork> {
+        let Standing::Member { cluster, .. } = view.standing else { return None };
+        let machine = view.members.iter().find(|member| member.local)?.mac;
+        let names = self.settings.interfaces.iter().map(|interface| interface.name.clone());
+        Some(TipcNetwork::of(cluster, machine, &names.collect::<Vec<_>>()))
     }
 
     /// What this node still lacks to exchange messages with every live member.
@@ -368,9 +392,11 @@ impl Daemon {
                 Liveness::Expected => return Some(format!("waiting to hear {name}")),
                 Liveness::Alive => {}
             }
-            let state = kernel.links.get(&id).map(|link| link.info.state);
+            let links = &self.surroundings.links;
+            let state = links.reports().get(&id).map(|link| link.info.state);
             if state != Some(LINK_UP) {
-                return Some(format!("waiting for the link to {name}"));
+                let why = links.trouble(id).map(|why| format!(": {why}")).unwrap_or_default();
+                return Some(format!("waiting for the link to {name}{why}"));
             }
             if kernel.tables.echo_of(id).is_none() {
                 return Some(format!("waiting for the echo server of {name}"));
@@ -402,8 +428,9 @@ impl Daemon {
     fn publish(&mut self, now_ms: u64, view: &View, missing: String, echo: u64) {
         let suspicion = self.suspicion(now_ms, view);
         let kernel = &self.kernel;
-        let addresses = report::own_addresses(&self.settings, &self.link_locals);
-        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, &kernel.links);
+        let links = &self.surroundings.links;
+        let addresses = report::own_addresses(&self.settings, &self.end.link_locals);
+        let nodes = report::nodes(now_ms, view, &self.settings, &addresses, links);
         let (state, detail) = match &view.standing {
             _ if kernel.open.is_none() && !kernel.trouble.is_empty() => {
                 (StatusState::Failed, kernel.trouble.clone())
@@ -436,7 +463,8 @@ impl Daemon {
                 println!("error: {error}");
             }
         }
-        let up = kernel.links.iter().filter(|(_, link)| link.info.state == LINK_UP);
+        let links = self.surroundings.links.reports();
+        let up = links.iter().filter(|(_, link)| link.info.state == LINK_UP);
         let remote =
             up.filter_map(|(node, _)| Some((u32::from(*node), kernel.tables.echo_of(*node)?)));
         let own = own.map(|node| (node.id, echo)).filter(|(_, echo)| *echo != 0);

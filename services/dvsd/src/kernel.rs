@@ -7,6 +7,7 @@ use dvk::{Control, DvsInit, Errno, Lease, Limits, LinkInfo, Port, Slot, Timeout,
 use dvk_abi::limits::LEASE_SLOTS;
 use dvk_abi::{Endpoint, Message};
 
+use crate::carrier::{Carrier, Route};
 use crate::reconcile::{Call, SYSTEM_CONTAINER, SYSTEM_NAME};
 
 /// What `dvsd` needs of a DVK; tests put their own in its place.
@@ -122,9 +123,15 @@ impl Kernel for Dvk {
             }
             Call::NodeUp { seat } => (control.node_up(u32::from(seat.id), seat.incarnation), None),
             Call::NodeDown { node } => (control.node_down(u32::from(node)), Some(Errno::NoDevice)),
-            Call::LinkAttach { node, route } => {
-                let transport =
-                    Transport::Ethernet { interface: route.interface, address: route.mac.0 };
+            Call::LinkAttach { node, carrier } => {
+                let transport = match carrier {
+                    Carrier::Ethernet(Route { interface, mac }) => {
+                        Transport::Ethernet { interface, address: mac.0 }
+                    }
+                    Carrier::Tipc => Transport::Tipc { frame_bytes: 0 },
+                    // The proxy attaches itself.
+                    Carrier::Proxy(_) => return Ok(()),
+                };
                 (control.link_attach(u32::from(node), transport), None)
             }
             Call::LinkDetach { node } => {

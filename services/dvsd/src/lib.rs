@@ -4,16 +4,24 @@
 
 pub mod api;
 pub mod beacon;
+pub mod carrier;
 pub mod daemon;
 pub mod echo;
+pub mod genl;
 pub mod kernel;
 pub mod ledger;
+pub mod links;
 pub mod logs;
 pub mod membership;
 pub mod multicast;
+pub mod orders;
+pub mod orphans;
 pub mod ping;
+pub mod proxies;
+pub mod rates;
 pub mod reconcile;
 pub mod rejects;
 pub mod report;
 pub mod settings;
 pub mod status;
+pub mod tipc;

@@ -10,17 +10,24 @@ use std::sync::Arc;
 use dvs_api::{Status, StatusState};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::kernel::{Dvk, Kernel};
+use dvsd::links::Links;
+use dvsd::proxies::Processes;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
-use dvsd::{api, multicast};
+use dvsd::tipc::Tipc;
+use dvsd::{api, multicast, orphans};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
+/// Where PID 1 leaves what the services need to know.
+const RUN_DIRECTORY: &str = "/run/dvs";
+/// The program that carries a link over TCP, UDP or QUIC.
+const PROXY: &str = "dvs-proxy";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let directory = match (arguments.next().as_deref(), arguments.next(), arguments.next()) {
-        (None, ..) => PathBuf::from("/run/dvs"),
+        (None, ..) => PathBuf::from(RUN_DIRECTORY),
         (Some("--run-directory"), Some(directory), None) => PathBuf::from(directory),
         (Some("--version"), None, _) => {
             println!("dvsd {}", env!("CARGO_PKG_VERSION"));
@@ -72,15 +79,23 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         None => &[],
     };
     let network = multicast::start(interfaces)?;
+    orphans::end(PROXY);
+    // It looks there by itself where it is not told otherwise.
+    let arguments = match directory == std::path::Path::new(RUN_DIRECTORY) {
+        true => Vec::new(),
+        false => vec!["--config".to_owned(), directory.display().to_string()],
+    };
+    let proxies = Processes::new(PROXY.into(), arguments);
     let surroundings = Surroundings {
         open_kernel: Box::new(|| Dvk::open().map(|dvk| Arc::new(dvk) as Arc<dyn Kernel>)),
         link_local: Box::new(multicast::link_local),
+        links: Links::new(Box::new(proxies), Box::new(Tipc::default())),
         status: StatusFile::new(directory),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
     let listen = settings.api;
-    let (daemon, snapshot) = Daemon::new(settings, random()?, surroundings);
-    let router = api::router(snapshot, directory.join("logs"));
+    let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
+    let router = api::router(handle, directory.join("logs"));
     tokio::spawn(async move {
         let mut told = false;
         loop {

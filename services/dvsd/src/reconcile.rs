@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use dvk_abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
-use dvs_config::Mac;
 
 use crate::beacon::Seat;
+use crate::carrier::{Carrier, OwnEnd, ProxyRoute};
 use crate::membership::{Liveness, Standing, View};
 
 /// The container in which the services of the nodes talk to each other.
@@ -58,12 +58,12 @@ pub enum Call {
         /// The peer.
         node: u16,
     },
-    /// Reach a peer by raw Ethernet.
+    /// Have the link to a peer carried, in place of what carries it now.
     LinkAttach {
         /// The peer.
         node: u16,
-        /// Where its frames go.
-        route: Route,
+        /// By what. A proxy attaches itself to the link once it reaches that of the peer.
+        carrier: Carrier,
     },
     /// Stop reaching a peer.
     LinkDetach {
@@ -93,22 +93,13 @@ impl fmt::Display for Call {
             Self::RemoveNode { node } => write!(f, "take back the slots of node {node}"),
             Self::NodeUp { seat } => write!(f, "set node {} up", seat.id),
             Self::NodeDown { node } => write!(f, "set node {node} down"),
-            Self::LinkAttach { node, route } => {
-                write!(f, "attach the link to node {node} at {}", route.mac)
+            Self::LinkAttach { node, carrier } => {
+                write!(f, "attach the link to node {node} to {carrier}")
             }
             Self::LinkDetach { node } => write!(f, "detach the link to node {node}"),
             Self::SetRemote { node, .. } => write!(f, "make the echo server of node {node} known"),
         }
     }
-}
-
-/// How frames reach a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Index of the local interface.
-    pub interface: u32,
-    /// MAC address of the peer's interface.
-    pub mac: Mac,
 }
 
 /// What the tables should be.
@@ -118,32 +109,52 @@ pub struct Desired {
     own: Seat,
     /// Peers by node id.
     peers: BTreeMap<u16, DesiredPeer>,
+    /// For people: why nothing can carry the link to a peer as it was chosen.
+    obstacles: BTreeMap<u16, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DesiredPeer {
     seat: Seat,
-    /// Where it can be reached; `None` for one that is down or not heard yet.
-    route: Option<Route>,
+    /// Whether it is heard and can be reached.
+    up: bool,
+    /// What is to carry the link to it; `None` if nothing can for now: then it stays as it is.
+    carrier: Option<Carrier>,
     /// Its echo server; 0 while it has none.
     echo: u64,
 }
 
 impl Desired {
     /// What follows from the membership; `None` for a node that is in no cluster.
-    pub fn of(view: &View) -> Option<Self> {
+    pub fn of(view: &View, end: &OwnEnd) -> Option<Self> {
         let Standing::Member { cluster, seat: own } = view.standing else { return None };
-        let peers = view.members.iter().filter(|member| !member.local).map(|member| {
+        let (mut peers, mut obstacles) = (BTreeMap::new(), BTreeMap::new());
+        for member in view.members.iter().filter(|member| !member.local) {
+            let id = member.seat.id;
             let said = member.said.as_ref().filter(|_| member.liveness == Liveness::Alive);
-            let route = said.and_then(|said| said.path);
+            let carrier = said.map(|said| end.carrier(own.id, member, said));
+            if let Some(Err(obstacle)) = &carrier {
+                obstacles.insert(id, obstacle.clone());
+            }
             let peer = DesiredPeer {
                 seat: member.seat,
-                route: route.map(|path| Route { interface: path.interface, mac: path.mac }),
+                up: said.is_some(),
+                carrier: carrier.and_then(Result::ok),
                 echo: said.map_or(0, |said| said.echo),
             };
-            (member.seat.id, peer)
-        });
-        Some(Self { cluster, own, peers: peers.collect() })
+            peers.insert(id, peer);
+        }
+        Some(Self { cluster, own, peers, obstacles })
+    }
+
+    /// What is to carry the link to a peer, if that is up and something can.
+    pub fn carrier(&self, node: u16) -> Option<Carrier> {
+        self.peers.get(&node).and_then(|peer| peer.carrier)
+    }
+
+    /// For people: why what was chosen to carry a link cannot, by the node at its other end.
+    pub fn obstacles(&self) -> &BTreeMap<u16, String> {
+        &self.obstacles
     }
 }
 
@@ -157,7 +168,7 @@ pub struct Tables {
     /// Whose slots are leased, and for which incarnation.
     leases: BTreeMap<u16, u32>,
     up: BTreeMap<u16, u32>,
-    links: BTreeMap<u16, Route>,
+    links: BTreeMap<u16, Carrier>,
     remotes: BTreeMap<u16, u64>,
 }
 
@@ -235,18 +246,21 @@ impl Tables {
         for peer in desired.peers.values() {
             let (seat, node) = (peer.seat, peer.seat.id);
             let up = tables.up.get(&node).copied();
-            let attached = tables.links.get(&node).copied();
-            if attached.is_some() && (peer.route != attached || up != Some(seat.incarnation)) {
+            // What carries the link changes without a detach, so that no call finds none.
+            let over = up.is_some() && (!peer.up || up != Some(seat.incarnation));
+            if over && tables.links.contains_key(&node) {
                 call(&mut tables, Call::LinkDetach { node });
             }
-            if up.is_some() && (peer.route.is_none() || up != Some(seat.incarnation)) {
+            if over {
                 call(&mut tables, Call::NodeDown { node });
             }
             let leased = tables.leases.get(&node).copied();
             if leased.is_some_and(|incarnation| incarnation != seat.incarnation) {
                 call(&mut tables, Call::RemoveNode { node });
             }
-            let Some(route) = peer.route else { continue };
+            if !peer.up {
+                continue;
+            }
             match lease(seat) {
                 Ok((first_slot, first_generation)) => {
                     if !tables.leases.contains_key(&node) {
@@ -258,8 +272,8 @@ impl Tables {
             if !tables.up.contains_key(&node) {
                 call(&mut tables, Call::NodeUp { seat });
             }
-            if !tables.links.contains_key(&node) {
-                call(&mut tables, Call::LinkAttach { node, route });
+            if let Some(carrier) = peer.carrier.filter(|it| tables.links.get(&node) != Some(it)) {
+                call(&mut tables, Call::LinkAttach { node, carrier });
             }
             if peer.echo != 0 && tables.remotes.get(&node) != Some(&peer.echo) {
                 call(&mut tables, Call::SetRemote { node, endpoint: peer.echo });
@@ -288,8 +302,8 @@ impl Tables {
             Call::NodeDown { node } => {
                 self.up.remove(&node);
             }
-            Call::LinkAttach { node, route } => {
-                self.links.insert(node, route);
+            Call::LinkAttach { node, carrier } => {
+                self.links.insert(node, carrier);
             }
             Call::LinkDetach { node } => {
                 self.links.remove(&node);
@@ -310,9 +324,23 @@ impl Tables {
         self.init.map(|(_, own)| own)
     }
 
-    /// The peers that have a link, and where it leads.
-    pub fn links(&self) -> impl Iterator<Item = (u16, Route)> + '_ {
-        self.links.iter().map(|(node, route)| (*node, *route))
+    /// The peers that are up.
+    pub fn up(&self) -> impl Iterator<Item = u16> + '_ {
+        self.up.keys().copied()
+    }
+
+    /// What is to carry the link to a peer.
+    pub fn carrier(&self, node: u16) -> Option<Carrier> {
+        self.links.get(&node).copied()
+    }
+
+    /// The links that a proxy is to carry.
+    pub fn proxied(&self) -> BTreeMap<u16, ProxyRoute> {
+        let proxied = |(node, carrier): (&u16, &Carrier)| match carrier {
+            Carrier::Proxy(route) => Some((*node, *route)),
+            Carrier::Ethernet(_) | Carrier::Tipc => None,
+        };
+        self.links.iter().filter_map(proxied).collect()
     }
 
     /// The echo server of a peer, once the kernel knows it.
@@ -323,19 +351,32 @@ impl Tables {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use dvs_api::Transport;
+    use dvs_config::Mac;
+
     use super::*;
+    use crate::carrier::{Role, Route};
 
     const OWN: Seat = Seat { id: 1, incarnation: 1 };
 
-    fn route(n: u8) -> Route {
-        Route { interface: 2, mac: Mac([2, 0, 0, 0, 0, n]) }
+    fn route(n: u8) -> Carrier {
+        Carrier::Ethernet(Route { interface: 2, mac: Mac([2, 0, 0, 0, 0, n]) })
     }
 
-    fn desired(peers: &[(u16, u32, Option<Route>, u64)]) -> Desired {
-        let peer = |&(id, incarnation, route, echo)| {
-            (id, DesiredPeer { seat: Seat { id, incarnation }, route, echo })
+    fn proxy(over: Transport, port: u16) -> Carrier {
+        let local = SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), port);
+        Carrier::Proxy(ProxyRoute { over, role: Role::Exchange, local, peer: local })
+    }
+
+    fn desired(peers: &[(u16, u32, Option<Carrier>, u64)]) -> Desired {
+        let peer = |&(id, incarnation, carrier, echo): &(u16, u32, Option<Carrier>, u64)| {
+            let (seat, up) = (Seat { id, incarnation }, carrier.is_some());
+            (id, DesiredPeer { seat, up, carrier, echo })
         };
-        Desired { cluster: 7, own: OWN, peers: peers.iter().map(peer).collect() }
+        let peers = peers.iter().map(peer).collect();
+        Desired { cluster: 7, own: OWN, peers, obstacles: BTreeMap::new() }
     }
 
     fn carry_out(tables: &mut Tables, desired: Option<&Desired>) -> Vec<Call> {
@@ -372,7 +413,7 @@ mod tests {
                 add(1, 1),
                 add(0, 3),
                 Call::NodeUp { seat },
-                Call::LinkAttach { node: 0, route: route(1) },
+                Call::LinkAttach { node: 0, carrier: route(1) },
                 Call::SetRemote { node: 0, endpoint: 99 },
             ]
         );
@@ -390,7 +431,7 @@ mod tests {
         let seat = Seat { id: 0, incarnation: 3 };
         assert_eq!(
             calls,
-            [Call::NodeUp { seat }, Call::LinkAttach { node: 0, route: route(1) }],
+            [Call::NodeUp { seat }, Call::LinkAttach { node: 0, carrier: route(1) }],
             "its endpoints are those it had"
         );
     }
@@ -408,7 +449,7 @@ mod tests {
                 Call::RemoveNode { node: 0 },
                 add(0, 4),
                 Call::NodeUp { seat: Seat { id: 0, incarnation: 4 } },
-                Call::LinkAttach { node: 0, route: route(1) },
+                Call::LinkAttach { node: 0, carrier: route(1) },
             ]
         );
         assert_eq!(tables.echo_of(0), None);
@@ -421,8 +462,30 @@ mod tests {
         let mut tables = Tables::default();
         carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
         let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(9)), 99)])));
-        let attach = Call::LinkAttach { node: 0, route: route(9) };
-        assert_eq!(calls, [Call::LinkDetach { node: 0 }, attach]);
+        assert_eq!(calls, [Call::LinkAttach { node: 0, carrier: route(9) }]);
+    }
+
+    #[test]
+    fn whatever_carries_a_link_is_replaced_without_a_moment_in_which_nothing_does() {
+        let mut tables = Tables::default();
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(route(1)), 99)])));
+        let (tcp, udp) = (proxy(Transport::Tcp, 1), proxy(Transport::Udp, 1));
+        for carrier in [tcp, udp, proxy(Transport::Udp, 2), Carrier::Tipc, route(1)] {
+            let calls = carry_out(&mut tables, Some(&desired(&[(0, 3, Some(carrier), 99)])));
+            assert_eq!(calls, [Call::LinkAttach { node: 0, carrier }]);
+            let proxied: Vec<_> = tables.proxied().into_values().map(Carrier::Proxy).collect();
+            let expected: Vec<_> =
+                [carrier].into_iter().filter(|it| matches!(it, Carrier::Proxy(_))).collect();
+            assert_eq!(proxied, expected);
+        }
+        carry_out(&mut tables, Some(&desired(&[(0, 3, Some(tcp), 99)])));
+        // What was chosen cannot carry it for now: that is no reason to take away what does.
+        let mut stuck = desired(&[(0, 3, None, 99)]);
+        stuck.peers.get_mut(&0).unwrap().up = true;
+        assert_eq!(carry_out(&mut tables, Some(&stuck)), []);
+        assert_eq!(tables.carrier(0), Some(tcp));
+        carry_out(&mut tables, Some(&desired(&[(0, 3, None, 0)])));
+        assert!(tables.proxied().is_empty(), "nobody is to be reached any more");
     }
 
     #[test]
@@ -448,7 +511,7 @@ mod tests {
         ])));
         assert!(plan.impossible[0].contains("node 2 has restarted 65536 times"));
         assert!(plan.impossible[1].contains("room for 2046 nodes"), "{:?}", plan.impossible);
-        assert!(plan.calls.contains(&Call::LinkAttach { node: 3, route: route(3) }));
+        assert!(plan.calls.contains(&Call::LinkAttach { node: 3, carrier: route(3) }));
         plan.calls.iter().for_each(|call| tables.done(call));
         assert_eq!(tables.plan(Some(&desired(&[]))).calls.len(), 3 * 3 - 2);
     }

@@ -2,23 +2,15 @@
 //! Puts views of the membership and the links into the API's terms.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 
-use dvk_abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_UP};
+use dvk_abi::ioctl::{LINK_CONNECTING, LINK_UP};
 use dvs_api::{Link, LinkState, Node, NodeState};
 
+use crate::carrier::Carrier;
+use crate::links::Links;
 use crate::membership::{Liveness, MemberView, Standing, View};
-use crate::reconcile::Route;
 use crate::settings::Settings;
-
-/// The kernel's link to a node.
-#[derive(Clone, Copy, Debug)]
-pub struct LinkReport {
-    /// State and counters.
-    pub info: LinkInfo,
-    /// Where it leads.
-    pub route: Route,
-}
 
 /// The name of a cluster interface; `?` for an index that is none's.
 pub fn interface_name(settings: &Settings, index: u32) -> &str {
@@ -41,7 +33,7 @@ pub fn nodes(
     view: &View,
     settings: &Settings,
     own_addresses: &[String],
-    links: &BTreeMap<u16, LinkReport>,
+    links: &Links,
 ) -> Vec<Node> {
     let Standing::Member { cluster, .. } = view.standing else { return Vec::new() };
     let node = |member: &MemberView| {
@@ -81,28 +73,59 @@ pub fn nodes(
                 false => said.zip(silent_ms).map(|(said, ms)| u64::from(said.uptime_s) + ms / 1000),
             },
             last_seen_ms: if member.local { Some(0) } else { silent_ms },
-            link: links.get(&member.seat.id).map(|link| {
-                let LinkReport { info, route } = link;
-                Link {
-                    node: u32::from(member.seat.id),
-                    state: match info.state {
-                        LINK_UP => LinkState::Up,
-                        LINK_CONNECTING => LinkState::Connecting,
-                        _ => LinkState::Down,
-                    },
-                    interface: Some(interface_name(settings, route.interface).to_owned()),
-                    address: Some(route.mac.to_string()),
-                    rtt_us: info.rtt_us,
-                    frames_sent: info.frames_sent,
-                    frames_received: info.frames_received,
-                    bytes_sent: info.bytes_sent,
-                    bytes_received: info.bytes_received,
-                    retransmissions: info.retransmissions,
-                    duplicates: info.duplicates,
-                    rejected: info.rejected,
-                }
-            }),
+            link: link(member, settings, links),
         }
     };
     view.members.iter().map(node).collect()
+}
+
+/// This node's link to a member, if the kernel has one.
+fn link(member: &MemberView, settings: &Settings, links: &Links) -> Option<Link> {
+    let id = member.seat.id;
+    let report = links.reports().get(&id)?;
+    let transport = report.transport();
+    // While a change is under way, where the link leads to is not known here.
+    let carrier = report.carrier.filter(|carrier| Some(carrier.transport()) == transport);
+    let (interface, address) = match carrier {
+        Some(Carrier::Ethernet(route)) => {
+            let interface = interface_name(settings, route.interface).to_owned();
+            (Some(interface), Some(route.mac.to_string()))
+        }
+        Some(Carrier::Proxy(route)) => {
+            let interface = match route.peer {
+                SocketAddr::V6(peer) if peer.scope_id() != 0 => {
+                    Some(interface_name(settings, peer.scope_id()).to_owned())
+                }
+                _ => None,
+            };
+            (interface, Some(SocketAddr::new(route.peer.ip(), route.peer.port()).to_string()))
+        }
+        Some(Carrier::Tipc) | None => (None, None),
+    };
+    let info = &report.info;
+    let [send_bytes_per_s, receive_bytes_per_s] = report.rates;
+    Some(Link {
+        node: u32::from(id),
+        state: match info.state {
+            LINK_UP => LinkState::Up,
+            LINK_CONNECTING => LinkState::Connecting,
+            _ => LinkState::Down,
+        },
+        transport,
+        chosen: member.choice.transport,
+        revision: member.choice.revision,
+        trouble: links.trouble(id).filter(|_| transport != Some(member.choice.transport)),
+        interface,
+        address,
+        rtt_us: info.rtt_us,
+        send_bytes_per_s,
+        receive_bytes_per_s,
+        frames_sent: info.frames_sent,
+        frames_received: info.frames_received,
+        bytes_sent: info.bytes_sent,
+        bytes_received: info.bytes_received,
+        retransmissions: info.retransmissions,
+        duplicates: info.duplicates,
+        rejected: info.rejected,
+    })
 }

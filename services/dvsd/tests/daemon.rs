@@ -3,7 +3,9 @@
 
 mod fake;
 
-use dvs_api::{Node, NodeState, PingResult, Status, StatusState};
+use dvs_api::{
+    Link, LinkChoice, LinkState, Node, NodeState, PingResult, Status, StatusState, Transport,
+};
 use fake::{eventually, Boot, Segment};
 use ureq::Agent;
 
@@ -87,6 +89,89 @@ fn four_nodes_become_ready_and_ping_each_other_and_one_may_die_and_return() {
     assert_eq!((file.node, file.state, file.members), (Some(2), StatusState::Ready, 4));
 }
 
+fn put(url: &str, body: &str) -> (u16, String) {
+    let mut response = agent().put(url).send(body).unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
+
+/// The link of a node to another one.
+fn link(url: &str, node: u32) -> Option<Link> {
+    let links: Vec<Link> = serde_json::from_str(&get(&format!("{url}/v1/links")).1).unwrap();
+    links.into_iter().find(|link| link.node == node)
+}
+
+#[test]
+fn both_ends_follow_a_choice_and_one_that_restarts_learns_it() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(3);
+    all_ready(&urls);
+    let over = |transport, revision| {
+        move |link: &Option<Link>| {
+            link.as_ref().is_some_and(|link| {
+                (link.state, link.transport) == (LinkState::Up, Some(transport))
+                    && (link.chosen, link.revision) == (transport, revision)
+            })
+        }
+    };
+    let choose = |from: usize, to: u32, transport: &str| {
+        let body = format!(r#"{{"transport":"{transport}"}}"#);
+        let (code, body) = put(&format!("{}/v1/links/{to}", urls[from]), &body);
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str::<LinkChoice>(&body).unwrap()
+    };
+    assert!(over(Transport::Ethernet, 0)(&link(&urls[0], 2)));
+    let choice = LinkChoice { from: 0, to: 2, transport: Transport::Tcp, revision: 1 };
+    assert_eq!(choose(0, 2, "tcp"), choice);
+    eventually(|| link(&urls[0], 2), over(Transport::Tcp, 1));
+    let far = eventually(|| link(&urls[2], 0), over(Transport::Tcp, 1)).unwrap();
+    assert_eq!(far.address.as_deref(), Some("[fe80::1]:7714"));
+    assert!(over(Transport::Ethernet, 0)(&link(&urls[0], 1)), "others are left alone");
+
+    assert_eq!(choose(2, 0, "udp").revision, 2);
+    eventually(|| link(&urls[0], 2), over(Transport::Udp, 2));
+    eventually(|| link(&urls[2], 0), over(Transport::Udp, 2));
+    segment.kill(1);
+    let gone = |states: &Vec<NodeState>| states[0] == NodeState::Down;
+    eventually(|| states(&urls[2]), gone);
+    let (code, body) = put(&format!("{}/v1/links/0", urls[2]), r#"{"transport":"tcp"}"#);
+    assert_eq!(code, 503);
+    assert!(body.contains("node 0 is down: nothing was heard of it for"), "{body}");
+    let token = "the token of this cluster";
+    let again = segment.boot(&Boot { number: 1, token, expect: 3, dvk: true });
+    all_ready(&[again.clone(), urls[1].clone(), urls[2].clone()]);
+    eventually(|| link(&again, 2), over(Transport::Udp, 2));
+    eventually(|| link(&urls[2], 0), over(Transport::Udp, 2));
+
+    assert_eq!(choose(2, 0, "ethernet").revision, 3);
+    eventually(|| link(&again, 2), over(Transport::Ethernet, 3));
+    eventually(|| link(&urls[2], 0), over(Transport::Ethernet, 3));
+}
+
+#[test]
+fn a_transport_that_cannot_be_had_is_told_and_the_link_stays_as_it_is() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(2);
+    all_ready(&urls);
+    for (transport, why) in [
+        ("tipc", "attach the link to node 1 to TIPC: EINVAL: no such transport"),
+        ("quic", "nothing here speaks QUIC"),
+    ] {
+        let body = format!(r#"{{"transport":"{transport}"}}"#);
+        assert_eq!(put(&format!("{}/v1/links/1", urls[0]), &body).0, 200);
+        let told = eventually(
+            || link(&urls[0], 1).unwrap(),
+            |link| link.trouble.is_some() && link.chosen.as_str() == transport,
+        );
+        assert_eq!(told.trouble.as_deref(), Some(why));
+        assert_eq!((told.state, told.transport), (LinkState::Up, Some(Transport::Ethernet)));
+        assert_eq!(status(&urls[0]).state, StatusState::Ready);
+    }
+    assert_eq!(put(&format!("{}/v1/links/1", urls[0]), r#"{"transport":"ethernet"}"#).0, 200);
+    eventually(|| link(&urls[0], 1).unwrap(), |link| link.trouble.is_none() && link.revision == 3);
+    let (code, _) = post(&format!("{}/v1/ipc/ping", urls[0]), r#"{"to":1}"#);
+    assert_eq!(code, 200);
+}
+
 #[test]
 fn strangers_are_kept_out_and_told_why() {
     let segment = Segment::new();
@@ -136,6 +221,18 @@ fn bad_requests_are_answered_precisely() {
         let (status, answer) = post(&ping, body);
         assert_eq!(status, code, "{body}: {answer}");
         assert!(answer.contains(text), "{body}: {answer}");
+    }
+    let puts = [
+        ("x", r#"{"transport":"tcp"}"#, 400, "`x` is no node id"),
+        ("0", r#"{"transport":"tcp"}"#, 400, "node 0 is this node itself"),
+        ("7", r#"{"transport":"tcp"}"#, 404, "there is no node 7; there are: 0"),
+        ("0", r#"{"transport":"pigeon"}"#, 400, "unknown variant `pigeon`"),
+        ("0", r#"{"transprot":"tcp"}"#, 400, "unknown field `transprot`"),
+    ];
+    for (node, body, code, text) in puts {
+        let (status, answer) = put(&format!("{url}/v1/links/{node}"), body);
+        assert_eq!(status, code, "{node} {body}: {answer}");
+        assert!(answer.contains(text), "{node} {body}: {answer}");
     }
     assert_eq!(post(&ping, &" ".repeat(20_000)).0, 413);
     let gets = [

@@ -2,6 +2,9 @@
 //! The membership protocol on a simulated segment that loses, delays, repeats and reorders
 //! beacons, with nodes that boot late and restart, over many seeds.
 
+#[path = "simulation/choices.rs"]
+mod choices;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::Ipv6Addr;

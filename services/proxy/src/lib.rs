@@ -3,7 +3,16 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod authority;
+pub mod batch;
+mod channel;
+pub mod counters;
+mod datagram;
+pub mod gain;
 pub mod link;
-pub mod stream;
+pub mod passage;
+pub mod protection;
+pub mod quic;
+pub mod settings;
 pub mod tcp;
 pub mod udp;

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The link over TCP: one connection at a time, made anew whenever it breaks.
 
+use crate::batch::{pieces, Decoder, Encoder};
+use crate::channel::{Channel, End};
 use crate::link::{Link, Refused};
-use crate::stream::{encode, Decoder, PREFACE};
-use anyhow::{Context, Result};
+use crate::passage::Passage;
+use crate::protection::Protection;
+use anyhow::{anyhow, Context, Result};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use dvk::Frames;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Instant;
 
 /// How long a connection may take to be made.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
@@ -18,8 +23,8 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(500);
 /// How often the sending side looks whether the receiving one has ended.
 const LOOK: Duration = Duration::from_millis(200);
-/// A peer that takes nothing for so long is gone.
-const SEND_PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that may be about to make themselves known at once. Strangers hold the peer up only if they take all of them.
+const OPENING_MAX: usize = 16;
 
 /// Which end makes the connection.
 #[derive(Clone, Copy, Debug)]
@@ -34,58 +39,140 @@ pub enum Role {
 ///
 /// # Errors
 /// When nothing can be listened to, or the link fails.
-pub fn carry(link: &impl Link, role: Role) -> Result<()> {
+pub fn carry<L: Link>(passage: Passage<'_, L>, role: Role) -> Result<()> {
     let listener = match role {
         Role::Listen(address) => {
             let listener = TcpListener::bind(address);
-            Some(listener.with_context(|| format!("listening on {address}"))?)
+            let listener = listener.with_context(|| format!("listening on {address}"))?;
+            listener.set_nonblocking(true).context("preparing to listen")?;
+            Some(listener)
         }
         Role::Connect(_) => None,
     };
     let mut attached = false;
-    while !attached || link.is_attached()? {
-        let stream = match role {
-            Role::Connect(address) => TcpStream::connect_timeout(&address, CONNECT_PATIENCE),
-            Role::Listen(_) => accept(listener.as_ref()),
+    while !attached || passage.link.is_attached()? {
+        let opened = match (role, &listener) {
+            (Role::Connect(address), _) => connect(passage, address),
+            (Role::Listen(_), Some(listener)) => accept(passage, listener),
+            (Role::Listen(_), None) => Err(anyhow!("nothing is listened to")),
         };
-        match stream {
-            Ok(stream) => match exchange(link, &stream, &mut attached) {
+        match opened {
+            Ok(Some((channel, peer))) => match exchange(passage, &channel, &mut attached) {
                 Ok(()) => return Ok(()),
                 Err(Broken::Link(error)) => return Err(error),
                 Err(Broken::Connection(why)) => {
-                    eprintln!("dvs-proxy: {}: {why:#}", peer(&stream));
+                    passage
+                        .log
+                        .say(format_args!("the connection with {peer} ended"), &format!("{why:#}"));
                 }
             },
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => continue,
-            Err(error) => eprintln!("dvs-proxy: {}: {error}", goal(role)),
+            Ok(None) => continue,
+            Err(error) => {
+                let goal = match role {
+                    Role::Listen(address) => format!("accepting connections on {address}"),
+                    Role::Connect(address) => format!("connecting to {address}"),
+                };
+                passage.log.say(goal, &format!("{error:#}"));
+            }
         }
-        thread::sleep(RETRY);
+        if matches!(role, Role::Connect(_)) {
+            thread::sleep(RETRY);
+        }
     }
     Ok(())
 }
 
-/// Waits a while for a connection, so that a listener notices, too, when it is not wanted any more.
-fn accept(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
-    let listener = listener.ok_or(io::ErrorKind::NotConnected)?;
+/// Makes a connection, and sure of the peer.
+fn connect<L: Link>(
+    passage: Passage<'_, L>,
+    address: SocketAddr,
+) -> Result<Option<(Channel, SocketAddr)>> {
+    let stream = TcpStream::connect_timeout(&address, CONNECT_PATIENCE)?;
+    let identity = identity(passage)?;
+    let channel = Channel::open(stream, End::Connecting, identity, passage.counters)?;
+    Ok(Some((channel, address)))
+}
+
+/// What this end proves itself by, where it has to.
+fn identity<'a, L: Link>(
+    passage: Passage<'a, L>,
+) -> Result<Option<&'a crate::authority::Identity>> {
+    match passage.protection {
+        Protection::Clear => Ok(None),
+        Protection::Sealed(_) => {
+            passage.identity.map(Some).context("there is nothing to prove this node by")
+        }
+    }
+}
+
+/// Waits a while for the peer to connect. Whoever else does is told apart beside it, so that a stranger who says nothing keeps nobody
+/// waiting.
+fn accept<L: Link>(
+    passage: Passage<'_, L>,
+    listener: &TcpListener,
+) -> Result<Option<(Channel, SocketAddr)>> {
+    let identity = identity(passage)?;
+    let (sender, opened) = channel();
+    let mut opening: Vec<(SocketAddr, TcpStream)> = Vec::new();
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let found = loop {
+            if let Ok((from, channel)) = opened.try_recv() {
+                opening.retain(|(known, _)| *known != from);
+                if let Some(channel) = channel {
+                    break Ok(Some((channel, from)));
+                }
+            }
+            // A listener notices, too, when it is not wanted any more.
+            if opening.is_empty() && began.elapsed() > LOOK {
+                break Ok(None);
+            }
+            if let Err(error) = wait(listener) {
+                break Err(error).context("waiting for connections");
+            }
+            let (stream, from) = match listener.accept() {
+                Ok(accepted) => accepted,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => break Err(error).context("accepting a connection"),
+            };
+            if opening.len() >= OPENING_MAX {
+                passage.counters.foreign.add(1);
+                passage.log.say(from, "too many connections do not make themselves known");
+                continue;
+            }
+            match stream.try_clone() {
+                Ok(clone) => opening.push((from, clone)),
+                Err(error) => break Err(error).context("accepting a connection"),
+            }
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let told = stream.set_nonblocking(false).map_err(anyhow::Error::from);
+                let channel = told.and_then(|()| {
+                    Channel::open(stream, End::Listening, identity, passage.counters)
+                });
+                let channel = channel.inspect_err(|why| {
+                    let whom = format_args!("a connection from {from}");
+                    passage.log.say(whom, &format!("{why:#}"));
+                });
+                // Nobody waits any more if the peer was found.
+                let _ = sender.send((from, channel.ok()));
+            });
+        };
+        // The others end at once.
+        for (_, stream) in opening {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        found
+    })
+}
+
+/// Waits a short while for a connection.
+fn wait(listener: &TcpListener) -> io::Result<()> {
     let mut ready = [PollFd::new(listener, PollFlags::IN)];
-    let patience = Timespec::try_from(LOOK).map_err(|_| io::ErrorKind::InvalidInput)?;
-    match poll(&mut ready, Some(&patience))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(listener.accept()?.0),
-    }
-}
-
-fn goal(role: Role) -> String {
-    match role {
-        Role::Listen(address) => format!("accepting a connection on {address}"),
-        Role::Connect(address) => format!("connecting to {address}"),
-    }
-}
-
-fn peer(stream: &TcpStream) -> String {
-    match stream.peer_addr() {
-        Ok(address) => format!("the connection with {address} ended"),
-        Err(_) => "the connection ended".to_owned(),
+    let patience = Timespec::try_from(LOOK / 10).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match poll(&mut ready, Some(&patience)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -102,63 +189,60 @@ impl From<io::Error> for Broken {
 }
 
 /// Exchanges frames over one connection. Ends well when another transport has taken over.
-fn exchange(link: &impl Link, stream: &TcpStream, attached: &mut bool) -> Result<(), Broken> {
-    stream.set_nodelay(true)?;
-    stream.set_write_timeout(Some(SEND_PATIENCE))?;
-    greet(stream)?;
+fn exchange<L: Link>(
+    passage: Passage<'_, L>,
+    channel: &Channel,
+    attached: &mut bool,
+) -> Result<(), Broken> {
     if !*attached {
-        link.attach().map_err(Broken::Link)?;
+        passage.link.attach().map_err(Broken::Link)?;
         *attached = true;
     }
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let receiver = scope.spawn(|| {
-            let end = receive(link, stream);
+            let end = receive(passage, channel);
             over.store(true, Ordering::Release);
             end
         });
-        let sent = send(link, stream, &over);
-        // Ends the other side's read; an error is that the connection is gone already.
-        let _ = stream.shutdown(Shutdown::Both);
+        let sent = send(passage, channel, &over);
+        // Ends the other side's read.
+        channel.close();
         match (sent, receiver.join()) {
             (Err(Broken::Link(error)), _) | (_, Ok(Err(Broken::Link(error)))) => {
                 Err(Broken::Link(error))
             }
             (Ok(true), _) | (_, Ok(Ok(true))) => Ok(()),
             (_, Ok(Err(broken))) | (Err(broken), _) => Err(broken),
-            (Ok(false), Ok(Ok(false))) => {
-                Err(Broken::Connection(anyhow::anyhow!("the peer closed it")))
-            }
-            (_, Err(_)) => Err(Broken::Link(anyhow::anyhow!("a thread panicked"))),
+            (Ok(false), Ok(Ok(false))) => Err(Broken::Connection(anyhow!("the peer closed it"))),
+            (_, Err(_)) => Err(Broken::Link(anyhow!("a thread panicked"))),
         }
     })
 }
 
-/// Says what is spoken, and makes sure that the peer speaks it, too: whoever else may have connected gets no frame.
-fn greet(mut stream: &TcpStream) -> Result<(), Broken> {
-    stream.write_all(&PREFACE)?;
-    stream.set_read_timeout(Some(CONNECT_PATIENCE))?;
-    let mut preface = [0; PREFACE.len()];
-    stream.read_exact(&mut preface)?;
-    stream.set_read_timeout(None)?;
-    if preface != PREFACE {
-        let why = "the peer is no dvs-proxy of this version: its stream begins otherwise";
-        return Err(Broken::Connection(anyhow::anyhow!(why)));
-    }
-    Ok(())
-}
-
 /// Sends frames until the connection is over. Returns whether another transport has taken over.
-fn send(link: &impl Link, mut stream: &TcpStream, over: &AtomicBool) -> Result<bool, Broken> {
+fn send<L: Link>(
+    passage: Passage<'_, L>,
+    channel: &Channel,
+    over: &AtomicBool,
+) -> Result<bool, Broken> {
+    let mut encoder = Encoder::new(passage.compression).map_err(Broken::Link)?;
     let (mut frames, mut bytes) = (Frames::new(), Vec::new());
     while !over.load(Ordering::Acquire) {
-        match link.get(&mut frames, LOOK) {
+        match passage.link.get(&mut frames, LOOK) {
             Ok(()) => {
-                bytes.clear();
-                encode(&frames, &mut bytes);
-                stream.write_all(&bytes)?;
+                let mut carried = 0;
+                for piece in pieces(frames.as_bytes()) {
+                    bytes.clear();
+                    encoder.encode(piece, &mut bytes).map_err(Broken::Link)?;
+                    let began = Instant::now();
+                    channel.write(&bytes)?;
+                    encoder.taken(bytes.len(), began.elapsed());
+                    carried += bytes.len();
+                }
+                passage.counters.sent(&frames, carried);
             }
-            Err(Refused::Quiet) => {}
+            Err(Refused::Quiet) => channel.flush()?,
             Err(Refused::TakenOver) => return Ok(true),
             Err(Refused::Failed(error)) => return Err(Broken::Link(error)),
         }
@@ -167,29 +251,24 @@ fn send(link: &impl Link, mut stream: &TcpStream, over: &AtomicBool) -> Result<b
 }
 
 /// Receives frames until the connection is over. Returns as [`send`].
-fn receive(link: &impl Link, mut stream: &TcpStream) -> Result<bool, Broken> {
-    let mut decoder = Decoder::default();
-    let (mut frames, mut bytes) = (Frames::new(), vec![0; 1 << 16]);
+fn receive<L: Link>(passage: Passage<'_, L>, channel: &Channel) -> Result<bool, Broken> {
+    let (mut decoder, mut frames) = (Decoder::default(), Frames::new());
     loop {
-        let len = stream.read(&mut bytes)?;
-        if len == 0 {
-            return Ok(false);
+        let more =
+            channel.read(decoder.incoming(), passage.counters).map_err(Broken::Connection)?;
+        while let Some(carried) = decoder.next(&mut frames).map_err(Broken::Connection)? {
+            if frames.is_empty() {
+                continue;
+            }
+            passage.counters.received(&frames, carried);
+            match passage.link.put(&frames) {
+                Ok(()) | Err(Refused::Quiet) => {}
+                Err(Refused::TakenOver) => return Ok(true),
+                Err(Refused::Failed(error)) => return Err(Broken::Link(error)),
+            }
         }
-        let mut piece = &bytes[..len];
-        loop {
-            decoder.take(piece, &mut frames).map_err(Broken::Connection)?;
-            if !frames.is_empty() {
-                match link.put(&frames) {
-                    Ok(()) | Err(Refused::Quiet) => {}
-                    Err(Refused::TakenOver) => return Ok(true),
-                    Err(Refused::Failed(error)) => return Err(Broken::Link(error)),
-                }
-                frames.clear();
-            }
-            if !decoder.is_full() {
-                break;
-            }
-            piece = &[];
+        if !more {
+            return Ok(false);
         }
     }
 }

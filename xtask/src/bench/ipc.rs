@@ -3,13 +3,10 @@
 //! figures.
 
 mod figures;
-mod plot;
 mod profile;
 mod symbols;
 mod table;
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
@@ -19,7 +16,7 @@ use dvs_qemu::accel::{Accelerator, Choice};
 use dvs_qemu::machine::{Memory, QEMU};
 use dvs_qemu::{boot_once, End, Options};
 
-use super::Output;
+use super::{plot, Output};
 use crate::artefacts::{self, Artefacts};
 use crate::doctor::{self, Need};
 use crate::kernel::{Image, Variant};
@@ -120,15 +117,14 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     }
     step.finish(&format!("{} measurements", records.len()));
     let figures = Figures::new(host, &records, missing);
-    let plots = draw(&session.workspace.target.join("bench"), &figures)?;
-    match arguments.output {
-        Output::Json => println!("{}", serde_json::to_string(&figures)?),
-        Output::Table => {
-            print!("{}", table::text(&figures));
-            plots.iter().for_each(|path| println!("plot: {path}"));
-        }
-    }
-    Ok(())
+    let plots = plot::save(
+        &session.workspace.target.join("bench"),
+        [
+            ("ipc-message-rate.svg", figures.message_rates()),
+            ("ipc-copy-throughput.svg", figures.copy_throughput()),
+        ],
+    )?;
+    super::print(arguments.output, &figures, table::text, &plots)
 }
 
 /// Boots a machine with that clock and returns what `dvk-bench` says there.
@@ -208,20 +204,4 @@ fn doing(record: &Record) -> String {
         "measured {} {:?}, {:?}, {:?}, {} pairs",
         record.mechanism, record.task, record.placement, record.policy, record.pairs
     )
-}
-
-/// Draws what there are figures for, and returns where.
-fn draw(directory: &Path, figures: &Figures) -> Result<Vec<String>> {
-    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
-    let mut paths = Vec::new();
-    for (name, plot) in [
-        ("ipc-message-rate.svg", figures.message_rates()),
-        ("ipc-copy-throughput.svg", figures.copy_throughput()),
-    ] {
-        let Some(plot) = plot else { continue };
-        let path = directory.join(name);
-        fs::write(&path, plot.svg()).with_context(|| format!("writing {}", path.display()))?;
-        paths.push(path.display().to_string());
-    }
-    Ok(paths)
 }

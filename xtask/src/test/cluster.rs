@@ -10,8 +10,9 @@ mod command_line;
 mod control;
 mod copies;
 mod exchanges;
-mod guest;
-mod mismatch;
+pub(crate) mod faults;
+pub(crate) mod guest;
+pub(crate) mod mismatch;
 mod moves;
 mod outages;
 mod program;
@@ -36,6 +37,7 @@ use crate::test::summary::{Outcome, Verdict};
 use bed::{Bed, MACHINES, MEMBERS};
 use dvk_fuzz::complaint::complaints;
 use dvs_qemu::accel::Choice;
+use faults::Scripts;
 use mismatch::Mismatch;
 
 const SUITE: &str = "cluster";
@@ -44,6 +46,9 @@ const SUITE: &str = "cluster";
 const SEED: u64 = 7;
 
 type Scenario = (&'static str, fn(&mut Bed) -> Result<(), Mismatch>);
+
+/// One that is about to be run: its name and what it does.
+type Wanted<'a> = (String, Box<dyn Fn(&mut Bed) -> Result<(), Mismatch> + 'a>);
 
 /// In this order, because each leaves the cluster as it found it and the first ones are what the others rest on.
 const SCENARIOS: &[Scenario] = &[
@@ -64,6 +69,7 @@ const SCENARIOS: &[Scenario] = &[
         promotions::of_backups,
     ),
     ("a link changes its transport while messages flow", transports::while_messages_flow),
+    ("a node that loses power comes back with what was chosen for its link", transports::power_cut),
     ("a node that loses power is down, the others go on, and it comes back", outages::power_cut),
     ("a node that restarts unnoticed is a new one to the others", outages::unnoticed_restart),
     ("a node that stalls is down and comes back", outages::stall),
@@ -72,7 +78,8 @@ const SCENARIOS: &[Scenario] = &[
     ("strangers on the segment do no harm and are told why", strangers::do_no_harm),
 ];
 
-/// Runs all scenarios, or those whose name contains `only`; those that say so do more if it may be `long`.
+/// Runs all scenarios, or those whose name contains `only`; those that say so do more if it may be `long`. With `scripts`, only
+/// these scripts of faults are played.
 ///
 /// # Errors
 /// When something does not build or the cluster's machines cannot be started. Failing scenarios are outcomes, not errors.
@@ -81,6 +88,7 @@ pub(crate) fn run(
     origin: &Origin,
     only: Option<&str>,
     long: bool,
+    scripts: Option<Scripts>,
 ) -> Result<Vec<Outcome>> {
     let needs = [Need::Qemu, Need::Captures];
     doctor::require(session, &needs, &Pins::read(session)?.tools)?;
@@ -88,11 +96,19 @@ pub(crate) fn run(
     let mut step = session.begin("test cluster", "running scenarios with virtual clusters")?;
     let wanted = |name: &str| only.is_none_or(|only| name.contains(only));
     let mut outcomes = Vec::new();
-    let shared: Vec<_> = SCENARIOS.iter().filter(|(name, _)| wanted(name)).collect();
+    let scripted: Vec<_> = scripts.into_iter().flat_map(|scripts| scripts.all()).collect();
+    let scripted = scripted
+        .iter()
+        .map(|faults| -> Wanted<'_> { (faults.name(), Box::new(|bed: &mut Bed| faults.run(bed))) });
+    let fixed = if scripts.is_none() { SCENARIOS } else { &[] };
+    let fixed =
+        fixed.iter().map(|(name, run)| -> Wanted<'_> { ((*name).to_owned(), Box::new(run)) });
+    let shared: Vec<_> = fixed.chain(scripted).filter(|(name, _)| wanted(name)).collect();
     if !shared.is_empty() {
         outcomes.extend(share_a_cluster(session, &built, &shared, long, &mut step)?);
     }
-    for (name, scenario) in command_line::SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
+    let alone = if scripts.is_none() { command_line::SCENARIOS } else { &[] };
+    for (name, scenario) in alone.iter().filter(|(name, _)| wanted(name)) {
         step.now(name);
         let verdict = scenario(session, origin).map_err(|mismatch| mismatch.to_string());
         outcomes.push(Outcome::of(SUITE, name, verdict));
@@ -105,7 +121,7 @@ pub(crate) fn run(
 fn share_a_cluster(
     session: &Session,
     built: &Artefacts,
-    scenarios: &[&Scenario],
+    scenarios: &[Wanted<'_>],
     long: bool,
     step: &mut Step,
 ) -> Result<Vec<Outcome>> {
@@ -129,10 +145,10 @@ fn share_a_cluster(
     let mut bed = Bed::start(options, built.root.programs.path("dvsctl"), long)?;
     let mut outcomes = Vec::new();
     let mut usable = true;
-    for (name, scenario) in scenarios.iter().copied() {
+    for (name, scenario) in scenarios {
         if !usable {
             let verdict = Verdict::Skipped;
-            outcomes.push(Outcome { suite: SUITE.to_owned(), name: (*name).to_owned(), verdict });
+            outcomes.push(Outcome { suite: SUITE.to_owned(), name: name.clone(), verdict });
             continue;
         }
         step.now(name);

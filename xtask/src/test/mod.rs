@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask test`: runs tests of every kind and adds up their results.
 
-mod cluster;
+pub(crate) mod cluster;
 mod host;
 mod kernel;
 mod summary;
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use self::cluster::faults::Scripts;
 use crate::kernel::Variant;
 use crate::source::Origin;
 use crate::step::{self, Session};
@@ -48,6 +49,12 @@ enum Part {
         /// Give scenarios the time for more of what they do
         #[arg(long)]
         long: bool,
+        /// Only faults by script, so many of them
+        #[arg(long, value_name = "NUMBER")]
+        scenarios: Option<u64>,
+        /// What the scripts follow from
+        #[arg(long, default_value_t = 1, requires = "scenarios")]
+        seed: u64,
     },
 }
 
@@ -69,15 +76,16 @@ impl Test {
                     add(kernel::suite(variant), result);
                 }
             }
-            Some(Part::Cluster { only, long }) => {
-                add("cluster", cluster::run(session, origin, only.as_deref(), *long));
+            Some(Part::Cluster { only, long, scenarios, seed }) => {
+                let scripts = scenarios.map(|count| Scripts { seed: *seed, count });
+                add("cluster", cluster::run(session, origin, only.as_deref(), *long, scripts));
             }
             None => {
                 add("host", host::run(session));
                 for variant in KERNELS {
                     add(kernel::suite(variant), kernel::run(session, origin, variant, None));
                 }
-                add("cluster", cluster::run(session, origin, None, false));
+                add("cluster", cluster::run(session, origin, None, false, None));
             }
         }
         print!("{}", summary.report());

@@ -36,7 +36,14 @@ pub struct Versions {
 
 impl Versions {
     /// What this codec reads and writes.
-    pub const SUPPORTED: Self = Self { min: 1, max: 1 };
+    pub const SUPPORTED: Self = Self { min: 1, max: 2 };
+
+    /// Of what this codec speaks, what is not newer than `newest`; the oldest at least.
+    pub const fn up_to(newest: u8) -> Self {
+        let Self { min, max } = Self::SUPPORTED;
+        let newest = if newest < max { newest } else { max };
+        Self { min, max: if newest < min { min } else { newest } }
+    }
 
     /// The newest version that both sides speak.
     pub fn agree(self, other: Self) -> Option<u8> {
@@ -120,6 +127,9 @@ pub struct Header {
     pub timestamp: u32,
     /// Timestamp of the first frame to be acknowledged since the last frame sent.
     pub echo: Option<u32>,
+    /// Of a data frame from [`VERSION_ASKING`] on: the sender wants to have it acknowledged at once.
+    /// In others false.
+    pub asks: bool,
 }
 
 /// Why bytes are not a frame.
@@ -141,6 +151,17 @@ pub enum FrameError {
 
 /// The `echo` field is valid.
 const FLAG_ECHO: u8 = 1;
+/// See [`Header::asks`].
+const FLAG_ASKS: u8 = 1 << 1;
+
+/// The version from which on the sender of data says when it is to be acknowledged. Before it,
+/// every second frame is.
+pub const VERSION_ASKING: u8 = 2;
+
+/// Whether frames of this version and kind can ask.
+const fn can_ask(version: u8, kind: Kind) -> bool {
+    version >= VERSION_ASKING && matches!(kind, Kind::Data)
+}
 
 impl Header {
     /// Writes header and payload to the front of `out`; returns the bytes written.
@@ -153,12 +174,21 @@ impl Header {
         }
         let total = HEADER_BYTES.wrapping_add(payload.len());
         let (head, rest) = out.get_mut(..total)?.split_first_chunk_mut::<HEADER_BYTES>()?;
+        self.encode_head(payload.len() as u16, head);
+        rest.copy_from_slice(payload);
+        Some(total)
+    }
+
+    /// Writes the header of a frame whose payload has so many bytes.
+    pub fn encode_head(&self, payload_bytes: u16, head: &mut [u8; HEADER_BYTES]) {
         head[0..2].copy_from_slice(&MAGIC.to_le_bytes());
         head[2] = self.version;
         head[3] = self.kind as u8;
-        head[4] = if self.echo.is_some() { FLAG_ECHO } else { 0 };
+        let asks = self.asks && can_ask(self.version, self.kind);
+        head[4] =
+            if self.echo.is_some() { FLAG_ECHO } else { 0 } | if asks { FLAG_ASKS } else { 0 };
         head[5] = 0;
-        head[6..8].copy_from_slice(&(payload.len() as u16).to_le_bytes());
+        head[6..8].copy_from_slice(&payload_bytes.to_le_bytes());
         head[8..16].copy_from_slice(&self.cluster.to_le_bytes());
         head[16..18].copy_from_slice(&self.source.node.to_le_bytes());
         head[18..20].copy_from_slice(&self.destination.node.to_le_bytes());
@@ -173,8 +203,6 @@ impl Header {
         head[56..60].copy_from_slice(&self.echo.unwrap_or(0).to_le_bytes());
         head[60..62].copy_from_slice(&self.window.to_le_bytes());
         head[62..64].copy_from_slice(&[0; 2]);
-        rest.copy_from_slice(payload);
-        Some(total)
     }
 }
 
@@ -226,10 +254,12 @@ impl<'a> Frame<'a> {
             window: u16_at(60),
             timestamp: u32_at(44),
             echo: (flags & FLAG_ECHO != 0).then_some(echo),
+            asks: flags & FLAG_ASKS != 0,
         };
+        let known = FLAG_ECHO | if can_ask(version, kind) { FLAG_ASKS } else { 0 };
         let absent_echo = header.echo.is_none() && echo != 0;
         let unknown_stream = header.destination.stream == 0 && kind != Kind::Hello;
-        if flags & !FLAG_ECHO != 0
+        if flags & !known != 0
             || head[5] != 0
             || u16_at(62) != 0
             || absent_echo

@@ -52,7 +52,14 @@ pub(super) struct Handshake {
 
 impl Handshake {
     pub(super) const fn new() -> Self {
-        Self { stream: 0, peer: None, due: false, announcements: 0, again_at: u64::MAX, interval_ns: 0 }
+        Self {
+            stream: 0,
+            peer: None,
+            due: false,
+            announcements: 0,
+            again_at: u64::MAX,
+            interval_ns: 0,
+        }
     }
 
     /// Begins a new stream, numbered later than any before it of this incarnation: the clock in

@@ -11,7 +11,8 @@
 //!    [`next_stored`](Link::next_stored) until it gives none;
 //! 2. handles [`poll_event`](Link::poll_event) until it gives none;
 //! 3. sends what [`poll_transmit`](Link::poll_transmit) writes until it writes nothing (several
-//!    records submitted before that share frames);
+//!    records submitted before that share frames), or what [`poll_outgoing`](Link::poll_outgoing)
+//!    shows;
 //! 4. sets its timer to [`next_deadline`](Link::next_deadline), to call
 //!    [`on_timer`](Link::on_timer) then or later.
 //!
@@ -27,7 +28,7 @@
 //! **Cost.** A small record that comes in order in a frame of its own takes on the order of 200
 //! instructions in `on_frame` and no copy; sending it takes about as many and two copies (into the
 //! queue, into the frame). Windows are bitmaps: no step looks at every frame in flight, but for a
-//! new life of the link. The link itself is under 512 bytes, its two arrays of slots about 320
+//! new life of the link. The link itself is about 540 bytes, its two arrays of slots about 320
 //! slots of buffer pointer and length; no function has a large stack frame.
 
 mod config;
@@ -58,6 +59,7 @@ pub use self::error::{OutOfMemory, PayloadTooSmall, Reject, SubmitError};
 pub use self::event::{Event, State};
 pub use self::receiver::Stored;
 pub use self::storage::{Slot, Storage};
+pub use self::transmission::{Outgoing, ShortFrame};
 
 /// The link to one peer node; there is one for each peer. The module says how to drive it.
 ///
@@ -162,7 +164,6 @@ impl<S: Storage> Link<S> {
         let bytes = payload_bytes.min(MAX_PAYLOAD_BYTES) as u16;
         self.transport_bytes = bytes;
         let timing = self.config.timing;
-        let timing = &timing;
         match self.state {
             State::Up if !self.sender.fits(usize::from(bytes)) => {
                 self.end_stream(State::Broken);
@@ -171,15 +172,15 @@ impl<S: Storage> Link<S> {
             State::Up => {
                 self.agree();
                 if bytes != before {
-                    self.handshake.announce(now, timing);
+                    self.handshake.announce(now, &timing);
                 }
-                self.liveness.restart(now, timing);
+                self.liveness.restart(now, &timing);
                 self.round_trip.recover();
                 self.rearm(now);
             }
             // The peer may have heard of a length that no longer holds.
-            State::Connecting if bytes != before => self.handshake.start(now, timing),
-            State::Connecting => self.handshake.hurry(now, timing),
+            State::Connecting if bytes != before => self.handshake.start(now, &timing),
+            State::Connecting => self.handshake.hurry(now, &timing),
             State::Down | State::Broken => {}
         }
         Ok(())

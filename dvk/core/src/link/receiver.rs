@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! The receiving half of a link: order, duplicates, acknowledgements.
 
-use super::super::abi::wire::frame::{Chunks, MAX_RECORD_BYTES, MAX_WINDOW};
+use super::super::abi::wire::frame::{
+    Chunks, Frame, Header, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, VERSION_ASKING,
+};
 use super::storage::{Slot, Storage};
 use super::{Reject, Timing};
 
 /// Frames that can be kept until those before them arrive.
 pub(super) const EARLY_FRAMES: usize = MAX_WINDOW as usize;
 
-/// In-order frames after which an acknowledgement is no longer held back.
+/// In-order frames after which an acknowledgement is no longer held back, if the peer does not say
+/// when it wants one.
 const ACK_EVERY: u32 = 2;
+/// The same if it does: only as many as its window has room for twice, should it forget to ask.
+const ACK_EVERY_ASKING: u32 = MAX_WINDOW as u32 / 2;
 
 /// What the link has received and not yet told its peer.
 #[derive(Debug)]
@@ -34,10 +39,10 @@ impl Acknowledgement {
     }
 
     /// A frame arrived in order.
-    fn allow_delay(&mut self, now: u64, timestamp: u32, timing: &Timing) {
+    fn allow_delay(&mut self, now: u64, timestamp: u32, asking: bool, timing: &Timing) {
         self.echo.get_or_insert(timestamp);
         self.held_back = self.held_back.saturating_add(1);
-        if self.held_back >= ACK_EVERY {
+        if self.held_back >= if asking { ACK_EVERY_ASKING } else { ACK_EVERY } {
             self.due = true;
         } else {
             self.deadline.get_or_insert(now.saturating_add(timing.ack_delay_ns.max(1)));
@@ -119,10 +124,10 @@ impl<S: Storage> Receiver<S> {
         &mut self,
         storage: &mut S,
         now: u64,
-        (sequence, timestamp): (u32, u32),
-        payload: &'f [u8],
+        frame: &Frame<'f>,
         timing: &Timing,
     ) -> Result<Arrival<'f>, Reject> {
+        let Frame { header: Header { version, sequence, timestamp, asks, .. }, payload } = *frame;
         let ahead = sequence.wrapping_sub(self.next);
         if ahead >= EARLY_FRAMES as u32 {
             if (ahead as i32) < 0 {
@@ -138,16 +143,18 @@ impl<S: Storage> Receiver<S> {
         let chunks = Chunks::new(payload).map_err(Reject::Frame)?;
         if ahead == 0 {
             self.partial = follow(self.partial, chunks.clone()).ok_or(Reject::Order)?;
-            if self.held == 0 {
-                self.acknowledgement.allow_delay(now, timestamp, timing);
+            if self.held == 0 && !asks {
+                let asking = version >= VERSION_ASKING;
+                self.acknowledgement.allow_delay(now, timestamp, asking, timing);
             } else {
                 self.acknowledgement.demand(timestamp);
             }
             self.advance();
             return Ok(Arrival::InOrder(chunks));
         }
-        let mut buffer = storage.buffer(payload.len()).ok_or(Reject::NoMemory)?;
-        buffer.get_mut(..payload.len()).ok_or(Reject::NoMemory)?.copy_from_slice(payload);
+        let end = HEADER_BYTES.saturating_add(payload.len());
+        let mut buffer = storage.buffer(end).ok_or(Reject::NoMemory)?;
+        buffer.get_mut(HEADER_BYTES..end).ok_or(Reject::NoMemory)?.copy_from_slice(payload);
         let slot = self.early.get_mut(sequence as usize % EARLY_FRAMES).ok_or(Reject::NoMemory)?;
         *slot = Slot { buffer: Some(buffer), bytes: payload.len() as u16 };
         self.held |= 1 << ahead;

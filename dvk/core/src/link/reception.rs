@@ -57,13 +57,8 @@ impl<S: Storage> Link<S> {
         self.hear(now);
         match header.kind {
             Kind::Data => {
-                let arrival = self.receiver.accept(
-                    &mut self.storage,
-                    now,
-                    (header.sequence, header.timestamp),
-                    frame.payload,
-                    &self.config.timing,
-                )?;
+                let arrival =
+                    self.receiver.accept(&mut self.storage, now, frame, &self.config.timing)?;
                 match arrival {
                     Arrival::InOrder(chunks) => return Ok(chunks),
                     Arrival::Early => {}

@@ -2,7 +2,7 @@
 //! The sending half of a link: queue, window, what is lost.
 
 use super::super::abi::wire::frame::{
-    Chunk, CHUNK_HEAD_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
+    Chunk, CHUNK_HEAD_BYTES, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW, MIN_PAYLOAD_BYTES,
 };
 use super::storage::{Slot, Storage};
 use super::SubmitError;
@@ -17,6 +17,8 @@ const ROOM_FRAMES: u32 = QUEUE_FRAMES as u32 / 2;
 const BULK_FRAMES: u32 = 112;
 /// Queue length from which on a refused sender of bulk data is told that there is room again.
 const BULK_ROOM_FRAMES: u32 = 80;
+/// Payload of a frame that is made for a short record: room for others to come along.
+const SHARED_BYTES: usize = 1_436;
 /// Congestion window of a new stream, in frames.
 const INITIAL_WINDOW: u32 = 16;
 /// Congestion window after a timeout, and the least there is.
@@ -50,6 +52,8 @@ pub(super) struct Sender<S: Storage> {
     /// acknowledged.
     recovery: Option<u32>,
     peer_window: u32,
+    /// Data frames sent since the last one that asked to be acknowledged.
+    unasked: u32,
     /// Payload of a full frame.
     capacity: usize,
     /// A record was refused for want of room.
@@ -109,6 +113,7 @@ impl<S: Storage> Sender<S> {
             credit: 0,
             recovery: None,
             peer_window: 1,
+            unasked: 0,
             capacity: MIN_PAYLOAD_BYTES,
             refused: false,
             bulk_refused: false,
@@ -130,6 +135,7 @@ impl<S: Storage> Sender<S> {
         self.threshold = u32::from(MAX_WINDOW);
         self.credit = 0;
         self.recovery = None;
+        self.unasked = 0;
         self.capacity = MIN_PAYLOAD_BYTES;
         self.refused = false;
         self.bulk_refused = false;
@@ -237,8 +243,9 @@ impl<S: Storage> Sender<S> {
         let last = self.end.wrapping_sub(1) as usize % QUEUE_FRAMES;
         let Some(slot) = self.queue.get_mut(last) else { return false };
         let Some(buffer) = slot.buffer.as_mut() else { return false };
-        let limit = buffer.len().min(self.capacity);
-        let Some(room) = buffer.get_mut(usize::from(slot.bytes)..limit) else { return false };
+        let limit = buffer.len().min(HEADER_BYTES.saturating_add(self.capacity));
+        let begin = HEADER_BYTES.saturating_add(usize::from(slot.bytes));
+        let Some(room) = buffer.get_mut(begin..limit) else { return false };
         match (Chunk { first: true, last: true, data: record }).encode(room) {
             Some(bytes) => {
                 slot.bytes = slot.bytes.wrapping_add(bytes as u16);
@@ -250,8 +257,11 @@ impl<S: Storage> Sender<S> {
 
     /// Puts a chunk into a frame of its own.
     fn push(&mut self, storage: &mut S, chunk: &Chunk<'_>) -> Option<()> {
-        let mut buffer = storage.buffer(self.capacity)?;
-        let bytes = chunk.encode(&mut buffer)? as u16;
+        // Short records may share a frame, but not at the price of the longest one.
+        let least = CHUNK_HEAD_BYTES.saturating_add(chunk.data.len()).max(SHARED_BYTES);
+        let payload_bytes = least.min(self.capacity);
+        let mut buffer = storage.buffer(HEADER_BYTES.saturating_add(payload_bytes))?;
+        let bytes = chunk.encode(buffer.get_mut(HEADER_BYTES..)?)? as u16;
         *self.queue.get_mut(self.end as usize % QUEUE_FRAMES)? =
             Slot { buffer: Some(buffer), bytes };
         self.end = self.end.wrapping_add(1);
@@ -277,12 +287,32 @@ impl<S: Storage> Sender<S> {
             .then_some(Pick { sequence: self.next, again: false })
     }
 
+    /// The slot of a queued frame.
+    pub(super) fn slot(&mut self, sequence: u32) -> Option<&mut Slot<S::Buffer>> {
+        self.queue.get_mut(sequence as usize % QUEUE_FRAMES)
+    }
+
     pub(super) fn payload(&self, sequence: u32) -> &[u8] {
         self.queue.get(sequence as usize % QUEUE_FRAMES).map_or(&[], Slot::payload)
     }
 
-    /// A picked frame was sent. Returns whether it is the oldest in flight.
-    pub(super) fn sent(&mut self, pick: Pick) -> bool {
+    /// Whether a picked frame is to be acknowledged at once: if there is more to send than the
+    /// window has room for after it, or than half of it was used for since the last one; and if it
+    /// was lost before. What nothing follows is acknowledged with the answer.
+    pub(super) fn asks(&self, pick: Pick) -> bool {
+        if pick.again {
+            return true;
+        }
+        let window = self.window.min(self.peer_window);
+        self.next.wrapping_add(1) != self.end
+            && (self.in_flight().saturating_add(1) >= window
+                || self.unasked.saturating_add(1) >= window / 2)
+    }
+
+    /// A picked frame was sent, and [`asked`](Self::asks) or not. Returns whether it is the oldest in
+    /// flight.
+    pub(super) fn sent(&mut self, pick: Pick, asked: bool) -> bool {
+        self.unasked = if asked { 0 } else { self.unasked.saturating_add(1) };
         if pick.again {
             let bit = 1u64 << (pick.sequence.wrapping_sub(self.first) & 63);
             self.lost &= !bit;

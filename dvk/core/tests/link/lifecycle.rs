@@ -204,13 +204,26 @@ fn exchange(links: &mut [Link<Vecs>; 2]) {
 
 #[test]
 fn versions_are_negotiated() {
-    let one = Versions::SUPPORTED;
-    let next = Versions { min: 1, max: 2 };
-    let mut links = pair([one, next]);
-    exchange(&mut links);
-    assert_eq!(links.each_ref().map(Link::state), [State::Up, State::Up]);
+    let Versions { min, max } = Versions::SUPPORTED;
+    // Every pair of ranges that have something in common, the neighbours' included.
+    for (theirs, newest) in [
+        (Versions { min, max: max + 1 }, max),
+        (Versions { min: max, max: max + 1 }, max),
+        (Versions::up_to(min), min),
+        (Versions::SUPPORTED, max),
+    ] {
+        let mut links = pair([Versions::SUPPORTED, theirs]);
+        exchange(&mut links);
+        assert_eq!(links.each_ref().map(Link::state), [State::Up, State::Up]);
+        links[0].submit(&[1, 2, 3]).expect("the link is up");
+        let mut out = [0; 2048];
+        let bytes = links[0].poll_transmit(S, &mut out).expect("data");
+        let frame = Frame::decode(&out[..bytes]).expect("a frame");
+        assert_eq!(frame.header.version, newest);
+        assert_eq!(links[1].on_frame(S, &frame).expect("it is good").count(), 1);
+    }
 
-    let mut links = pair([one, Versions { min: 2, max: 3 }]);
+    let mut links = pair([Versions::SUPPORTED, Versions { min: max + 1, max: max + 2 }]);
     exchange(&mut links);
     assert_eq!(links.each_ref().map(Link::state), [State::Connecting, State::Connecting]);
     for link in &mut links {
@@ -248,7 +261,7 @@ fn frames_of_others_are_dropped_and_counted() {
     refuse(&|header| header.source.stream -= 1, Reject::Stale);
     refuse(&|header| header.destination.stream += 1, Reject::Unknown);
     refuse(&|header| header.destination.stream -= 1, Reject::Stale);
-    refuse(&|header| header.version = 2, Reject::Version);
+    refuse(&|header| header.version = 1, Reject::Version);
     refuse(&|header| header.ack += 1, Reject::Acknowledgement);
     refuse(&|header| header.sequence += 64, Reject::Window);
     let chunks: Vec<_> = links[1].on_frame(S, &good).expect("it is good").collect();

@@ -418,7 +418,13 @@ impl World {
 
 fn make(index: usize, run: u32, first: u32, faults: Faults, seed: u64) -> Link<Vecs> {
     let storage = Vecs { refuse_percent: faults.refuse_buffers, rng: Rng(seed ^ index as u64) };
-    let config = Config { first_sequence: first, ..config(index as u16, 1 - index as u16, run) };
+    // In every third pair the second host is a version behind.
+    let newest = if index == 1 && seed % 3 == 0 { 1 } else { u8::MAX };
+    let config = Config {
+        first_sequence: first,
+        versions: Versions::up_to(newest),
+        ..config(index as u16, 1 - index as u16, run)
+    };
     Link::new(config, storage).unwrap_or_else(|_| panic!("the storage gives slots"))
 }
 

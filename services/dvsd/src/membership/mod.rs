@@ -15,6 +15,7 @@
 //! most of the others, may give the same id away. The rules of the roster undo that as soon as
 //! their rosters meet, by sending one of the two machines to join again.
 
+mod choices;
 mod formation;
 mod peers;
 mod roster;
@@ -24,15 +25,17 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use dvs_api::Transport;
 use dvs_config::Mac;
 
-use crate::beacon::{Beacon, PeerEntry, Phase, MEMBERS_MAX, PEERS_MAX};
+use crate::beacon::{Beacon, Choice, PeerEntry, Phase, MEMBERS_MAX, PEERS_MAX};
+use choices::Choices;
 pub use formation::SETTLE_MS;
 use formation::{Formation, Step};
 use peers::{Heard, Peers};
 pub use peers::{Novelty, Path};
 pub use roster::{Entry, Roster};
-pub use view::{Event, Liveness, MemberView, Standing, View};
+pub use view::{Event, Liveness, MemberView, Said, Standing, View};
 
 /// Milliseconds between beacons while a cluster forms or somebody joins.
 pub const BEACON_FORMING_MS: u64 = 200;
@@ -97,6 +100,8 @@ struct Member {
     down: BTreeMap<u16, u32>,
     /// Since when this node is a member, in milliseconds.
     since_ms: u64,
+    /// What is to carry this node's links.
+    choices: Choices,
 }
 
 /// The membership protocol of one node.
@@ -112,7 +117,22 @@ pub struct Membership {
     counter: u64,
     next_beacon_ms: u64,
     last_beacon_ms: u64,
+    /// The last of the choices that the latest beacon told.
+    last_told: Option<u16>,
     events: Vec<Event>,
+}
+
+/// Why a transport cannot be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// This node is in no cluster.
+    NoMember,
+    /// There is no such node.
+    Unknown,
+    /// It is this node, and a link leads to another one.
+    Itself,
+    /// It is not heard.
+    Down,
 }
 
 impl Membership {
@@ -129,6 +149,7 @@ impl Membership {
             counter: 0,
             next_beacon_ms: now_ms,
             last_beacon_ms: 0,
+            last_told: None,
             events: Vec::new(),
         }
     }
@@ -198,6 +219,10 @@ impl Membership {
         // A quarter of jitter either way, so that nodes that booted together don't send together.
         self.next_beacon_ms = now_ms + interval * 3 / 4 + entropy % (interval / 2);
         self.last_beacon_ms = now_ms;
+        // All interfaces tell the same choices, since not every peer is on each.
+        if let (Role::Member(member), Some(last)) = (&mut self.role, self.last_told.take()) {
+            member.choices.told(last);
+        }
         true
     }
 
@@ -228,7 +253,7 @@ impl Membership {
             Role::Member(member) if self.announcement.ready => (Phase::Ready, member.cluster),
             Role::Member(member) => (Phase::Member, member.cluster),
         };
-        Beacon {
+        let mut beacon = Beacon {
             cluster_name: self.identity.cluster_name.clone(),
             mac: self.identity.mac,
             instance: self.identity.instance,
@@ -243,7 +268,48 @@ impl Membership {
             name: self.identity.name.clone(),
             release: self.identity.release.clone(),
             peers: self.peer_entries(now_ms),
+            choices: Vec::new(),
+        };
+        if let Role::Member(member) = &self.role {
+            let live = |id: u16| {
+                let entry = member.roster.get(id)?;
+                let heard = self.peers.of_instance(entry.mac, entry.instance)?;
+                heard.is_live(now_ms, DOWN_MS).then_some(entry.seat.incarnation)
+            };
+            beacon.choices = member.choices.telling(beacon.room(), live);
+            self.last_told = beacon.choices.last().map(|entry| entry.peer);
         }
+        beacon
+    }
+
+    /// Chooses what is to carry the link between this node and another one. Says which choice
+    /// holds now.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn choose(
+        &mut self,
+        now_ms: u64,
+        peer: u16,
+        transport: Transport,
+    ) -> Result<Choice, Refusal> {
+        let Role::Member(member) = &self.role else { return Err(Refusal::NoMember) };
+        let entry = *member.roster.get(peer).ok_or(Refusal::Unknown)?;
+        if entry.mac == self.identity.mac {
+            return Err(Refusal::Itself);
+        }
+        // It may have been chosen otherwise before this node started, and only the peer knows.
+        if self.liveness(member, now_ms, &entry) != Liveness::Alive {
+            return Err(Refusal::Down);
+        }
+        let Role::Member(member) = &mut self.role else { return Err(Refusal::NoMember) };
+        let changed = member.choices.set(peer, entry.mac, transport);
+        let choice = member.choices.get(peer);
+        if changed {
+            self.events.push(Event::Chosen { peer, choice });
+            self.hurry(now_ms);
+        }
+        Ok(choice)
     }
 
     /// Whatever happened since the last call.
@@ -275,6 +341,7 @@ impl Membership {
             arrived_ms,
             down: BTreeMap::new(),
             since_ms: now_ms,
+            choices: Choices::default(),
         });
         self.announcement = Announcement::default();
         self.hurry(now_ms);
@@ -294,6 +361,7 @@ impl Membership {
                 if told.of_instance(own.0, own.1).is_some() {
                     self.events.push(Event::Joined { cluster: beacon.cluster });
                     self.become_member(now_ms, beacon.cluster, told);
+                    self.hear_choices(now_ms, beacon);
                 }
                 return;
             }
@@ -304,11 +372,12 @@ impl Membership {
                 if member.roster.of_instance(own.0, own.1).is_none() {
                     self.events.push(Event::Evicted { mac: own.0 });
                     self.become_candidate(now_ms);
-                } else {
-                    self.note_arrivals(now_ms);
-                    self.hurry(now_ms);
+                    return;
                 }
+                self.note_arrivals(now_ms);
+                self.hurry(now_ms);
             }
+            self.hear_choices(now_ms, beacon);
             return;
         }
         // Two clusters formed apart, in a partition. The smaller one gives way while it is young.
@@ -325,9 +394,25 @@ impl Membership {
         }
     }
 
+    /// Takes what a member says of the link to this node.
+    fn hear_choices(&mut self, now_ms: u64, beacon: &Beacon) {
+        let Role::Member(member) = &mut self.role else { return };
+        let Some(own) = member.roster.of_machine(self.identity.mac) else { return };
+        // Only the end of a link speaks of it, in its present incarnation.
+        let Some(sender) = member.roster.of_instance(beacon.mac, beacon.instance) else { return };
+        let (own, peer) = (own.seat, sender.seat);
+        let told = beacon.choices.iter().find(|entry| entry.peer == own.id);
+        let Some(told) = told else { return };
+        if member.choices.hear(peer, beacon.mac, told.choice) {
+            self.events.push(Event::Chosen { peer: peer.id, choice: told.choice });
+            self.hurry(now_ms);
+        }
+    }
+
     /// Records since when each incarnation in the roster is known.
     fn note_arrivals(&mut self, now_ms: u64) {
         let Role::Member(member) = &mut self.role else { return };
+        member.choices.forget_gone(|id| member.roster.get(id).map(|entry| entry.mac));
         for Entry { seat, mac, .. } in member.roster.entries() {
             let known = member.arrived_ms.get(&seat.id).map(|(incarnation, _)| *incarnation);
             if known != Some(seat.incarnation) {

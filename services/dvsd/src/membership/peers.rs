@@ -20,6 +20,8 @@ use crate::beacon::Beacon;
 const MACHINES_MAX: usize = 512;
 /// Instances of a machine that are remembered as gone.
 const SUPERSEDED_MAX: usize = 32;
+/// Milliseconds for which a way is remembered by which nothing arrives any more.
+const PATH_MS: u64 = 30_000;
 
 /// A way by which beacons of a peer arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,14 @@ pub(super) struct Heard {
     pub(super) beacon: Beacon,
     /// When that arrived, in milliseconds.
     pub(super) at_ms: u64,
-    paths: BTreeMap<u32, (Path, u64)>,
+    /// By local interface and the peer's, and when each worked last.
+    paths: BTreeMap<(u32, Mac), (Path, u64)>,
 }
 
 impl Heard {
     fn new(now_ms: u64, path: Path, beacon: Beacon) -> Self {
-        Self { beacon, at_ms: now_ms, paths: BTreeMap::from([(path.interface, (path, now_ms))]) }
+        let paths = BTreeMap::from([((path.interface, path.mac), (path, now_ms))]);
+        Self { beacon, at_ms: now_ms, paths }
     }
 
     /// Whether something was heard in the last `within_ms` milliseconds.
@@ -53,7 +57,8 @@ impl Heard {
     }
 
     /// The way to reach it: of those that worked in the last `within_ms` before the latest beacon
-    /// the one over the interface with the lowest index.
+    /// the one over the interface with the lowest index, to the lowest address. So it stays the same
+    /// where several interfaces of the peer are heard by one of this node's.
     pub(super) fn path(&self, within_ms: u64) -> Option<Path> {
         let worked = |at: u64| self.at_ms.saturating_sub(at) <= within_ms;
         self.paths.values().find(|(_, at)| worked(*at)).map(|(path, _)| *path)
@@ -64,7 +69,8 @@ impl Heard {
         if beacon.counter <= self.beacon.counter {
             return false;
         }
-        self.paths.insert(path.interface, (path, now_ms));
+        self.paths.retain(|_, (_, at)| now_ms.saturating_sub(*at) <= PATH_MS);
+        self.paths.insert((path.interface, path.mac), (path, now_ms));
         self.at_ms = now_ms;
         self.beacon = beacon;
         true
@@ -236,6 +242,7 @@ mod tests {
                 })
                 .into_iter()
                 .collect(),
+            choices: Vec::new(),
         }
     }
 
@@ -266,6 +273,19 @@ mod tests {
         // Nor does its presence keep the next real instance out.
         assert_eq!(hear(40, beacon(7, 1, Some(OWN))), Novelty::New);
         assert_eq!(peers.of_machine(PATH.mac).unwrap().beacon.instance, 7);
+    }
+
+    #[test]
+    fn of_two_interfaces_on_one_segment_the_same_is_taken_as_long_as_it_works() {
+        let other = Path { mac: Mac([2, 0, 0, 0, 0, 3]), ..PATH };
+        let mut heard = Heard::new(0, PATH, beacon(5, 1, None));
+        for counter in 1..20 {
+            let path = if counter % 2 == 0 { PATH } else { other };
+            assert!(heard.update(100 * counter, path, beacon(5, 1 + counter, None)));
+            assert_eq!(heard.path(1_000), Some(other), "{counter}");
+        }
+        assert!(heard.update(3_000, PATH, beacon(5, 100, None)));
+        assert_eq!(heard.path(1_000), Some(PATH));
     }
 
     #[test]

@@ -71,6 +71,11 @@ impl Roster {
         self.0.is_empty()
     }
 
+    /// Who has an id.
+    pub fn get(&self, id: u16) -> Option<&Entry> {
+        self.0.get(&id)
+    }
+
     /// The place of a machine.
     pub fn of_machine(&self, mac: Mac) -> Option<&Entry> {
         self.0.values().find(|entry| entry.mac == mac)

@@ -9,7 +9,7 @@ use dvs_config::Mac;
 use super::formation::Obstacle;
 use super::peers::Path;
 use super::{Membership, Role, CANDIDATE_MS, DOWN_MS};
-use crate::beacon::{Phase, Seat, MEMBERS_MAX};
+use crate::beacon::{Choice, Phase, Seat, MEMBERS_MAX};
 
 /// The membership at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct MemberView {
     pub said: Option<Said>,
     /// Its name; `node` and its id if it has no other.
     pub name: String,
+    /// What is to carry the link to it; of no meaning for this node.
+    pub choice: Choice,
 }
 
 /// What is known of another member only from its beacons.
@@ -136,6 +138,13 @@ pub enum Event {
         /// Its identity.
         mac: Mac,
     },
+    /// Somebody chose what is to carry the link to another node.
+    Chosen {
+        /// The other node.
+        peer: u16,
+        /// The choice.
+        choice: Choice,
+    },
     /// This node lost its place to another machine and asks for a new one.
     Evicted {
         /// The identity that lost its place.
@@ -206,6 +215,10 @@ impl fmt::Display for Event {
                 seat.id
             ),
             Self::NodeBack { seat, mac } => write!(f, "node {} ({mac}) is back", seat.id),
+            Self::Chosen { peer, choice: Choice { revision, transport } } => write!(
+                f,
+                "the link to node {peer} is to be carried over {transport} (choice {revision})"
+            ),
             Self::Evicted { mac } => write!(
                 f,
                 "this node ({mac}) lost its place in the cluster to another machine and asks for a \
@@ -291,6 +304,7 @@ impl Membership {
                         true => format!("node{}", entry.seat.id),
                         false => name,
                     },
+                    choice: member.choices.get(entry.seat.id),
                 }
             })
             .collect();

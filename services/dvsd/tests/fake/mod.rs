@@ -11,14 +11,19 @@ use std::time::Duration;
 
 use dvk_abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_UP};
 use dvk_abi::{Endpoint, Message};
+use dvs_api::Transport;
 use dvs_config::Mac;
-use dvsd::beacon::Seat;
+use dvsd::beacon::{transport_number, Seat};
+use dvsd::carrier::{Carrier, ProxyRoute};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::kernel::{Failure, Kernel, Messenger};
+use dvsd::links::Links;
 use dvsd::multicast::{Datagram, Network};
-use dvsd::reconcile::{Call, Route};
+use dvsd::proxies::Proxies;
+use dvsd::reconcile::Call;
 use dvsd::settings::{Interface, Settings};
 use dvsd::status::StatusFile;
+use dvsd::tipc::{Bearers, Network as TipcNetwork};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::AbortHandle;
 
@@ -29,6 +34,16 @@ type Request = (Message, mpsc::Sender<Message>);
 struct World {
     kernels: HashMap<Mac, Tables>,
     ports: HashMap<u64, mpsc::Sender<Request>>,
+    /// The proxies that each machine runs.
+    proxies: HashMap<Mac, BTreeMap<u16, ProxyRoute>>,
+}
+
+impl World {
+    /// The machine that is a node.
+    fn machine(&self, node: u16) -> Option<&Tables> {
+        let is = |tables: &&Tables| tables.init.is_some_and(|seat| seat.id == node);
+        self.kernels.values().find(is)
+    }
 }
 
 #[derive(Default)]
@@ -37,7 +52,7 @@ struct Tables {
     container: bool,
     leases: BTreeMap<u16, (u32, u32)>,
     up: BTreeMap<u16, u32>,
-    links: BTreeMap<u16, Route>,
+    links: BTreeMap<u16, Carrier>,
     remotes: HashMap<u64, u16>,
     binds: u32,
 }
@@ -65,7 +80,7 @@ fn refuse(condition: bool, why: &str) -> Result<(), String> {
 impl Kernel for FakeDvk {
     fn control(&self, call: &Call) -> Result<(), String> {
         let mut world = self.world();
-        let World { kernels, ports } = &mut *world;
+        let World { kernels, ports, .. } = &mut *world;
         let tables = kernels.entry(self.mac).or_default();
         if let Call::End = call {
             let own = tables.init.map(|seat| seat.id);
@@ -107,9 +122,12 @@ impl Kernel for FakeDvk {
             Call::NodeDown { node } => {
                 refuse(tables.up.remove(&node).is_none(), "ENODEV: not up")?;
             }
-            Call::LinkAttach { node, route } => {
+            Call::LinkAttach { node, carrier } => {
                 refuse(!tables.up.contains_key(&node), "ENODEV: not up")?;
-                tables.links.insert(node, route);
+                refuse(carrier == Carrier::Tipc, "EINVAL: no such transport")?;
+                if !matches!(carrier, Carrier::Proxy(_)) {
+                    tables.links.insert(node, carrier);
+                }
             }
             Call::LinkDetach { node } => {
                 refuse(tables.links.remove(&node).is_none(), "ENOTCONN")?;
@@ -125,16 +143,24 @@ impl Kernel for FakeDvk {
     fn link(&self, node: u16) -> Result<LinkInfo, String> {
         let world = self.world();
         let own = &world.kernels[&self.mac];
-        let route = own.links.get(&node).ok_or("ENODEV")?;
+        if !own.up.contains_key(&node) {
+            return Err("ENODEV".into());
+        }
+        let carrier = own.links.get(&node);
         // It is up once the other end greets this one, in the right incarnation.
-        let greets = world.kernels.get(&route.mac).is_some_and(|peer| {
-            let knows = |own: Seat| peer.up.get(&own.id) == Some(&own.incarnation);
+        let greets = world.machine(node).is_some_and(|peer| {
+            let knows = |own: Seat| {
+                peer.up.get(&own.id) == Some(&own.incarnation) && peer.links.contains_key(&own.id)
+            };
             let itself = peer.init.map(|seat| (seat.id, seat.incarnation));
             own.init.is_some_and(knows)
+                && carrier.is_some()
                 && itself == own.up.get(&node).map(|incarnation| (node, *incarnation))
         });
         let state = if greets { LINK_UP } else { LINK_CONNECTING };
-        Ok(LinkInfo { node: u32::from(node), state, rtt_us: 200, ..LinkInfo::default() })
+        let transport = carrier.map_or(0, |carrier| transport_number(carrier.transport()));
+        let node = u32::from(node);
+        Ok(LinkInfo { node, state, transport, rtt_us: 200, ..LinkInfo::default() })
     }
 
     fn bind(&self) -> Result<Box<dyn Messenger>, String> {
@@ -155,6 +181,55 @@ impl Kernel for FakeDvk {
             world: Arc::clone(&self.world),
         }))
     }
+}
+
+/// Proxies of one machine: they carry a link once those of both ends are there.
+struct FakeProxies {
+    mac: Mac,
+    world: Arc<Mutex<World>>,
+}
+
+impl Proxies for FakeProxies {
+    fn run(
+        &mut self,
+        _: u64,
+        wanted: &BTreeMap<u16, ProxyRoute>,
+        _: &dyn Fn(u16) -> Option<Transport>,
+    ) {
+        let mut world = self.world.lock().unwrap();
+        world.proxies.insert(self.mac, wanted.clone());
+        let World { kernels, proxies, .. } = &mut *world;
+        let meets = |ours: &ProxyRoute| {
+            let met = |theirs: &ProxyRoute| {
+                theirs.over == ours.over && (theirs.local == ours.peer || theirs.peer == ours.local)
+            };
+            // There is no QUIC here.
+            ours.over != Transport::Quic
+                && proxies.iter().any(|(mac, all)| *mac != self.mac && all.values().any(met))
+        };
+        let Some(tables) = kernels.get_mut(&self.mac) else { return };
+        for (node, route) in wanted.iter().filter(|(_, route)| meets(route)) {
+            tables.links.insert(*node, Carrier::Proxy(*route));
+        }
+    }
+
+    fn trouble(&self, node: u16) -> Option<String> {
+        let world = self.world.lock().unwrap();
+        let route = world.proxies.get(&self.mac)?.get(&node)?;
+        (route.over == Transport::Quic).then(|| "nothing here speaks QUIC".to_owned())
+    }
+}
+
+struct NoBearers;
+
+impl Bearers for NoBearers {
+    fn enable(&mut self, _: &TipcNetwork) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn disable(&mut self) {}
+
+    fn look(&mut self, _: u64) {}
 }
 
 struct FakePort {
@@ -286,16 +361,18 @@ impl Segment {
             api: address,
         };
         let (dvk, world) = (boot.dvk, Arc::clone(&self.world));
+        let proxies = FakeProxies { mac, world: Arc::clone(&world) };
         let surroundings = Surroundings {
             open_kernel: Box::new(move || match dvk {
                 true => Ok(Arc::new(FakeDvk { mac, world: Arc::clone(&world) })),
                 false => Err("/dev/dvk: the kernel has no DVK".into()),
             }),
             link_local: Box::new(move |_| Some(address_of(number))),
+            links: Links::new(Box::new(proxies), Box::new(NoBearers)),
             status: StatusFile::new(&directory),
         };
         let instance = u64::from(address.port()) << 32 | u64::from(number) << 8 | 1;
-        let (daemon, snapshot) = Daemon::new(settings, instance, surroundings);
+        let (daemon, handle) = Daemon::new(settings, instance, surroundings);
         let (arrived, inbound) = async_mpsc::channel(256);
         let (outbound, mut departing) = async_mpsc::channel::<(u32, Vec<u8>)>(256);
         let machines = Arc::clone(&self.machines);
@@ -316,7 +393,7 @@ impl Segment {
         spawn(Box::pin(async move {
             daemon.run(Network { inbound, outbound }).await.unwrap();
         }));
-        let router = dvsd::api::router(snapshot, directory.join("logs"));
+        let router = dvsd::api::router(handle, directory.join("logs"));
         spawn(Box::pin(async move {
             axum::serve(api, router).await.unwrap();
         }));
@@ -338,6 +415,7 @@ impl Segment {
         machine.tasks.iter().for_each(AbortHandle::abort);
         let mut world = self.world.lock().unwrap();
         world.kernels.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
+        world.proxies.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
     }
 }
 

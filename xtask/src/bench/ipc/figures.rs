@@ -5,7 +5,9 @@ use dvk_bench::{Mechanism, Placement, Policy, Record, Task, Unit};
 use dvs_qemu::accel::Accelerator;
 use serde::Serialize;
 
-use super::plot::{Plot, Scale, Series};
+use super::super::plot::{Plot, Scale, Series};
+use super::super::ratio::Ratio;
+use super::super::spread::Spread;
 
 /// Bytes of the copy by which mechanisms are compared.
 const COMPARED_COPY: u32 = 64 << 10;
@@ -53,50 +55,6 @@ pub(super) struct Case {
     pub(super) policy: Policy,
     pub(super) pairs: u32,
     pub(super) unit: Unit,
-}
-
-/// How samples are distributed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) median: f64,
-    pub(super) quartile_1: f64,
-    pub(super) quartile_3: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-}
-
-/// How many times better M3-IPC is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(super) struct Ratio {
-    pub(super) name: &'static str,
-    /// The other's cost divided by M3-IPC's; above 1, M3-IPC is better.
-    pub(super) ratio: f64,
-    /// Better than what: the best of the others, if not one that was chosen.
-    pub(super) against: String,
-    /// What it is meant to be at least.
-    pub(super) goal: f64,
-}
-
-impl Spread {
-    /// Of at least one sample.
-    fn of(samples: &[f64]) -> Option<Self> {
-        let mut sorted = samples.to_vec();
-        sorted.sort_by(f64::total_cmp);
-        let (first, last) = (*sorted.first()?, *sorted.last()?);
-        // Linear interpolation between the samples next to the place.
-        let at = |part: f64| {
-            let place = part * (sorted.len() - 1) as f64;
-            let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-            below + (above - below) * place.fract()
-        };
-        let [quartile_1, median, quartile_3] = [at(0.25), at(0.5), at(0.75)];
-        Some(Self { median, quartile_1, quartile_3, min: first, max: last })
-    }
-
-    /// Half of what lies between the quartiles, as a part of the median.
-    pub(super) fn relative(&self) -> f64 {
-        (self.quartile_3 - self.quartile_1) / 2.0 / self.median
-    }
 }
 
 impl Case {
@@ -247,14 +205,7 @@ impl Figures {
     }
 
     fn series(&self, point: impl Fn(&Measurement) -> Option<(f64, f64)>) -> Vec<Series> {
-        let of = |mechanism| {
-            let points = self.measurements.iter().filter(|one| one.mechanism == mechanism);
-            let mut points: Vec<_> = points.filter_map(&point).collect();
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            Series { name: mechanism.to_string(), points }
-        };
-        let series = self.mechanisms(|_| true).into_iter().map(of);
-        series.filter(|series| !series.points.is_empty()).collect()
+        Series::collect(self.measurements.iter().map(|one| (one.mechanism, point(one))))
     }
 }
 
@@ -287,16 +238,6 @@ pub(super) mod tests {
             record(Mechanism::Tipc, copy(4096), &[]),
         ];
         Figures::new(Accelerator::Tcg, &records, Vec::new())
-    }
-
-    #[test]
-    fn spreads_are_of_the_samples() {
-        let spread = Spread::of(&[4.0, 1.0, 3.0, 2.0, 5.0]).unwrap();
-        let Spread { median, quartile_1, quartile_3, min, max } = spread;
-        assert_eq!([median, quartile_1, quartile_3, min, max], [3.0, 2.0, 4.0, 1.0, 5.0]);
-        assert!((spread.relative() - 1.0 / 3.0).abs() < 1e-9);
-        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
-        assert_eq!(Spread::of(&[]), None);
     }
 
     #[test]

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The figures as text.
 
-use std::fmt::Write as _;
-
 use dvk_bench::{Mechanism, Placement, Policy, Task, Unit};
 
+use super::super::{count, ratio};
 use super::figures::{Case, Figures, Measurement};
 
 /// Width of the first column, and of the others.
@@ -17,20 +16,7 @@ pub(super) fn text(figures: &Figures) -> String {
     for table in [round_trips(figures), pairs(figures), copies(figures)] {
         text += &table;
     }
-    if !figures.ratios.is_empty() {
-        text += "\nM3-IPC against the best of the others\n";
-    }
-    for ratio in &figures.ratios {
-        let (name, goal, against) = (ratio.name, ratio.goal, &ratio.against);
-        let met = if ratio.ratio >= goal { "met" } else { "missed" };
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            text,
-            "{name:<42}{:>7.2}  against {against:<18}goal {goal:.2}: {met}",
-            ratio.ratio
-        );
-    }
-    text
+    text + &ratio::lines("M3-IPC against the best of the others", &figures.ratios)
 }
 
 fn round_trips(figures: &Figures) -> String {
@@ -131,37 +117,14 @@ fn table(
 fn cost(one: &Measurement) -> String {
     match one.case.unit {
         Unit::Instructions => count(one.cost.median.round()),
-        Unit::Nanoseconds => {
-            format!("{:.1} µs ±{:.0}%", one.cost.median / 1e3, 100.0 * one.cost.relative())
-        }
+        Unit::Nanoseconds => one.cost.microseconds(),
     }
-}
-
-/// A whole number with its thousands apart.
-fn count(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::figures::tests::figures;
     use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(
-            [1.0, 999.0, 1000.0, 65_536.0, 1_048_576.0].map(count),
-            ["1", "999", "1,000", "65,536", "1,048,576"]
-        );
-    }
 
     #[test]
     fn what_was_measured_is_in_the_tables() {

@@ -73,8 +73,9 @@ impl Fields {
         self.add("magic", MAGIC);
         self.add("version", header.version);
         self.add("kind", header.kind as u8);
-        self.add("flags", u8::from(header.echo.is_some()));
+        self.add("flags", u8::from(header.echo.is_some()) | u8::from(header.asks) << 1);
         self.add("flags.echo", u8::from(header.echo.is_some()));
+        self.add("flags.asks", u8::from(header.asks));
         self.add("flags.reserved", 0);
         self.add("zero1", 0);
         self.add("length", payload_bytes);

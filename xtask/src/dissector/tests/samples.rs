@@ -142,6 +142,7 @@ pub(super) fn header(kind: Kind, sequence: u32) -> Header {
         window: 64,
         timestamp: 16,
         echo: None,
+        asks: false,
     }
 }
 

@@ -123,8 +123,12 @@ fn damaged_frames() {
             Kind::Ack | Kind::Keepalive | Kind::Reset => Vec::new(),
         };
         for echo in [None, Some(0x0101_0101)] {
-            let header = Header { selective: 3, echo, ..header(kind, 16) };
-            frames.extend(damaged(&frame(&header, &payload)));
+            let older = Header { selective: 3, echo, ..header(kind, 16) };
+            frames.extend(damaged(&frame(&older, &payload)));
+            if !kind.is_greeting() {
+                let newer = Header { version: 2, asks: kind == Kind::Data, ..older };
+                frames.extend(damaged(&frame(&newer, &payload)));
+            }
         }
     }
     // Of a single byte nobody can say whose it is.

@@ -236,7 +236,8 @@ impl Bed {
         self.await_all_ready(step)
     }
 
-    /// A failure with what the nodes said last and where the rest is. Keeps the logs of their services as well.
+    /// A failure with what the nodes said last and where the rest is. Keeps the logs of their services as well,
+    /// and the tables of their kernels.
     pub(super) fn report(&self, mismatch: &Mismatch) -> String {
         let mut text = format!("{mismatch}\nseed:     {}\n", self.seed);
         let status = self.cluster.status();
@@ -252,6 +253,10 @@ impl Bed {
             }
             if let Ok(log) = self.dvsctl(node, &["logs", "dvsd", "-n", "10000"]) {
                 let _ = fs::write(self.logs.join(format!("node{node}-dvsd.log")), log.stdout);
+            }
+            let words = ["dvk-conformance", "--role", "tables"];
+            if let Ok(tables) = self.run_on(node, &words, ANSWER) {
+                let _ = fs::write(self.logs.join(format!("node{node}-tables.txt")), tables.stdout);
             }
         }
         let _ = writeln!(text, "logs:     {}", self.logs.display());

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dvs_agent::{Event, Program};
+use dvs_qemu::Cluster;
 
 use super::bed::{Bed, MEMBERS, PATIENCE};
 use super::mismatch::{expect, Mismatch};
@@ -16,7 +17,7 @@ use super::program::Ended;
 const POLL: Duration = Duration::from_millis(200);
 
 /// A program that runs on a node. Dropping it kills the program.
-pub(super) struct Guest {
+pub(crate) struct Guest {
     /// Says which one, for failures.
     step: String,
     program: Program,
@@ -43,11 +44,39 @@ impl Bed {
         words: &[&str],
         limit: Duration,
     ) -> Result<Guest, Mismatch> {
+        Guest::start(self.cluster(), node, words, limit)
+    }
+
+    /// Runs a program on a node to its end.
+    ///
+    /// # Errors
+    /// As for [`start_on`](Self::start_on), and when the node is lost.
+    pub(super) fn run_on(
+        &self,
+        node: usize,
+        words: &[&str],
+        limit: Duration,
+    ) -> Result<Ended, Mismatch> {
+        self.start_on(node, words, limit)?.end()
+    }
+}
+
+impl Guest {
+    /// Starts a program on a node of a cluster that runs agents, as [`Bed::start_on`] says.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn start(
+        cluster: &Cluster,
+        node: usize,
+        words: &[&str],
+        limit: Duration,
+    ) -> Result<Self, Mismatch> {
         let step = format!("`{}` on node{node}", words.join(" "));
         let failed = |why: &dyn std::fmt::Display| {
             Mismatch::new(&step, "it can be started", why.to_string())
         };
-        let agent = self.cluster().description().nodes[node].agent;
+        let agent = cluster.description().nodes[node].agent;
         let agent = agent.ok_or_else(|| failed(&"the cluster was started without agents"))?;
         let give_up = Instant::now() + PATIENCE;
         let program = loop {
@@ -68,7 +97,7 @@ impl Bed {
                 return;
             }
         });
-        Ok(Guest {
+        Ok(Self {
             step,
             program,
             events,
@@ -81,26 +110,11 @@ impl Bed {
         })
     }
 
-    /// Runs a program on a node to its end.
-    ///
-    /// # Errors
-    /// As for [`start_on`](Self::start_on), and when the node is lost.
-    pub(super) fn run_on(
-        &self,
-        node: usize,
-        words: &[&str],
-        limit: Duration,
-    ) -> Result<Ended, Mismatch> {
-        self.start_on(node, words, limit)?.end()
-    }
-}
-
-impl Guest {
     /// Gives the program a line of standard input.
     ///
     /// # Errors
     /// When the node is lost.
-    pub(super) fn say(&self, line: &str) -> Result<(), Mismatch> {
+    pub(crate) fn say(&self, line: &str) -> Result<(), Mismatch> {
         self.program
             .input(format!("{line}\n").as_bytes())
             .map_err(|error| Mismatch::new(&self.step, format!("it reads `{line}`"), error))
@@ -110,7 +124,7 @@ impl Guest {
     ///
     /// # Errors
     /// When the program ends without one, its limit is over, or the node is lost.
-    pub(super) fn line(&mut self) -> Result<String, Mismatch> {
+    pub(crate) fn line(&mut self) -> Result<String, Mismatch> {
         loop {
             let rest = &self.stdout[self.taken..];
             if let Some(length) = rest.iter().position(|byte| *byte == b'\n') {
@@ -125,11 +139,34 @@ impl Guest {
         }
     }
 
+    /// The next line, which must come before this time is over.
+    ///
+    /// # Errors
+    /// As [`line`](Self::line).
+    pub(crate) fn line_within(&mut self, time: Duration) -> Result<String, Mismatch> {
+        let deadline = self.deadline;
+        self.deadline = deadline.min(Instant::now() + time);
+        let line = self.line();
+        self.deadline = deadline;
+        line
+    }
+
+    /// All that it has written to standard output so far.
+    pub(crate) fn written(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// The same of a node that is lost, to the last that came from it.
+    pub(crate) fn rest(mut self) -> String {
+        while self.status.is_none() && matches!(self.take_event(), Ok(true)) {}
+        self.written()
+    }
+
     /// Waits for its end, or makes it when its limit is over.
     ///
     /// # Errors
     /// When the node is lost.
-    pub(super) fn end(mut self) -> Result<Ended, Mismatch> {
+    pub(crate) fn end(mut self) -> Result<Ended, Mismatch> {
         while self.status.is_none() {
             if !self.take_event()? {
                 return Ok(self.ended(true));
@@ -142,7 +179,7 @@ impl Guest {
     ///
     /// # Errors
     /// When it is not, or as for [`end`](Self::end).
-    pub(super) fn succeed(self) -> Result<Ended, Mismatch> {
+    pub(crate) fn succeed(self) -> Result<Ended, Mismatch> {
         let (step, limit) = (self.step.clone(), self.limit);
         let ended = self.end()?;
         let expected = format!("success within {} s", limit.as_secs());

@@ -5,17 +5,17 @@ use std::fmt;
 
 /// A step of a scenario that went otherwise than it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mismatch {
+pub(crate) struct Mismatch {
     /// What was being done.
-    pub(super) step: String,
+    pub(crate) step: String,
     /// What should have come of it.
-    pub(super) expected: String,
+    pub(crate) expected: String,
     /// What did.
-    pub(super) came: String,
+    pub(crate) came: String,
 }
 
 impl Mismatch {
-    pub(super) fn new(
+    pub(crate) fn new(
         step: impl Into<String>,
         expected: impl Into<String>,
         came: impl fmt::Display,
@@ -31,6 +31,8 @@ impl fmt::Display for Mismatch {
         write!(f, "came:     {}", self.came.trim_end().replace('\n', "\n          "))
     }
 }
+
+impl std::error::Error for Mismatch {}
 
 /// Fails a step unless `holds`.
 pub(super) fn expect(

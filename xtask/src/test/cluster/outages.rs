@@ -118,7 +118,7 @@ fn still_run(pings: &mut [Ping]) -> Result<(), Mismatch> {
     )
 }
 
-fn incarnation(bed: &Bed, viewer: usize, node: usize) -> Result<u32, Mismatch> {
+pub(super) fn incarnation(bed: &Bed, viewer: usize, node: usize) -> Result<u32, Mismatch> {
     let step = format!("reading node{node}'s incarnation");
     let nodes = bed.seen_by(viewer).map_err(|why| Mismatch::new(&step, "a list of nodes", why))?;
     let found = nodes.iter().find(|seen| seen.id as usize == node).map(|seen| seen.incarnation);
@@ -126,7 +126,7 @@ fn incarnation(bed: &Bed, viewer: usize, node: usize) -> Result<u32, Mismatch> {
 }
 
 /// Waits until the other members see `node` ready, with its old id, its old machine and a higher incarnation.
-fn await_incarnation(bed: &Bed, node: usize, before: u32) -> Result<(), Mismatch> {
+pub(super) fn await_incarnation(bed: &Bed, node: usize, before: u32) -> Result<(), Mismatch> {
     let viewers: Vec<_> = (0..MEMBERS).filter(|viewer| *viewer != node).collect();
     let mac = bed.cluster().description().nodes[node].mac.clone();
     let back = |nodes: &[Node]| {

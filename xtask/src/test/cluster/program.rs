@@ -12,15 +12,15 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// What a program left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Ended {
+pub(crate) struct Ended {
     /// Its exit status; `None` if a signal ended it.
-    pub(super) status: Option<i32>,
+    pub(crate) status: Option<i32>,
     /// Whether it was killed because the limit was over.
-    pub(super) overdue: bool,
+    pub(crate) overdue: bool,
     /// What it wrote to standard output.
-    pub(super) stdout: String,
+    pub(crate) stdout: String,
     /// What it wrote to standard error.
-    pub(super) stderr: String,
+    pub(crate) stderr: String,
 }
 
 impl Ended {

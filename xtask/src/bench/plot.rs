@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Curves as an SVG image.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 /// The image, and the part of it where curves are, in pixels.
 const WIDTH: f64 = 720.0;
@@ -31,6 +36,25 @@ pub(super) enum Scale {
 pub(super) struct Series {
     pub(super) name: String,
     pub(super) points: Vec<(f64, f64)>,
+}
+
+impl Series {
+    /// A curve for each key that has points, in the order of the keys, each from left to right.
+    pub(super) fn collect<K: Ord + Display>(
+        points: impl Iterator<Item = (K, Option<(f64, f64)>)>,
+    ) -> Vec<Self> {
+        let mut curves = BTreeMap::<K, Vec<_>>::new();
+        for (key, point) in points {
+            if let Some(point) = point {
+                curves.entry(key).or_default().push(point);
+            }
+        }
+        let curve = |(key, mut points): (K, Vec<(f64, f64)>)| {
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Self { name: key.to_string(), points }
+        };
+        curves.into_iter().map(curve).collect()
+    }
 }
 
 /// Curves with their axes.
@@ -199,6 +223,22 @@ impl Plot {
                 writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>");
         }
     }
+}
+
+/// Writes those images that there are into a directory, and returns where.
+pub(super) fn save<const N: usize>(
+    directory: &Path,
+    plots: [(&str, Option<Plot>); N],
+) -> Result<Vec<String>> {
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+    let mut paths = Vec::new();
+    for (name, plot) in plots {
+        let Some(plot) = plot else { continue };
+        let path = directory.join(name);
+        fs::write(&path, plot.svg()).with_context(|| format!("writing {}", path.display()))?;
+        paths.push(path.display().to_string());
+    }
+    Ok(paths)
 }
 
 fn escaped(text: &str) -> String {

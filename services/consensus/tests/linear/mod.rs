@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whether a history of concurrent operations could have been the work of one thing that does them one after the other.
+//!
+//! The search is that of Wing and Gong, with the memory of Lowe: what has been taken and what state that left is not looked at
+//! twice.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::hash::Hash;
+
+/// An operation as its client saw it. Times are places in one order of all events.
+#[derive(Clone, Debug)]
+pub(crate) struct Operation<I, O> {
+    /// When it was asked for.
+    pub(crate) invoked: u64,
+    /// When the answer came, and the answer. Without, it may take effect at any time later, or never.
+    pub(crate) returned: Option<(u64, O)>,
+    /// What was asked for.
+    pub(crate) input: I,
+}
+
+/// What the thing would do.
+pub(crate) trait Model {
+    /// What it is in.
+    type State: Clone + Eq + Hash;
+    /// What it can be asked.
+    type Input: Debug;
+    /// What it answers.
+    type Output: Debug;
+    /// What it begins with.
+    fn begin() -> Self::State;
+    /// What it is in after an operation; `None` if it could not have given that answer. Without an answer any is right.
+    fn step(
+        state: &Self::State,
+        input: &Self::Input,
+        output: Option<&Self::Output>,
+    ) -> Option<Self::State>;
+}
+
+/// Whether there is an order of the operations that agrees with their times and with the model.
+pub(crate) fn is_linearizable<M: Model>(history: &[Operation<M::Input, M::Output>]) -> bool {
+    let mut taken = vec![false; history.len()];
+    let mut seen = HashSet::new();
+    // Places where the search can go on: what was taken there, and the state before.
+    let mut path: Vec<(usize, M::State)> = Vec::new();
+    let mut state = M::begin();
+    let mut next = 0;
+    loop {
+        let left = || history.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(op, _)| op);
+        let first_return = left().filter_map(|op| op.returned.as_ref().map(|(at, _)| *at)).min();
+        let Some(first_return) = first_return else { return true };
+        let found = (next..history.len()).find_map(|at| {
+            let op = &history[at];
+            if taken[at] || op.invoked > first_return {
+                return None;
+            }
+            let after = M::step(&state, &op.input, op.returned.as_ref().map(|(_, out)| out))?;
+            taken[at] = true;
+            let new = seen.insert((taken.clone(), after.clone()));
+            if !new {
+                taken[at] = false;
+            }
+            new.then_some((at, after))
+        });
+        if let Some((at, after)) = found {
+            path.push((at, std::mem::replace(&mut state, after)));
+            next = 0;
+        } else {
+            let Some((at, before)) = path.pop() else { return false };
+            taken[at] = false;
+            state = before;
+            next = at + 1;
+        }
+    }
+}
+
+/// One key of a store.
+pub(crate) struct Register;
+
+/// What a key can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyInput {
+    /// Its value.
+    Get,
+    /// To have a value.
+    Put(u64),
+    /// To have the second value if it has the first.
+    Swap(u64, u64),
+    /// To be no more.
+    Delete,
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyOutput {
+    /// It has that value.
+    Value(Option<u64>),
+    /// It was done.
+    Done,
+    /// Whether it was done.
+    Swapped(bool),
+}
+
+impl Model for Register {
+    type State = Option<u64>;
+    type Input = KeyInput;
+    type Output = KeyOutput;
+
+    fn begin() -> Self::State {
+        None
+    }
+
+    fn step(
+        state: &Option<u64>,
+        input: &KeyInput,
+        output: Option<&KeyOutput>,
+    ) -> Option<Option<u64>> {
+        let (after, right) = match input {
+            KeyInput::Get => (*state, KeyOutput::Value(*state)),
+            KeyInput::Put(value) => (Some(*value), KeyOutput::Done),
+            KeyInput::Delete => (None, KeyOutput::Done),
+            KeyInput::Swap(old, new) => {
+                let fits = *state == Some(*old);
+                (if fits { Some(*new) } else { *state }, KeyOutput::Swapped(fits))
+            }
+        };
+        output.is_none_or(|output| *output == right).then_some(after)
+    }
+}
+
+/// One lock for which nobody waits.
+pub(crate) struct Lock;
+
+/// What a lock can be asked, by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LockInput {
+    /// To be held.
+    Acquire(u64),
+    /// To be free.
+    Release(u64),
+}
+
+/// What it answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LockOutput {
+    /// It is held, with this token.
+    Held(u64),
+    /// Somebody else holds it.
+    Busy,
+    /// Whether it was held.
+    Released(bool),
+}
+
+impl Model for Lock {
+    /// Who holds it and with which token, if that is known; and the last token that is known.
+    type State = (Option<(u64, Option<u64>)>, u64);
+    type Input = LockInput;
+    type Output = LockOutput;
+
+    fn begin() -> Self::State {
+        (None, 0)
+    }
+
+    fn step(
+        (holder, last): &Self::State,
+        input: &LockInput,
+        output: Option<&LockOutput>,
+    ) -> Option<Self::State> {
+        match (input, output) {
+            (LockInput::Acquire(who), Some(LockOutput::Held(token))) => match holder {
+                None => (*token > *last).then_some((Some((*who, Some(*token))), *token)),
+                Some((held_by, Some(known))) => {
+                    (held_by == who && known == token).then_some((*holder, *last))
+                }
+                Some((held_by, None)) => (held_by == who && *token > *last)
+                    .then_some((Some((*who, Some(*token))), *token)),
+            },
+            (LockInput::Acquire(who), Some(LockOutput::Busy)) => {
+                holder.is_some_and(|(held_by, _)| held_by != *who).then_some((*holder, *last))
+            }
+            (LockInput::Acquire(who), None) => Some((holder.or(Some((*who, None))), *last)),
+            (LockInput::Release(who), output) => {
+                let held = holder.is_some_and(|(held_by, _)| held_by == *who);
+                let right = output.is_none_or(|output| *output == LockOutput::Released(held));
+                right.then_some((if held { None } else { *holder }, *last))
+            }
+            (LockInput::Acquire(_), Some(LockOutput::Released(_))) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn op<I, O>(invoked: u64, input: I, returned: u64, output: O) -> Operation<I, O> {
+        Operation { invoked, returned: Some((returned, output)), input }
+    }
+
+    fn lost<I, O>(invoked: u64, input: I) -> Operation<I, O> {
+        Operation { invoked, returned: None, input }
+    }
+
+    fn got(value: u64) -> KeyOutput {
+        KeyOutput::Value(Some(value))
+    }
+
+    use KeyInput::{Get, Put, Swap};
+    use KeyOutput::{Done, Swapped};
+
+    #[test]
+    fn histories_that_have_an_order_are_accepted() {
+        let good: [&[Operation<KeyInput, KeyOutput>]; 5] = [
+            &[],
+            &[op(1, Put(1), 2, Done), op(3, Get, 4, got(1))],
+            // Two that overlap, and a read that sees them the other way round than they were asked for.
+            &[op(1, Put(1), 6, Done), op(2, Put(2), 5, Done), op(7, Get, 8, got(1))],
+            // One whose answer was lost takes effect late.
+            &[lost(1, Put(1)), op(2, Get, 3, KeyOutput::Value(None)), op(4, Get, 5, got(1))],
+            &[lost(1, Put(1)), op(2, Swap(1, 2), 9, Swapped(true)), op(3, Get, 4, got(1))],
+        ];
+        for history in good {
+            assert!(is_linearizable::<Register>(history), "{history:?}");
+        }
+    }
+
+    #[test]
+    fn histories_without_an_order_are_rejected() {
+        let bad: [&[Operation<KeyInput, KeyOutput>]; 6] = [
+            // A write that was acknowledged is lost.
+            &[op(1, Put(1), 2, Done), op(3, Get, 4, KeyOutput::Value(None))],
+            // A read of what nobody wrote.
+            &[op(1, Get, 2, got(1))],
+            // A read of the past.
+            &[op(1, Put(1), 2, Done), op(3, Put(2), 4, Done), op(5, Get, 6, got(1))],
+            // Reads that go back, while the write goes on.
+            &[op(1, Put(1), 9, Done), op(2, Get, 3, got(1)), op(4, Get, 5, KeyOutput::Value(None))],
+            // Of two swaps of the same value one must fail.
+            &[
+                op(1, Put(1), 2, Done),
+                op(3, Swap(1, 2), 8, Swapped(true)),
+                op(4, Swap(1, 3), 7, Swapped(true)),
+            ],
+            // What was lost takes effect once only.
+            &[
+                lost(1, Put(1)),
+                op(2, Get, 3, got(1)),
+                op(4, Put(2), 5, Done),
+                op(6, Get, 7, got(2)),
+                op(8, Get, 9, got(1)),
+            ],
+        ];
+        for history in bad {
+            assert!(!is_linearizable::<Register>(history), "{history:?}");
+        }
+    }
+
+    #[test]
+    fn two_holders_or_a_token_that_comes_back_are_rejected() {
+        use LockInput::{Acquire, Release};
+        use LockOutput::{Busy, Held, Released};
+        let first = op(1, Acquire(1), 2, Held(5));
+        let good: [&[Operation<LockInput, LockOutput>]; 3] = [
+            &[first.clone(), op(3, Acquire(2), 4, Busy), op(5, Acquire(1), 6, Held(5))],
+            &[first.clone(), lost(3, Release(1)), op(4, Acquire(2), 5, Held(6))],
+            &[
+                lost(1, Acquire(1)),
+                op(2, Acquire(2), 3, Busy),
+                op(4, Release(1), 5, Released(true)),
+            ],
+        ];
+        for history in good {
+            assert!(is_linearizable::<Lock>(history), "{history:?}");
+        }
+        let released = op(3, Release(1), 4, Released(true));
+        let bad: [&[Operation<LockInput, LockOutput>]; 4] = [
+            &[first.clone(), op(3, Acquire(2), 4, Held(6))],
+            &[first.clone(), released.clone(), op(5, Acquire(2), 6, Held(5))],
+            &[first.clone(), released, op(5, Acquire(2), 6, Busy)],
+            &[first, op(3, Release(1), 4, Released(false))],
+        ];
+        for history in bad {
+            assert!(!is_linearizable::<Lock>(history), "{history:?}");
+        }
+    }
+}

@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The whole state, and how a command changes it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::barriers::{self, Barriers};
+use crate::command::{Answer, Command, Entry, Outcome, VERSION};
+use crate::containers::Containers;
+use crate::elections::{self, Elections};
+use crate::groups::{self, Groups};
+use crate::kv;
+use crate::leases::{self, LeaseId, Leases};
+use crate::links::{self, Links};
+use crate::locks::{self, Locks};
+use crate::nodes::{self, Join, Nodes, Phase, Seat};
+use crate::refusal::Refusal;
+use crate::tickets::Tickets;
+use crate::time::Time;
+use crate::tokens::{self, Tokens};
+
+/// Which cluster this is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its name, chosen by people.
+    pub name: String,
+    /// Its id, drawn at random.
+    pub id: u64,
+}
+
+/// What the nodes agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    version: u16,
+    applied: u64,
+    now: Time,
+    tickets: Tickets,
+    identity: Option<Identity>,
+    nodes: Nodes,
+    tokens: Tokens,
+    links: Links,
+    containers: Containers,
+    kv: kv::Store,
+    leases: Leases,
+    locks: Locks,
+    elections: Elections,
+    barriers: Barriers,
+    groups: Groups,
+}
+
+/// Why bytes are no state that this node can go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is of a version that this release does not know.
+    #[error("the state is of version {version}, and this release knows versions up to {VERSION}; update the node")]
+    TooNew {
+        /// Its version.
+        version: u16,
+    },
+    /// It is damaged.
+    #[error("the state cannot be decoded: it is damaged or no state at all")]
+    Malformed,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            version: 1,
+            applied: 0,
+            now: Time::default(),
+            tickets: Tickets::default(),
+            identity: None,
+            nodes: Nodes::default(),
+            tokens: Tokens::default(),
+            links: Links::default(),
+            containers: Containers::default(),
+            kv: kv::Store::default(),
+            leases: Leases::default(),
+            locks: Locks::default(),
+            elections: Elections::default(),
+            barriers: Barriers::default(),
+            groups: Groups::default(),
+        }
+    }
+}
+
+impl State {
+    /// The version of commands that the nodes have agreed to use.
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
+    /// The place in the log of the last command that was applied; 0 before the first.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The agreed time, which is that of the last command.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    /// Which cluster this is; `None` before it is formed.
+    pub fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// The join tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The choices of transports.
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
+    /// The Distributed Containers.
+    pub fn containers(&self) -> &Containers {
+        &self.containers
+    }
+
+    /// Keys and values.
+    pub fn kv(&self) -> &kv::Store {
+        &self.kv
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    /// The elections.
+    pub fn elections(&self) -> &Elections {
+        &self.elections
+    }
+
+    /// The barriers.
+    pub fn barriers(&self) -> &Barriers {
+        &self.barriers
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// When something ends by itself, if no command comes before. A leader then proposes [`Command::Tick`].
+    pub fn deadline(&self) -> Option<Time> {
+        self.leases.deadline().into_iter().chain(self.tokens.deadline()).min()
+    }
+
+    /// The state as bytes, the same for the same state.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Malformed`] if it cannot be written, which does not happen while memory lasts.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
+        postcard::to_allocvec(self).map_err(|_| SnapshotError::Malformed)
+    }
+
+    /// The state that was written as these bytes.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        // The version comes first, so it can be read whatever follows.
+        let (version, _): (u16, _) =
+            postcard::take_from_bytes(bytes).map_err(|_| SnapshotError::Malformed)?;
+        if version > VERSION {
+            return Err(SnapshotError::TooNew { version });
+        }
+        match postcard::take_from_bytes(bytes) {
+            Ok((state, [])) => Ok(state),
+            Ok(_) | Err(_) => Err(SnapshotError::Malformed),
+        }
+    }
+
+    /// Applies the command at the place `index` of the log. A command that is refused changes nothing but that time passes.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the same on every node.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Outcome {
+        self.pass_time(index, entry.now);
+        let command = entry.command(self.version)?;
+        if self.identity.is_none() && !matches!(command, Command::Form { .. } | Command::Tick) {
+            return Err(Refusal::NotFormed);
+        }
+        self.perform(&command)
+    }
+
+    fn pass_time(&mut self, index: u64, now: Time) {
+        self.applied = index;
+        // A leader that has not applied everything of the one before may give an earlier time.
+        self.now = self.now.max(now);
+        while let Some(lease) = self.leases.expire_one(self.now) {
+            self.end_lease(lease);
+        }
+        self.tokens.expire(self.now);
+    }
+
+    fn perform(&mut self, command: &Command) -> Outcome {
+        match command {
+            Command::Tick => Ok(Answer::Done),
+            Command::Form { name, id, nodes } => self.form(name, *id, nodes),
+            Command::Raise { version } => self.raise(*version),
+            Command::Nodes(command) => self.nodes_command(command),
+            Command::Tokens(command) => self.tokens_command(command),
+            Command::Links(links::Command::Choose { a, b, transport }) => {
+                self.links.choose(&self.nodes, *a, *b, *transport).map(|()| Answer::Done)
+            }
+            Command::Containers(command) => {
+                self.containers.apply(&self.nodes, command).map(Answer::Container)
+            }
+            Command::Kv(kv::Command::Transact(transaction)) => {
+                transaction.run(&mut self.kv, &self.leases).map(Answer::Transaction)
+            }
+            Command::Kv(kv::Command::Compact { revision }) => {
+                self.kv.compact(*revision).map(|()| Answer::Done)
+            }
+            Command::Leases(command) => self.leases_command(command),
+            Command::Locks(command) => self.locks_command(command),
+            Command::Elections(command) => self.elections_command(command),
+            Command::Barriers(command) => self.barriers_command(command),
+            Command::Groups(command) => self.groups_command(command),
+        }
+    }
+
+    /// Forming again with the same id changes nothing, so that whoever missed the answer can ask again.
+    fn form(&mut self, name: &str, id: u64, joins: &[Join]) -> Outcome {
+        crate::check_name("a cluster", name)?;
+        if let Some(identity) = &self.identity {
+            return match identity.id == id {
+                true => Ok(Answer::Changed(false)),
+                false => Err(Refusal::Invalid(format!(
+                    "this is cluster {} with id {:016x}, which cannot be formed anew",
+                    identity.name, identity.id
+                ))),
+            };
+        }
+        if joins.is_empty() {
+            return Err(Refusal::Invalid("a cluster without a node cannot be formed".into()));
+        }
+        let mut nodes = Nodes::default();
+        for join in joins {
+            if nodes.of_machine(join.machine).is_some() {
+                return Err(Refusal::Invalid(format!("machine {} is there twice", join.machine)));
+            }
+            nodes.join(join, self.version)?;
+        }
+        self.nodes = nodes;
+        self.identity = Some(Identity { name: name.to_owned(), id });
+        Ok(Answer::Changed(true))
+    }
+
+    fn raise(&mut self, version: u16) -> Outcome {
+        let understood = self.nodes.understood().unwrap_or(self.version);
+        if version > understood {
+            return Err(Refusal::TooNew { needed: version, agreed: understood });
+        }
+        let changed = version > self.version;
+        self.version = self.version.max(version);
+        Ok(Answer::Changed(changed))
+    }
+
+    fn nodes_command(&mut self, command: &nodes::Command) -> Outcome {
+        match command {
+            nodes::Command::Join(join) => {
+                let (seat, ended) = self.nodes.join(join, self.version)?;
+                if ended {
+                    self.containers.node_down(&self.nodes, seat.id);
+                }
+                Ok(Answer::Seated(seat))
+            }
+            nodes::Command::SetPhase { seat, phase } => {
+                self.nodes.set_phase(*seat, *phase)?;
+                if *phase != Phase::Removed {
+                    return Ok(Answer::Done);
+                }
+                let fates = self.containers.node_down(&self.nodes, seat.id);
+                self.containers.remove_node(seat.id);
+                self.links.remove_node(seat.id);
+                Ok(Answer::Fates(fates))
+            }
+            nodes::Command::SetUp { seat, up } => self.set_up(*seat, *up),
+            nodes::Command::SetRole { id, role } => {
+                self.nodes.set_role(*id, *role).map(|()| Answer::Done)
+            }
+            nodes::Command::Rename { id, name } => {
+                self.nodes.rename(*id, name).map(|()| Answer::Done)
+            }
+        }
+    }
+
+    fn set_up(&mut self, seat: Seat, up: bool) -> Outcome {
+        let was_up = self.nodes.is_up(seat);
+        self.nodes.set_up(seat, up)?;
+        match was_up && !up {
+            true => Ok(Answer::Fates(self.containers.node_down(&self.nodes, seat.id))),
+            false => Ok(Answer::Changed(was_up != up)),
+        }
+    }
+
+    fn tokens_command(&mut self, command: &tokens::Command) -> Outcome {
+        match command {
+            tokens::Command::Create { name, hash, ttl_ms, uses } => {
+                self.tokens.create(self.now, name, *hash, *ttl_ms, *uses)?;
+            }
+            tokens::Command::Revoke { name } => self.tokens.revoke(name)?,
+            tokens::Command::Use { hash } => self.tokens.use_once(hash)?,
+        }
+        Ok(Answer::Done)
+    }
+
+    fn leases_command(&mut self, command: &leases::Command) -> Outcome {
+        match command {
+            leases::Command::Grant { ttl_ms, owner } => {
+                let granted = self.leases.grant(&mut self.tickets, self.now, *ttl_ms, owner);
+                granted.map(Answer::Granted)
+            }
+            leases::Command::KeepAlive(id) => {
+                self.leases.keep_alive(self.now, *id).map(Answer::KeptAlive)
+            }
+            leases::Command::Revoke(id) => {
+                self.leases.revoke(*id)?;
+                self.end_lease(*id);
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn end_lease(&mut self, lease: LeaseId) {
+        self.kv.end_lease(lease);
+        self.locks.end_lease(&mut self.tickets, lease);
+        self.elections.end_lease(&mut self.tickets, lease);
+        self.barriers.end_lease(lease);
+        self.groups.end_lease(&mut self.tickets, lease);
+    }
+
+    fn locks_command(&mut self, command: &locks::Command) -> Outcome {
+        match command {
+            locks::Command::Acquire { name, lease, places, wait, label } => {
+                self.leases.check(*lease)?;
+                let tickets = &mut self.tickets;
+                let standing = self.locks.acquire(tickets, name, *lease, *places, *wait, label)?;
+                Ok(Answer::Standing(standing))
+            }
+            locks::Command::Release { name, lease } => {
+                Ok(Answer::Changed(self.locks.release(&mut self.tickets, name, *lease)))
+            }
+        }
+    }
+
+    fn elections_command(&mut self, command: &elections::Command) -> Outcome {
+        match command {
+            elections::Command::Stand { name, lease, value } => {
+                self.leases.check(*lease)?;
+                let standing = self.elections.stand(&mut self.tickets, name, *lease, value)?;
+                Ok(Answer::Standing(standing))
+            }
+            elections::Command::Proclaim { name, lease, value } => {
+                self.elections.proclaim(name, *lease, value).map(|()| Answer::Done)
+            }
+            elections::Command::Resign { name, lease } => {
+                Ok(Answer::Changed(self.elections.resign(&mut self.tickets, name, *lease)))
+            }
+        }
+    }
+
+    fn barriers_command(&mut self, command: &barriers::Command) -> Outcome {
+        match command {
+            barriers::Command::Arrive { name, lease, parties, attempt } => {
+                self.leases.check(*lease)?;
+                let tickets = &mut self.tickets;
+                let passage = self.barriers.arrive(tickets, name, *lease, *parties, *attempt)?;
+                Ok(Answer::Passage(passage))
+            }
+            barriers::Command::Leave { name, lease } => {
+                self.barriers.leave(name, *lease).map(Answer::Changed)
+            }
+        }
+    }
+
+    fn groups_command(&mut self, command: &groups::Command) -> Outcome {
+        let tickets = &mut self.tickets;
+        match command {
+            groups::Command::Join { group, lease, name } => {
+                self.leases.check(*lease)?;
+                self.groups.join(tickets, group, *lease, name).map(|at| Answer::Position(Some(at)))
+            }
+            groups::Command::Leave { group, lease } => {
+                Ok(Answer::Changed(self.groups.leave(tickets, group, *lease)))
+            }
+            groups::Command::Multicast { group, lease, number, payload } => {
+                let position = self.groups.multicast(tickets, group, *lease, *number, payload)?;
+                Ok(Answer::Position(position))
+            }
+            groups::Command::Acknowledge { group, lease, up_to } => {
+                self.groups.acknowledge(tickets, group, *lease, *up_to).map(|()| Answer::Done)
+            }
+        }
+    }
+}

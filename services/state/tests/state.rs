@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The whole state under random commands: replicas agree, snapshots are the state, refusals change nothing, and nothing is
+//! held under a lease that has ended.
+
+use dvs_state::kv::{Compare, Operation, Order, Selector, Subject, Transaction};
+use dvs_state::leases::LeaseId;
+use dvs_state::nodes::{Join, Machine, Phase, Role, Seat};
+use dvs_state::{barriers, containers, elections, groups, kv, leases, links, locks, nodes, tokens};
+use dvs_state::{Answer, Command, Entry, Outcome, Refusal, SnapshotError, State, Time, VERSION};
+use proptest::prelude::*;
+
+fn join(machine: u8, run: u64) -> Join {
+    Join {
+        machine: Machine([2, 0, 0, 0, 0, machine]),
+        run,
+        name: None,
+        role: Role::Voter,
+        member: Some(run),
+        understands: VERSION,
+    }
+}
+
+fn form() -> Command {
+    Command::Form { name: "dvs".into(), id: 7, nodes: vec![join(0, 0), join(1, 0)] }
+}
+
+fn apply(state: &mut State, now: u64, command: &Command) -> Outcome {
+    state.apply(state.applied() + 1, &Entry::new(Time(now), command).unwrap())
+}
+
+fn formed() -> State {
+    let mut state = State::default();
+    apply(&mut state, 0, &form()).unwrap();
+    state
+}
+
+fn grant(state: &mut State, now: u64, ttl_ms: u64) -> LeaseId {
+    let command = leases::Command::Grant { ttl_ms, owner: "test".into() };
+    match apply(state, now, &Command::Leases(command)) {
+        Ok(Answer::Granted(lease)) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn seat() -> impl Strategy<Value = Seat> {
+    (0u16..4, 1u32..4).prop_map(|(id, incarnation)| Seat { id, incarnation })
+}
+
+fn lease() -> impl Strategy<Value = LeaseId> {
+    (1u64..12).prop_map(LeaseId)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[ab]"
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    "[kl]{1,2}".prop_map(String::into_bytes)
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        (key(), prop::option::of(lease())).prop_map(|(key, lease)| Operation::Put {
+            key,
+            value: b"v".to_vec(),
+            lease
+        }),
+        key().prop_map(|key| Operation::Delete { keys: Selector::Prefix(key) }),
+        key().prop_map(|key| Operation::Get { keys: Selector::Prefix(key), limit: 2 }),
+    ]
+}
+
+fn kv_command() -> impl Strategy<Value = kv::Command> {
+    let compare = (key(), 0u64..3).prop_map(|(key, version)| Compare {
+        key,
+        order: Order::Equal,
+        subject: Subject::Version(version),
+    });
+    let branch = || prop::collection::vec(operation(), 0..3);
+    prop_oneof![
+        6 => (prop::collection::vec(compare, 0..2), branch(), branch()).prop_map(
+            |(compare, then, otherwise)| {
+                kv::Command::Transact(Transaction { compare, then, otherwise })
+            }
+        ),
+        1 => (0u64..20).prop_map(|revision| kv::Command::Compact { revision }),
+    ]
+}
+
+fn container_command() -> impl Strategy<Value = containers::Command> {
+    use containers::Command as C;
+    let id = 1u16..4;
+    let spanned = || prop::collection::btree_set(0u16..4, 0..4);
+    let endpoint = || (0u64..3, 60u64..67).prop_map(|(generation, slot)| generation << 32 | slot);
+    let backups = || prop::collection::vec(0u16..4, 0..3);
+    prop_oneof![
+        (name(), spanned()).prop_map(|(name, nodes)| C::Create {
+            name,
+            nodes,
+            limits: containers::Limits::default(),
+            image: None
+        }),
+        (id.clone(), spanned()).prop_map(|(id, nodes)| C::Scale { id, nodes }),
+        id.clone().prop_map(|id| C::Delete { id }),
+        (id.clone(), seat(), prop_oneof![0u32..3, Just(containers::BLOCKS)])
+            .prop_map(|(id, holder, blocks)| C::TakeSlots { id, holder, blocks }),
+        (id.clone(), seat(), prop::collection::vec(0u16..4, 0..3))
+            .prop_map(|(id, holder, blocks)| C::GiveSlots { id, holder, blocks }),
+        (id.clone(), seat(), 0u16..4).prop_map(|(id, holder, block)| C::RenewSlots {
+            id,
+            holder,
+            block
+        }),
+        (id.clone(), endpoint(), seat(), backups())
+            .prop_map(|(id, endpoint, at, backups)| C::Register { id, endpoint, at, backups }),
+        (id.clone(), endpoint()).prop_map(|(id, endpoint)| C::Unregister { id, endpoint }),
+        (id.clone(), endpoint(), 0u32..3, 0u16..4)
+            .prop_map(|(id, endpoint, epoch, to)| C::Relocate { id, endpoint, epoch, to }),
+        (id, endpoint(), 0u32..3, backups()).prop_map(|(id, endpoint, epoch, backups)| {
+            C::SetBackups { id, endpoint, epoch, backups }
+        }),
+    ]
+}
+
+fn node_command() -> impl Strategy<Value = nodes::Command> {
+    use nodes::Command as C;
+    let phase = prop_oneof![
+        4 => Just(Phase::Ready),
+        1 => Just(Phase::Draining),
+        1 => Just(Phase::Removed),
+    ];
+    prop_oneof![
+        (0u8..5, 0u64..4).prop_map(|(machine, run)| C::Join(join(machine, run))),
+        (seat(), phase).prop_map(|(seat, phase)| C::SetPhase { seat, phase }),
+        (seat(), any::<bool>()).prop_map(|(seat, up)| C::SetUp { seat, up }),
+        (0u16..4, name()).prop_map(|(id, name)| C::Rename { id, name }),
+    ]
+}
+
+fn service_command() -> impl Strategy<Value = Command> {
+    use groups::Command as G;
+    let wait = prop_oneof![Just(locks::Wait::InLine), Just(locks::Wait::Never)];
+    prop_oneof![
+        (400u64..3_000).prop_map(|ttl_ms| {
+            Command::Leases(leases::Command::Grant { ttl_ms, owner: String::new() })
+        }),
+        lease().prop_map(|lease| Command::Leases(leases::Command::KeepAlive(lease))),
+        lease().prop_map(|lease| Command::Leases(leases::Command::Revoke(lease))),
+        (name(), lease(), 0u32..3, wait).prop_map(|(name, lease, places, wait)| {
+            let label = String::new();
+            Command::Locks(locks::Command::Acquire { name, lease, places, wait, label })
+        }),
+        (name(), lease())
+            .prop_map(|(name, lease)| Command::Locks(locks::Command::Release { name, lease })),
+        (name(), lease()).prop_map(|(name, lease)| {
+            Command::Elections(elections::Command::Stand { name, lease, value: vec![] })
+        }),
+        (name(), lease()).prop_map(|(name, lease)| {
+            Command::Elections(elections::Command::Resign { name, lease })
+        }),
+        (name(), lease(), 0u32..4, 1u64..3).prop_map(|(name, lease, parties, attempt)| {
+            Command::Barriers(barriers::Command::Arrive { name, lease, parties, attempt })
+        }),
+        (name(), lease()).prop_map(|(group, lease)| {
+            Command::Groups(G::Join { group, lease, name: "m".into() })
+        }),
+        (name(), lease(), 1u64..3).prop_map(|(group, lease, number)| {
+            Command::Groups(G::Multicast { group, lease, number, payload: vec![1] })
+        }),
+        (name(), lease(), 0u64..6).prop_map(|(group, lease, up_to)| {
+            Command::Groups(G::Acknowledge { group, lease, up_to })
+        }),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        1 => Just(Command::Tick),
+        1 => (0u16..3).prop_map(|version| Command::Raise { version }),
+        3 => node_command().prop_map(Command::Nodes),
+        1 => (name(), prop::option::of(0u64..2_000)).prop_map(|(name, ttl_ms)| {
+            let hash = [ttl_ms.unwrap_or(1) as u8; 32];
+            Command::Tokens(tokens::Command::Create { name, hash, ttl_ms, uses: Some(1) })
+        }),
+        1 => (0u8..3).prop_map(|byte| {
+            Command::Tokens(tokens::Command::Use { hash: [byte; 32] })
+        }),
+        1 => (0u16..4, 0u16..4).prop_map(|(a, b)| {
+            let transport = Some(links::Transport::Tipc);
+            Command::Links(links::Command::Choose { a, b, transport })
+        }),
+        6 => container_command().prop_map(Command::Containers),
+        6 => kv_command().prop_map(Command::Kv),
+        8 => service_command(),
+    ]
+}
+
+/// Leases under which something is held.
+fn holders(state: &State) -> Vec<LeaseId> {
+    let kv = state.kv().range(&Selector::Prefix(vec![])).filter_map(|(_, pair)| pair.lease);
+    let lines = state.locks().iter().chain(state.elections().iter());
+    let lines = lines.flat_map(|(_, line)| {
+        line.holders().map(|(lease, _)| lease).chain(line.waiting().map(|waiter| waiter.lease))
+    });
+    let barriers = state.barriers().iter().flat_map(|(_, barrier)| barrier.waiting());
+    let groups = state
+        .groups()
+        .iter()
+        .flat_map(|(_, group)| group.members().map(|(lease, _)| lease).collect::<Vec<_>>());
+    kv.chain(lines).chain(barriers).chain(groups).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_commands_keep_the_rules(
+        steps in prop::collection::vec((0u64..600, command()), 1..120),
+    ) {
+        let (mut state, mut now) = (formed(), 0);
+        let mut replica = state.clone();
+        for (passed, command) in steps {
+            now += passed;
+            let entry = Entry::new(Time(now), &command).unwrap();
+            let index = state.applied() + 1;
+            let mut waited = state.clone();
+            waited.apply(index, &Entry::new(Time(now), &Command::Tick).unwrap()).unwrap();
+            let outcome = state.apply(index, &entry);
+            if outcome.is_err() {
+                prop_assert_eq!(&state, &waited, "a refused {:?}", command);
+            }
+            // A replica that begins anew from a snapshot before every command goes the same way.
+            replica = State::from_bytes(&replica.to_bytes().unwrap()).unwrap();
+            prop_assert_eq!(replica.apply(index, &entry), outcome);
+            prop_assert_eq!(replica.to_bytes().unwrap(), state.to_bytes().unwrap());
+            for lease in holders(&state) {
+                prop_assert!(state.leases().get(lease).is_some(), "{} is held on", lease);
+            }
+            prop_assert!(state.deadline().is_none_or(|deadline| deadline > state.now()));
+            for (_, container) in state.containers().iter() {
+                for (_, lease) in container.slots.leases() {
+                    prop_assert!(state.nodes().is_up(lease.holder), "{:?} holds on", lease);
+                    prop_assert!(container.nodes.contains(&lease.holder.id));
+                }
+                for (_, location) in container.endpoints.iter() {
+                    let of = state.nodes().get(location.node);
+                    prop_assert!(of.is_some_and(|node| node.up));
+                    prop_assert!(container.nodes.contains(&location.node));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_can_be_done_before_the_cluster_is_formed_and_it_is_formed_once() {
+    let mut state = State::default();
+    let put = Command::Kv(kv::Command::Compact { revision: 0 });
+    assert_eq!(apply(&mut state, 0, &put), Err(Refusal::NotFormed));
+    assert_eq!(apply(&mut state, 0, &form()), Ok(Answer::Changed(true)));
+    assert_eq!(apply(&mut state, 0, &form()), Ok(Answer::Changed(false)));
+    let other = Command::Form { name: "dvs".into(), id: 8, nodes: vec![join(0, 0)] };
+    assert!(matches!(apply(&mut state, 0, &other), Err(Refusal::Invalid(_))));
+    assert_eq!((state.identity().unwrap().id, state.nodes().iter().count()), (7, 2));
+}
+
+#[test]
+fn a_command_of_a_later_version_is_refused_and_not_misread() {
+    let mut state = formed();
+    // What a later release would write: its bytes happen to be those of a command of today.
+    let body = postcard::to_allocvec(&Command::Raise { version: 1 }).unwrap();
+    let entry = |needs: u16, body: &[u8]| -> Entry {
+        let bytes = postcard::to_allocvec(&(needs, Time(0), body)).unwrap();
+        postcard::from_bytes(&bytes).unwrap()
+    };
+    let refused = state.apply(2, &entry(2, &body));
+    assert_eq!(refused, Err(Refusal::TooNew { needed: 2, agreed: 1 }));
+    assert_eq!(state.apply(3, &entry(1, &body)), Ok(Answer::Changed(false)));
+    let longer = [&body[..], &[0]].concat();
+    for bytes in [&longer[..], &[], &[200], &body[..1]] {
+        assert_eq!(state.apply(4, &entry(1, bytes)), Err(Refusal::Malformed), "{bytes:?}");
+    }
+}
+
+#[test]
+fn a_version_is_raised_only_when_every_node_understands_it() {
+    let mut state = formed();
+    let raise = Command::Raise { version: 2 };
+    assert!(matches!(apply(&mut state, 0, &raise), Err(Refusal::TooNew { .. })));
+    for machine in [0, 1] {
+        let newer = Join { understands: 2, ..join(machine, 1) };
+        apply(&mut state, 0, &Command::Nodes(nodes::Command::Join(newer))).unwrap();
+    }
+    assert_eq!(apply(&mut state, 0, &raise), Ok(Answer::Changed(true)));
+    let older = Command::Nodes(nodes::Command::Join(join(2, 1)));
+    assert!(matches!(apply(&mut state, 0, &older), Err(Refusal::TooNew { .. })));
+    // This release does not know version 2, and says so instead of guessing.
+    let bytes = state.to_bytes().unwrap();
+    assert_eq!(State::from_bytes(&bytes), Err(SnapshotError::TooNew { version: 2 }));
+}
+
+#[test]
+fn damaged_snapshots_are_refused() {
+    let bytes = formed().to_bytes().unwrap();
+    assert_eq!(State::from_bytes(&bytes).unwrap(), formed());
+    for end in 0..bytes.len() {
+        assert_eq!(State::from_bytes(&bytes[..end]), Err(SnapshotError::Malformed), "{end}");
+    }
+    assert_eq!(State::from_bytes(&[&bytes[..], &[0]].concat()), Err(SnapshotError::Malformed));
+}
+
+#[test]
+fn time_never_goes_back() {
+    let mut state = formed();
+    let lease = grant(&mut state, 5_000, 1_000);
+    apply(&mut state, 100, &Command::Tick).unwrap();
+    assert_eq!(state.now(), Time(5_000));
+    assert_eq!(state.deadline(), Some(Time(6_000)));
+    apply(&mut state, 6_000, &Command::Tick).unwrap();
+    assert_eq!(state.leases().get(lease), None);
+}
+
+#[test]
+fn what_is_held_ends_with_its_lease_whatever_the_next_command_is() {
+    let mut state = formed();
+    let [dies, lives] = [grant(&mut state, 0, 1_000), grant(&mut state, 0, 10_000)];
+    for lease in [dies, lives] {
+        let acquire = locks::Command::Acquire {
+            name: "l".into(),
+            lease,
+            places: 1,
+            wait: locks::Wait::InLine,
+            label: String::new(),
+        };
+        apply(&mut state, 0, &Command::Locks(acquire)).unwrap();
+        let stand = elections::Command::Stand { name: "e".into(), lease, value: b"here".to_vec() };
+        apply(&mut state, 0, &Command::Elections(stand)).unwrap();
+    }
+    assert_eq!(state.elections().leader("e").unwrap().lease, dies);
+    // Even a command that is refused lets time pass.
+    let nonsense = Command::Links(links::Command::Choose { a: 0, b: 0, transport: None });
+    assert!(apply(&mut state, 1_000, &nonsense).is_err());
+    assert_eq!(state.elections().leader("e").unwrap().lease, lives);
+    let holders: Vec<_> = state.locks().get("l").unwrap().holders().map(|(id, _)| id).collect();
+    assert_eq!(holders, [lives]);
+}
+
+#[test]
+fn a_removed_node_leaves_no_trace_but_its_incarnations() {
+    let mut state = formed();
+    let node = Seat { id: 1, incarnation: 1 };
+    let commands = [
+        Command::Links(links::Command::Choose {
+            a: 0,
+            b: 1,
+            transport: Some(links::Transport::Tcp),
+        }),
+        Command::Containers(containers::Command::Create {
+            name: "c".into(),
+            nodes: [0, 1].into(),
+            limits: containers::Limits::default(),
+            image: None,
+        }),
+        Command::Containers(containers::Command::TakeSlots { id: 1, holder: node, blocks: 1 }),
+        Command::Nodes(nodes::Command::SetPhase { seat: node, phase: Phase::Removed }),
+    ];
+    for command in commands {
+        apply(&mut state, 0, &command).unwrap();
+    }
+    let container = state.containers().get(1).unwrap();
+    assert_eq!(container.nodes, [0].into());
+    assert_eq!(container.slots.leases().count(), 0);
+    assert_eq!(state.links().iter().count(), 0);
+    let back = apply(&mut state, 0, &Command::Nodes(nodes::Command::Join(join(1, 9))));
+    assert_eq!(back, Ok(Answer::Seated(Seat { id: 1, incarnation: 2 })));
+}
