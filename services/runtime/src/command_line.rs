@@ -7,12 +7,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use dvs_exec::Request;
 use serde::Serialize;
 
-use crate::exec::{Request, Size};
 use crate::image::{Bounds, Store};
-use crate::spec::{Spec, User};
-use crate::{assemble, container, enter, exec, ids, init, keeper};
+use crate::spec::Spec;
+use crate::{assemble, container, enter, exec, fault, ids, init, keeper};
 
 /// Makes, runs and ends the containers of this node.
 #[derive(Debug, Parser)]
@@ -32,28 +32,9 @@ enum Action {
     },
     /// Start the command of a container.
     Start { name: String },
-    /// Run a command in a container, and end with its exit status; 125 to 127 if it cannot be run.
-    Exec {
-        name: String,
-        /// Give it a terminal.
-        #[arg(long, short)]
-        tty: bool,
-        /// The size of the terminal, if standard input has none, as in 24x80.
-        #[arg(long, value_name = "ROWSxCOLUMNS", value_parser = size, requires = "tty", default_value = "24x80")]
-        size: Size,
-        /// Run it as this user.
-        #[arg(long, value_name = "UID:GID", value_parser = user)]
-        user: Option<User>,
-        /// Run it in this directory.
-        #[arg(long, value_name = "PATH")]
-        directory: Option<String>,
-        /// Add a variable to its environment.
-        #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable)]
-        environment: Vec<(String, String)>,
-        /// The program and its arguments.
-        #[arg(required = true, last = true)]
-        command: Vec<String>,
-    },
+    /// Run a command in a container for who is at the other end of standard input, which is a socket. The crate `dvs-exec` says what goes
+    /// over it.
+    Exec { name: String },
     /// Send a signal to a container: KILL ends all of it, STOP and CONT let all of it rest and go on, others go to its command.
     Kill {
         name: String,
@@ -114,7 +95,7 @@ pub fn main() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(fault::kind(&error).status())
         }
     }
 }
@@ -123,19 +104,7 @@ fn act(action: Action) -> Result<ExitCode> {
     match action {
         Action::Create { spec } => container::create(read_spec(spec)?)?,
         Action::Start { name } => container::start(&name)?,
-        Action::Exec { name, tty, size, user, directory, environment, command } => {
-            let environment = environment.into_iter().collect();
-            let terminal = tty.then_some(size);
-            let request = Request { command, environment, directory, user, terminal };
-            let status = match exec::run(&name, &request) {
-                Ok(status) => status,
-                Err(error) => {
-                    eprintln!("error: {error:#}");
-                    return Ok(ExitCode::from(enter::FAILED));
-                }
-            };
-            return Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX)));
-        }
+        Action::Exec { name } => exec::serve(&name)?,
         Action::Kill { name, signal } => container::kill(&name, &signal)?,
         Action::Delete { name, force } => container::delete(&name, force)?,
         Action::List => print(&container::list()?)?,
@@ -185,30 +154,6 @@ fn print(what: &impl Serialize) -> Result<()> {
     writeln!(io::stdout(), "{text}").context("printing the answer")
 }
 
-fn size(text: &str) -> Result<Size, String> {
-    let parse = || {
-        let (rows, columns) = text.split_once('x')?;
-        Some(Size { rows: rows.parse().ok()?, columns: columns.parse().ok()? })
-    };
-    parse().ok_or_else(|| "give lines and characters, as in 24x80".to_owned())
-}
-
-fn user(text: &str) -> Result<User, String> {
-    let parse = || {
-        let (uid, gid) = text.split_once(':')?;
-        Some(User { uid: uid.parse().ok()?, gid: gid.parse().ok()? })
-    };
-    parse().ok_or_else(|| "give the numbers of user and group, as in 1000:1000".to_owned())
-}
-
-fn variable(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("give a name and a value, as in NAME=VALUE")?;
-    if name.is_empty() {
-        return Err("the name of a variable cannot be empty".to_owned());
-    }
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,31 +162,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn words_after_the_dashes_are_the_command() {
-        let words = [
-            "dvs-runtime",
-            "exec",
-            "web",
-            "--env",
-            "A=b=c",
-            "--user",
-            "1:2",
-            "--",
-            "sh",
-            "-c",
-            "true",
-        ];
-        let Action::Exec { name, tty, user, environment, command, .. } =
-            Arguments::parse_from(words).action
-        else {
-            panic!("another action");
-        };
-        assert_eq!((name.as_str(), tty, user), ("web", false, Some(User { uid: 1, gid: 2 })));
-        assert_eq!(environment, [("A".to_owned(), "b=c".to_owned())]);
-        assert_eq!(command, ["sh", "-c", "true"]);
-        assert!(Arguments::try_parse_from(["dvs-runtime", "exec", "web"]).is_err());
     }
 }

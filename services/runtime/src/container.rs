@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result};
 use rustix::process::{pidfd_send_signal, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
+use crate::fault::{refuse, Kind};
 use crate::image;
 use crate::keeper;
 use crate::place::{End, Phase, Place};
@@ -64,8 +65,12 @@ pub(crate) fn create(mut spec: Spec) -> Result<()> {
 pub(crate) fn start(name: &str) -> Result<()> {
     let place = Place::of(name)?;
     match status(name)?.phase {
-        Phase::Stopped => {
-            bail!("starting the container {name}: it has ended; delete it and create it anew")
+        Phase::Stopped => refuse(
+            Kind::State,
+            format!("starting the container {name}: it has ended; delete it and create it anew"),
+        ),
+        Phase::Running => {
+            refuse(Kind::State, format!("starting the container {name}: it was started before"))
         }
         _ => keeper::ask_to_start(&place).with_context(|| format!("starting the container {name}")),
     }
@@ -113,8 +118,10 @@ pub(crate) fn kill(name: &str, signal: &str) -> Result<()> {
     let cgroup = Cgroup::of(name);
     let number = signal_number(signal)?;
     let init = record.init.map(|life| life.open()).transpose()?.flatten();
-    let init =
-        init.with_context(|| format!("sending {signal} to the container {name}: it does not run"))?;
+    let Some(init) = init else {
+        let message = format!("sending {signal} to the container {name}: it does not run");
+        return refuse(Kind::State, message);
+    };
     match number {
         Signal::KILL => cgroup.kill(),
         Signal::STOP => cgroup.freeze(true),
@@ -130,10 +137,12 @@ pub(crate) fn kill(name: &str, signal: &str) -> Result<()> {
 /// When there is none of this name, it runs and is not to be forced, or something stays.
 pub(crate) fn delete(name: &str, force: bool) -> Result<()> {
     let place = Place::of(name)?;
-    ensure!(
-        force || status(name)?.phase == Phase::Stopped,
-        "deleting the container {name}: it has not ended; end it by `kill`, or delete it with --force"
-    );
+    if !force && status(name)?.phase != Phase::Stopped {
+        return refuse(
+            Kind::State,
+            format!("deleting the container {name}: it has not ended; end it by `kill`, or delete it with --force"),
+        );
+    }
     // To say so if there is none.
     place.spec()?;
     sweep(&place, &Cgroup::of(name))
@@ -171,9 +180,13 @@ fn signal_number(name: &str) -> Result<Signal> {
         let named: Result<nix::sys::signal::Signal, _> = format!("SIG{plain}").parse();
         named.ok().map(|signal| signal as i32)
     });
-    number
-        .and_then(Signal::from_named_raw)
-        .with_context(|| format!("sending the signal {name:?}: there is none of this name"))
+    match number.and_then(Signal::from_named_raw) {
+        Some(signal) => Ok(signal),
+        None => refuse(
+            Kind::Invalid,
+            format!("sending the signal {name:?}: there is none of this name"),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
+use dvs_exec::{Request, Size};
 use nix::sched::{setns, CloneFlags};
 use rustix::fs::{fchown, fstat, FileType, Gid, Uid};
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
@@ -17,7 +18,6 @@ use rustix::pty::{grantpt, ioctl_tiocgptpeer, openpt, unlockpt, OpenptFlags};
 use rustix::termios::{tcsetwinsize, Winsize};
 
 use crate::cgroup::Cgroup;
-use crate::exec::Request;
 use crate::ids;
 use crate::init::environment;
 use crate::inside;
@@ -95,7 +95,7 @@ fn prepare(name: &str, request: &Request) -> Result<Spec> {
     crate::capability::bound(&spec.capabilities)?;
     ids::become_user(user).with_context(|| format!("becoming {}:{}", user.uid, user.gid))?;
     if let Some(size) = request.terminal {
-        terminal(size.into())?;
+        terminal(size)?;
     }
     let kept: &[_] = if user.uid == 0 { &spec.capabilities } else { &[] };
     inside::lock_down(&spec, kept)?;
@@ -119,7 +119,8 @@ fn give_pipes(ids: Ids, uid: u32, gid: u32) -> Result<()> {
 }
 
 /// Makes a terminal in the container, sends its other end away through standard input, and takes it for all three streams.
-fn terminal(size: Winsize) -> Result<()> {
+fn terminal(size: Size) -> Result<()> {
+    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).context("making a terminal in the container")?;
     grantpt(&master).and_then(|()| unlockpt(&master)).context("making a terminal")?;

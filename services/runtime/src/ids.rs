@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::process::Stdio;
 
 use anyhow::{ensure, Context, Result};
+use dvs_exec::User;
 use nix::sched::{setns, unshare, CloneFlags};
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use crate::spec::{Ids, User};
+use crate::spec::Ids;
 use crate::stage::{again, Stage};
 
 /// Makes a user namespace in which the ids of the node are mapped to those from 0.

@@ -20,7 +20,7 @@ use crate::spec::{Root, Spec};
 
 pub use bounds::Bounds;
 pub use manifest::Defaults;
-pub use store::{Image, Store};
+pub use store::{Image, Images, Store};
 
 /// The tree that a root is made of.
 ///

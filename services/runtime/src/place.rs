@@ -8,10 +8,11 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
 
+use crate::fault::{refuse, Kind};
 use crate::life::Life;
 use crate::spec::{check_name, Spec};
 
@@ -122,12 +123,15 @@ impl Place {
         directory(Path::new(CONTAINERS))?;
         // Root of the container goes through it, once, on its way to its own root.
         match fs::DirBuilder::new().mode(0o711).create(&self.path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
-                "creating the container {}: there is one of this name; delete it first",
-                spec.name
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => refuse(
+                Kind::Exists,
+                format!(
+                    "creating the container {}: there is one of this name; delete it first",
+                    spec.name
+                ),
             ),
-            other => other.with_context(|| format!("creating {}", self.path.display()))?,
-        }
+            other => other.with_context(|| format!("creating {}", self.path.display())),
+        }?;
         fs::create_dir(self.stage())
             .with_context(|| format!("creating {}", self.stage().display()))?;
         let text = serde_json::to_string(spec).context("writing down a container")?;
@@ -194,7 +198,11 @@ impl Place {
         match fs::read_to_string(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let name = self.path.file_name().unwrap_or_default();
-                bail!("looking for the container {}: there is none here", name.display())
+                let name = name.display();
+                refuse(
+                    Kind::NotFound,
+                    format!("looking for the container {name}: this node has none of this name"),
+                )
             }
             other => other.with_context(|| format!("reading {}", path.display())),
         }

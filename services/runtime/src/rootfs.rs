@@ -21,6 +21,7 @@ use rustix::mount::{
     OpenTreeFlags,
 };
 
+use crate::fault::{refuse, Kind};
 use crate::spec::{Ids, Spec};
 
 /// The devices that every container has: name, major and minor number (Documentation/admin-guide/devices.txt).
@@ -172,11 +173,15 @@ fn device(path: &Path, number: Dev, ids: Ids) -> Result<()> {
 /// The number of the device of a Distributed Container.
 pub(crate) fn dvk(container: u32) -> Result<Dev> {
     let path = format!("/dev/dvk-dc{container}");
-    let metadata = fs::metadata(&path).with_context(|| {
-        format!(
-            "looking for {path}: is the Distributed Container {container} declared on this node?"
-        )
-    })?;
+    let metadata = match fs::metadata(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return refuse(
+                Kind::NotFound,
+                format!("looking for {path}: the Distributed Container {container} is not declared on this node"),
+            );
+        }
+        other => other.with_context(|| format!("looking for {path}"))?,
+    };
     ensure!(
         metadata.file_type().is_char_device(),
         "giving {path} to the container: it is no device"

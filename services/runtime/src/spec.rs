@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{ensure, Result};
+use anyhow::{ensure, Context, Result};
+use dvs_exec::User;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Capability;
+use crate::fault::{refuse, Kind};
 use crate::limits::Limits;
 use crate::seccomp;
 
@@ -76,16 +78,6 @@ pub struct Process {
     pub user: User,
 }
 
-/// User and group in a container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct User {
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
-
 /// A range of ids of the node, for users and groups alike. Id 0 of the container is the first of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -110,10 +102,23 @@ impl Spec {
     /// # Errors
     /// When it is no description, has a key that does not exist, or says something that cannot be.
     pub fn parse(text: &str) -> Result<Self> {
-        let spec: Self = serde_json::from_str(text)
-            .map_err(|error| anyhow::anyhow!("reading the description of a container: {error}"))?;
+        let spec: Self = match serde_json::from_str(text) {
+            Ok(spec) => spec,
+            Err(error) => {
+                let message = format!("reading the description of a container: {error}");
+                return refuse(Kind::Invalid, message);
+            }
+        };
         spec.check()?;
         Ok(spec)
+    }
+
+    /// The description in JSON, which [`parse`](Self::parse) reads.
+    ///
+    /// # Errors
+    /// Never, unless memory runs out; the format has a word for everything here.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).context("describing a container")
     }
 
     /// Checks what types cannot say.
@@ -121,6 +126,10 @@ impl Spec {
     /// # Errors
     /// When a part says something that cannot be.
     pub fn check(&self) -> Result<()> {
+        self.check_all().or_else(|error| refuse(Kind::Invalid, format!("{error:#}")))
+    }
+
+    fn check_all(&self) -> Result<()> {
         check_name("the container", &self.name)?;
         if let Some(hostname) = &self.hostname {
             check_name("the host", hostname)?;
@@ -170,25 +179,23 @@ impl Process {
                 "entering the directory {directory:?}: give an absolute path in the container"
             );
         }
-        self.user.check(ids)
+        check_user(self.user, ids)
     }
 }
 
-impl User {
-    /// Whether the ids exist in a container that has `ids`.
-    ///
-    /// # Errors
-    /// When one does not.
-    pub fn check(self, ids: Ids) -> Result<()> {
-        ensure!(
-            self.uid < ids.count && self.gid < ids.count,
-            "running as {}:{}: the container has ids from 0 to {} only",
-            self.uid,
-            self.gid,
-            ids.count.saturating_sub(1)
-        );
-        Ok(())
-    }
+/// Whether the ids exist in a container that has `ids`.
+///
+/// # Errors
+/// When one does not.
+pub(crate) fn check_user(user: User, ids: Ids) -> Result<()> {
+    ensure!(
+        user.uid < ids.count && user.gid < ids.count,
+        "running as {}:{}: the container has ids from 0 to {} only",
+        user.uid,
+        user.gid,
+        ids.count.saturating_sub(1)
+    );
+    Ok(())
 }
 
 impl Ids {

@@ -13,6 +13,10 @@ pub struct Stats {
     pub cpu_us: u64,
     /// How long it had to wait because of its quota, in microseconds.
     pub throttled_us: u64,
+    /// How many periods of its quota there were in which it had something to do.
+    pub periods: u64,
+    /// In how many of them it had to wait.
+    pub throttled_periods: u64,
     /// Bytes of memory in use.
     pub memory: u64,
     /// The most bytes of memory there were in use.
@@ -44,6 +48,8 @@ impl Stats {
         Ok(Self {
             cpu_us: field(&cpu, "usage_usec").unwrap_or(0),
             throttled_us: field(&cpu, "throttled_usec").unwrap_or(0),
+            periods: field(&cpu, "nr_periods").unwrap_or(0),
+            throttled_periods: field(&cpu, "nr_throttled").unwrap_or(0),
             memory: number("memory.current")?,
             memory_peak: number("memory.peak")?,
             swap: number("memory.swap.current")?,

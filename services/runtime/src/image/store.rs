@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{Context, Result};
 use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,7 @@ use super::bounds::{Bounds, Left};
 use super::builtin;
 use super::layer::Target;
 use super::manifest::Defaults;
+use crate::fault::{refuse, Kind};
 use crate::place::{directory, Place};
 use crate::spec::{check_name, Root};
 
@@ -44,7 +45,7 @@ pub struct Image {
 }
 
 /// All images by name.
-type Index = BTreeMap<String, Image>;
+pub type Images = BTreeMap<String, Image>;
 
 impl Store {
     /// The images of this node.
@@ -97,7 +98,7 @@ impl Store {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub fn list(&self) -> Result<Index> {
+    pub fn list(&self) -> Result<Images> {
         self.index()
     }
 
@@ -107,11 +108,15 @@ impl Store {
     /// When there is none.
     pub fn find(&self, name: &str) -> Result<Image> {
         check_name("the image", name)?;
-        self.index()?.remove(name).with_context(|| {
-            format!(
-                "looking for the image {name}: this node has none of this name; import it first"
-            )
-        })
+        match self.index()?.remove(name) {
+            Some(image) => Ok(image),
+            None => refuse(
+                Kind::NotFound,
+                format!(
+                    "looking for the image {name}: this node has none of this name; import it first"
+                ),
+            ),
+        }
     }
 
     /// The unpacked tree of an image.
@@ -130,7 +135,8 @@ impl Store {
         let _lock = self.lock()?;
         let mut index = self.index()?;
         let Some(image) = index.remove(name) else {
-            bail!("removing the image {name}: this node has none of this name");
+            let message = format!("removing the image {name}: this node has none of this name");
+            return refuse(Kind::NotFound, message);
         };
         self.keep_if_needed(&index, &image.digest, name)?;
         self.set_index(&index)
@@ -175,7 +181,7 @@ impl Store {
     }
 
     /// Removes an image that has lost the name `lost`, unless it has another one.
-    fn keep_if_needed(&self, index: &Index, digest: &str, lost: &str) -> Result<()> {
+    fn keep_if_needed(&self, index: &Images, digest: &str, lost: &str) -> Result<()> {
         if index.values().any(|image| image.digest == digest) {
             return Ok(());
         }
@@ -183,7 +189,11 @@ impl Store {
             let needs = Place::of(&container)?.spec();
             // One without a description is on its way in or out.
             let needs = needs.is_ok_and(|spec| spec.root == Root::Image(lost.to_owned()));
-            ensure!(!needs, "removing the image {lost}: the container {container} is made of it");
+            if needs {
+                let message =
+                    format!("removing the image {lost}: the container {container} is made of it");
+                return refuse(Kind::State, message);
+            }
         }
         removed(&self.path.join(digest))
     }
@@ -203,17 +213,17 @@ impl Store {
         Ok(file.into())
     }
 
-    fn index(&self) -> Result<Index> {
+    fn index(&self) -> Result<Images> {
         let path = self.path.join("index.json");
         match fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text)
                 .with_context(|| format!("understanding {}", path.display())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Index::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Images::new()),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
     }
 
-    fn set_index(&self, index: &Index) -> Result<()> {
+    fn set_index(&self, index: &Images) -> Result<()> {
         let (path, partial) = (self.path.join("index.json"), self.path.join("index.partial"));
         let text = serde_json::to_string(index).context("writing the index of images")?;
         fs::write(&partial, text)
