@@ -11,6 +11,7 @@ use crate::cgroup::Cgroup;
 use crate::fault::{refuse, Kind};
 use crate::image;
 use crate::keeper;
+use crate::links;
 use crate::place::{End, Phase, Place};
 use crate::spec::Spec;
 use crate::stats::Stats;
@@ -156,6 +157,9 @@ fn sweep(place: &Place, cgroup: &Cgroup) -> Result<()> {
     }
     if let Ok(record) = place.record() {
         keeper::dismiss(record.keeper, PATIENCE)?;
+    }
+    if let Some(network) = place.spec().ok().and_then(|spec| spec.network) {
+        links::remove(&network)?;
     }
     let _lock = Place::lock()?;
     cgroup.remove()?;

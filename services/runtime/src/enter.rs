@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use dvs_exec::{Request, Size};
 use nix::sched::{setns, CloneFlags};
+use nix::sys::signal::SigSet;
 use rustix::fs::{fchown, fstat, FileType, Gid, Uid};
 use rustix::net::{sendmsg, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::process::{ioctl_tiocsctty, set_parent_process_death_signal, setsid, Signal};
@@ -48,6 +49,10 @@ pub(crate) fn enter(name: &str, request: &Request) -> ExitCode {
     let Some((program, arguments)) = request.command.split_first() else {
         return fault(FAILED, "running a command: none is given");
     };
+    // A program inherits which signals are blocked, and some are by who started this one.
+    if let Err(error) = SigSet::empty().thread_set_mask() {
+        return fault(FAILED, &format!("letting the command take signals: {error}"));
+    }
     let error = command(&spec, request, program, arguments).exec();
     let status = if error.kind() == ErrorKind::NotFound { NOT_FOUND } else { NOT_EXECUTABLE };
     fault(status, &format!("running {program} in the container {name}: {error}"))

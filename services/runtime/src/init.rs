@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command, Stdio};
 
 use anyhow::{bail, Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::process::{kill_process, wait, Pid, WaitOptions, WaitStatus};
@@ -96,6 +96,10 @@ fn run(spec: &Spec, socket: &mut UnixStream, orders: &mut BufReader<UnixStream>)
                 Some(Order::Start) => {
                     command = start(spec)?;
                     say(socket, &Report::Started)?;
+                    // What ended while no signals were taken is not told again.
+                    if let Some(status) = reap(command) {
+                        return Ok(status);
+                    }
                 }
                 Some(Order::Be(_)) => bail!("being a container: it is one already"),
                 None => bail!("being a container: its keeper is gone"),
@@ -108,6 +112,10 @@ fn run(spec: &Spec, socket: &mut UnixStream, orders: &mut BufReader<UnixStream>)
 fn start(spec: &Spec) -> Result<Option<Pid>> {
     let Some((program, arguments)) = spec.process.command.split_first() else { return Ok(None) };
     let user = spec.process.user;
+    // A program inherits which signals are blocked. In the meantime, the kernel passes over those to the first process of a container.
+    let blocked = SigSet::empty()
+        .thread_swap_mask(SigmaskHow::SIG_SETMASK)
+        .context("letting the command take signals")?;
     let child = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -118,8 +126,9 @@ fn start(spec: &Spec) -> Result<Option<Pid>> {
         .stdin(Stdio::null())
         // So that a signal to the group of this process does not reach the command twice.
         .process_group(0)
-        .spawn()
-        .with_context(|| format!("running {program} in the container"))?;
+        .spawn();
+    blocked.thread_set_mask().context("taking signals")?;
+    let child = child.with_context(|| format!("running {program} in the container"))?;
     Ok(Some(Pid::from_child(&child)))
 }
 

@@ -4,22 +4,16 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{bail, Context, Result};
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload, NLM_F_ACK, NLM_F_REQUEST};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{Socket, SocketAddr};
+use anyhow::{Context, Result};
 use rustix::mount::{
     mount_bind, mount_bind_recursive, mount_remount, unmount, MountFlags, UnmountFlags,
 };
-use rustix::net::sockopt::{set_socket_timeout, Timeout};
 use rustix::process::{chdir, pivot_root, umask};
 use rustix::system::sethostname;
 
 use crate::capability::{self, Capability};
+use crate::links;
 use crate::rootfs::mounted;
 use crate::seccomp::Profile;
 use crate::spec::Spec;
@@ -46,19 +40,13 @@ const MASKED: [&str; 11] = [
 const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// The index of `lo`: the kernel makes it first in every network namespace.
-const LOOPBACK: u32 = 1;
-
-/// The kernel answers at once; this bounds what a surprise could cost.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// Makes the namespaces those of the container, whose root is at `root`.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub(crate) fn set_up(spec: &Spec, root: &Path) -> Result<()> {
     sethostname(spec.hostname().as_bytes()).context("naming the host")?;
-    loopback_up().context("switching the loopback interface on")?;
+    links::set_up(spec.network.as_ref())?;
     // A mount that came with the namespace is locked to where it is; a bind of it is not, and can become the root.
     mount_bind_recursive(root, root)
         .with_context(|| format!("binding the root {}", root.display()))?;
@@ -109,32 +97,6 @@ fn read_only(path: &Path) -> Result<()> {
     mount_bind_recursive(path, path)
         .and_then(|()| mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | INERT, c""))
         .with_context(|| format!("keeping {} from being written", path.display()))
-}
-
-/// Switches `lo` on in this network namespace.
-fn loopback_up() -> Result<()> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-    let mut link = LinkMessage::default();
-    link.header.index = LOOPBACK;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    let mut message = NetlinkMessage::from(RouteNetlinkMessage::SetLink(link));
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    socket.send(&bytes, 0)?;
-    let (answer, _) = socket.recv_from_full()?;
-    let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer)
-        .context("understanding the kernel")?;
-    match answer.payload {
-        NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
-        NetlinkPayload::Error(error) => Err(error.to_io().into()),
-        other => bail!("the kernel answered with {other:?}"),
-    }
 }
 
 /// Gives up, for this process and all that it starts, what the container is not to do. The process keeps the capabilities `own`; what

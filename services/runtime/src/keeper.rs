@@ -19,6 +19,7 @@ use rustix::process::{pidfd_send_signal, wait, Pid, WaitOptions};
 use crate::cgroup::Cgroup;
 use crate::init::exit_status;
 use crate::life::Life;
+use crate::links;
 use crate::output::Output;
 use crate::place::{End, Phase, Place, Record};
 use crate::spec::Spec;
@@ -98,6 +99,9 @@ fn make(name: &str) -> Result<(Keeper, UnixListener)> {
     };
     record.init = Some(init);
     place.set_record(&record)?;
+    if let Some(network) = &spec.network {
+        links::make(network, init.pid.unsigned_abs())?;
+    }
     say(&mut orders, &Order::Be(Box::new(spec)))?;
     match expect(&mut reports, "setting the container up")? {
         Report::Ready => {}

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::capability::Capability;
 use crate::fault::{refuse, Kind};
 use crate::limits::Limits;
+use crate::network::Network;
 use crate::seccomp;
 
 /// The longest name: it is also a host name, whose labels are that long.
@@ -45,6 +46,9 @@ pub struct Spec {
     pub ids: Ids,
     /// What it may use of the node.
     pub limits: Limits,
+    /// Its network; it has `lo` alone without one.
+    #[serde(default)]
+    pub network: Option<Network>,
     /// What root of the container may do in it.
     #[serde(default = "Capability::defaults")]
     pub capabilities: Vec<Capability>,
@@ -140,6 +144,7 @@ impl Spec {
         self.process.check(self.ids)?;
         self.ids.check()?;
         self.limits.check()?;
+        self.network.as_ref().map_or(Ok(()), Network::check)?;
         for name in &self.seccomp.also_deny {
             ensure!(
                 seccomp::number(name).is_some(),

@@ -148,6 +148,7 @@ pub(crate) fn spec(name: &str) -> Spec {
             cpu: Cpu::default(),
             io: Vec::new(),
         },
+        network: None,
         capabilities: dvs_runtime::Capability::defaults(),
         seccomp: Seccomp::default(),
     }

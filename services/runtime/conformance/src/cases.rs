@@ -5,6 +5,7 @@ mod commands;
 mod isolation;
 mod life;
 mod limits;
+pub(crate) mod network;
 
 use anyhow::Result;
 
@@ -28,6 +29,8 @@ pub(crate) const CASES: &[Case] = &[
     ("containers-neither-see-nor-signal-each-other", isolation::of_containers),
     ("there-are-no-devices-but-its-own", isolation::of_devices),
     ("files-of-the-kernel-are-masked", isolation::of_files_of_the_kernel),
+    ("a-network-is-its-own-and-limited", network::is_its_own),
+    ("a-network-does-not-reach-the-node", network::does_not_reach_the_node),
     ("a-container-outlives-who-made-it", life::outlives_its_maker),
     ("a-container-ends-with-its-keeper", life::ends_with_its_keeper),
     ("signals-stop-and-end-a-container", life::is_signalled),

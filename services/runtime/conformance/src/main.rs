@@ -36,6 +36,20 @@ enum Role {
     Spin,
     /// Binds an endpoint by `/dev/dvk` and says which.
     Bind,
+    /// Sends so many bytes to everybody who connects.
+    Serve { at: String, amount: u64 },
+    /// Receives all that there is, and says how much that was and how many milliseconds it took.
+    Fetch {
+        from: String,
+        /// Give up at the first failure.
+        #[arg(long)]
+        once: bool,
+    },
+    /// Is one of two containers on two nodes whose network is one.
+    Span {
+        #[arg(long)]
+        serve: bool,
+    },
     /// Makes the container that standard input describes, and waits.
     Maker,
 }
@@ -48,6 +62,11 @@ fn main() -> ExitCode {
         Some(Role::Hog { mebibytes }) => probe::hog(mebibytes).map(|()| true),
         Some(Role::Spin) => probe::spin(),
         Some(Role::Bind) => probe::bind().map(|()| true),
+        Some(Role::Serve { at, amount }) => probe::serve(&at, amount).map(|()| true),
+        Some(Role::Fetch { from, once }) => probe::fetch(&from, once).map(|()| true),
+        Some(Role::Span { serve }) => bench::Bench::new(arguments.node)
+            .and_then(|bench| cases::network::span(&bench, serve))
+            .map(|()| true),
         Some(Role::Maker) => bench::make().map(|()| true),
     };
     match done {

@@ -2,8 +2,10 @@
 //! What a program in a container tries. Each line of the output is a name and `done` or the error's name.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use dvk::{Port, Slot};
@@ -14,6 +16,8 @@ use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use rustix::io::Errno;
 use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
 use rustix::net::{ipproto, netlink, socket, AddressFamily, SocketType};
+
+use crate::bench::PATIENCE;
 
 /// A child that waits, to be acted on.
 struct Victim(std::process::Child);
@@ -117,6 +121,39 @@ pub(crate) fn spin() -> ! {
     loop {
         number = std::hint::black_box(number.wrapping_add(1));
     }
+}
+
+/// Serves bytes.
+pub(crate) fn serve(at: &str, amount: u64) -> Result<()> {
+    let listener = TcpListener::bind(at).with_context(|| format!("listening at {at}"))?;
+    println!("listening");
+    for client in listener.incoming() {
+        let mut client = client.context("accepting a client")?;
+        // Who does not want the rest is free to go.
+        let _ = io::copy(&mut io::repeat(7).take(amount), &mut client);
+    }
+    Ok(())
+}
+
+/// Fetches bytes.
+pub(crate) fn fetch(from: &str, once: bool) -> Result<()> {
+    let address: SocketAddr = from.parse().with_context(|| format!("understanding {from}"))?;
+    let begin = Instant::now();
+    let limit = if once { Duration::from_secs(3) } else { PATIENCE };
+    let mut server = loop {
+        match TcpStream::connect_timeout(&address, Duration::from_secs(3)) {
+            Ok(server) => break server,
+            Err(error) if begin.elapsed() >= limit || once => {
+                return Err(error).with_context(|| format!("connecting to {from}"));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    server.set_read_timeout(Some(PATIENCE)).context("waiting for bytes")?;
+    let begin = Instant::now();
+    let bytes = io::copy(&mut server, &mut io::sink()).context("receiving bytes")?;
+    println!("{bytes} {}", begin.elapsed().as_millis());
+    Ok(())
 }
 
 /// Binds an endpoint, and says in which Distributed Container.

@@ -63,6 +63,12 @@ pub(super) fn have_what_they_ask_for(bench: &Bench) -> Result<()> {
         "the command's own: {}",
         shown(&finished)
     );
+    let blocked = bench.shell("web", "grep SigBlk /proc/self/status")?;
+    equal(
+        "the signals that a command does not take",
+        blocked.as_str(),
+        "SigBlk:\t0000000000000000",
+    )?;
     // Another user than root of the container has no capabilities at all.
     let asked = Request {
         command: owned(&["grep", "-E", "^Cap(Prm|Eff|Inh|Amb)", "/proc/self/status"]),
@@ -165,13 +171,14 @@ pub(super) fn end_with_their_stream(bench: &Bench) -> Result<()> {
 
 pub(super) fn are_logged(bench: &Bench) -> Result<()> {
     let mut web = spec("web");
-    web.process.command = owned(&["/bin/sh", "-c", "echo out; echo err >&2; exit 3"]);
+    web.process.command =
+        owned(&["/bin/sh", "-c", "grep SigBlk /proc/self/status; echo err >&2; exit 3"]);
     bench.started(&web)?;
     let status = bench.await_stopped("web")?;
     let end = status.end.context("a container has ended, and how was not written down")?;
     equal("its end", (end.status, end.out_of_memory), (3, 0))?;
     let log = bench.runtime.logs("web")?;
-    equal("its log", String::from_utf8_lossy(&log).as_ref(), "out\nerr\n")?;
+    equal("its log", String::from_utf8_lossy(&log).as_ref(), "SigBlk:\t0000000000000000\nerr\n")?;
     // A log has a bound, and what is newest is in it.
     let mut loud = spec("loud");
     loud.process.command = owned(&["/bin/sh", "-c", "seq 1 300000; echo last"]);

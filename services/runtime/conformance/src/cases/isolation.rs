@@ -7,7 +7,7 @@ use anyhow::{bail, ensure, Context, Result};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::bench::{equal, shown, spec, Bench, DVK};
+use crate::bench::{equal, request, shown, spec, Bench, DVK};
 
 pub(super) fn of_the_node(bench: &Bench) -> Result<()> {
     bench.started(&spec("web"))?;
@@ -86,12 +86,16 @@ pub(super) fn of_containers(bench: &Bench) -> Result<()> {
     ensure!(kill(Pid::from_raw(pid), None).is_ok(), "the first container was ended by another");
     let seen = bench.shell("one", "ps -o args")?;
     ensure!(seen.contains("sleep 1001"), "the first container's command was ended: {seen}");
-    let links = bench
-        .shell("one", "ls /sys/class/net; cat /sys/class/net/lo/flags; cat /proc/self/cgroup")?;
-    // 0x9 is up and loopback.
-    equal("its network and its cgroup", links.as_str(), "lo\n0x9\n0::/")?;
-    bench
-        .shell("one", "nc -l -p 80 -s 127.0.0.1 -e true & sleep 1; nc 127.0.0.1 80 < /dev/null")?;
+    // 0x9 is up and loopback; no other link that the kernel gives a new namespace is up.
+    let script = "cat /sys/class/net/lo/flags; ip -o link show up | wc -l; cat /proc/self/cgroup";
+    let links = bench.shell("one", script)?;
+    equal("its network and its cgroup", links.as_str(), "0x9\n1\n0::/")?;
+    bench.bring_probe("one")?;
+    let words = ["/tmp/probe", "serve", "127.0.0.1:80", "9"];
+    let server = bench.runtime.exec("one", request(&words))?;
+    let fetched = bench.shell("one", "/tmp/probe fetch 127.0.0.1:80")?;
+    ensure!(fetched.starts_with("9 "), "talking within a container: {fetched}");
+    drop(server);
     Ok(())
 }
 

@@ -10,25 +10,25 @@ use crate::bench::{equal, shown, spec, Bench, MIB, PATIENCE};
 
 pub(super) fn of_memory(bench: &Bench) -> Result<()> {
     let (mut small, mut large) = (spec("small"), spec("large"));
-    small.limits.memory = 20 * MIB;
-    small.limits.writable = 8 * MIB;
-    large.limits.memory = 56 * MIB;
+    small.limits.memory = 14 * MIB;
+    small.limits.writable = 6 * MIB;
+    large.limits.memory = 48 * MIB;
     bench.started(&small)?;
     bench.started(&large)?;
     for name in ["small", "large"] {
         bench.bring_probe(name)?;
     }
-    let hog = ["/tmp/probe", "hog", "28"];
+    let hog = ["/tmp/probe", "hog", "20"];
     let finished = bench.run("small", &hog)?;
     ensure!(finished.status == 137, "using more memory than there may be: {}", shown(&finished));
     let finished = bench.run("large", &hog)?;
     ensure!(finished.status == 0, "using memory that there may be: {}", shown(&finished));
     let (small, large) = (bench.runtime.stats("small")?, bench.runtime.stats("large")?);
     ensure!(
-        small.out_of_memory >= 1 && small.memory_peak <= 20 * MIB && large.out_of_memory == 0,
+        small.out_of_memory >= 1 && small.memory_peak <= 14 * MIB && large.out_of_memory == 0,
         "counting who was killed for want of memory: {small:?}, {large:?}"
     );
-    ensure!(large.memory_peak > 28 * MIB, "counting memory: {large:?}");
+    ensure!(large.memory_peak > 20 * MIB, "counting memory: {large:?}");
     // Only the hog was killed: both go on.
     for name in ["small", "large"] {
         equal("a command after that", bench.shell(name, "echo here")?.as_str(), "here")?;
@@ -92,10 +92,10 @@ pub(super) fn of_processors(bench: &Bench) -> Result<()> {
     for name in ["slow", "free"] {
         bench.bring_probe(name)?;
     }
-    let used = spun(bench, "slow", |used| used.periods >= 30)?;
-    // By the kernel's own count: in each period a fifth of it, and a tick more at each end of what was counted, and for every throttling
-    // that comes a tick late.
-    let most = (used.periods + 2) * PERIOD_US / 5 + used.throttled_periods * 4_000;
+    let used = spun(bench, "slow", |used| used.periods >= 100)?;
+    // By the kernel's own count. What a processor of a virtual machine is not given by its host counts as used, and is made up for
+    // later only; half as much again leaves room for that, and is far from all of a processor, which the other takes.
+    let most = used.periods * PERIOD_US / 5 * 3 / 2;
     ensure!(
         used.cpu_us <= most && used.throttled_periods > 0,
         "using a fifth of a processor: {} us in {} periods, at most {most}; {} of them throttled",
@@ -103,7 +103,7 @@ pub(super) fn of_processors(bench: &Bench) -> Result<()> {
         used.periods,
         used.throttled_periods
     );
-    let used = spun(bench, "free", |used| used.cpu_us > 30 * PERIOD_US / 5)?;
+    let used = spun(bench, "free", |used| used.cpu_us > 30 * PERIOD_US)?;
     equal("throttling of a container without a quota", used.throttled_periods, 0)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn of_the_writable_layer(bench: &Bench) -> Result<()> {
     bench.shell("much", write)?;
     // Files without content are bounded as well.
     let files =
-        "i=0; while [ $i -lt 3000 ] && : > /tmp/$i; do i=$((i+1)); done 2>/dev/null; echo $i";
+        "i=0; while [ $i -lt 3000 ] && true > /tmp/$i; do i=$((i+1)); done 2>/dev/null; echo $i";
     let made: u32 = bench.shell("little", files)?.parse()?;
     ensure!(made < 600, "making empty files: {made} could be");
     // What one writes into its root, the other does not see, though both are made of the same image.
