@@ -70,7 +70,7 @@ fn command(spec: &Spec, request: &Request, program: &str, arguments: &[String]) 
         .args(arguments)
         .env_clear()
         .envs(environment(spec))
-        .envs(request.environment.iter().map(|(name, value)| (name, value)))
+        .envs(&request.environment)
         .current_dir(directory.unwrap_or("/"));
     command
 }

@@ -56,6 +56,7 @@ const SCENARIOS: &[Scenario] = &[
     ("four identical nodes find each other", exchanges::nodes_find_each_other),
     ("a test can run programs on every node", guest::programs_run),
     ("containers run, are shut in and leave nothing behind", containers::keep_the_rules),
+    ("containers on two nodes share a network", containers::share_a_network),
     ("messages are exchanged exactly once", exchanges::exactly_once),
     (
         "a bad network loses, repeats and reorders nothing",

@@ -15,7 +15,7 @@ use crate::traces::Traces;
 pub(super) fn outlives_its_maker(bench: &Bench) -> Result<()> {
     let mut web = spec("web");
     web.process.command = owned(&["sh", "-c", "echo up; exec sleep 1000"]);
-    let text = format!("{}\n", web_text(&web)?);
+    let text = format!("{}\n", web.to_json()?);
     let mut maker = Command::new("/proc/self/exe")
         .arg("maker")
         .process_group(0)
@@ -38,10 +38,6 @@ pub(super) fn outlives_its_maker(bench: &Bench) -> Result<()> {
     let end = bench.await_stopped("web")?.end.context("its end was not written down")?;
     equal("its end", end.status, 143)?;
     equal("its log", bench.runtime.logs("web")?.as_slice(), b"up\n")
-}
-
-fn web_text(spec: &dvs_runtime::Spec) -> Result<String> {
-    spec.to_json().map_err(Into::into)
 }
 
 pub(super) fn ends_with_its_keeper(bench: &Bench) -> Result<()> {
