@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::digest::Digest;
 use crate::manifest::{Layer, Manifest};
+use crate::package;
 use crate::step::Session;
 use crate::userspace::{self, Programs};
 
@@ -44,7 +45,10 @@ pub(crate) fn build(session: &Session, test: bool) -> Result<Root> {
         let archives: Result<Vec<_>> = layers
             .iter()
             .map(|layer| {
-                Ok(layer.archive(root, &programs).context("packing the root image")?.bytes())
+                Ok(layer
+                    .archive(root, &programs, |pin| package::unpacked(session, pin))
+                    .context("packing the root image")?
+                    .bytes())
             })
             .collect();
         kept(session, &archives?)

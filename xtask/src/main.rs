@@ -14,6 +14,7 @@ mod initramfs;
 mod kconfig;
 mod kernel;
 mod manifest;
+mod package;
 mod patches;
 mod qemu;
 mod source;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::cpio::{Archive, Node};
+use crate::package::Pin;
 use crate::userspace::Programs;
 
 /// The whole manifest.
@@ -29,6 +30,7 @@ pub(crate) struct Layer {
     devices: Vec<Device>,
     programs: Vec<Program>,
     files: Vec<StaticFile>,
+    packaged: Vec<Packaged>,
     links: Vec<Link>,
 }
 
@@ -72,6 +74,32 @@ struct StaticFile {
     source: String,
     #[serde(default = "readable")]
     mode: u32,
+}
+
+/// A file of a package of Debian's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Packaged {
+    path: String,
+    package: String,
+    suite: String,
+    version: String,
+    sha256: String,
+    /// Where it is in the package.
+    member: String,
+    #[serde(default = "executable")]
+    mode: u32,
+}
+
+impl Packaged {
+    fn pin(&self) -> Pin<'_> {
+        Pin {
+            package: &self.package,
+            suite: &self.suite,
+            version: &self.version,
+            sha256: &self.sha256,
+        }
+    }
 }
 
 /// A symbolic link.
@@ -123,9 +151,16 @@ impl Manifest {
 impl Layer {
     /// Puts the layer's content into an archive.
     ///
+    /// `unpacked` says where the files of a package are.
+    ///
     /// # Errors
     /// When a file is missing or two entries collide.
-    pub(crate) fn archive(&self, root: &Path, programs: &Programs) -> Result<Archive> {
+    pub(crate) fn archive(
+        &self,
+        root: &Path,
+        programs: &Programs,
+        unpacked: impl Fn(Pin<'_>) -> Result<PathBuf>,
+    ) -> Result<Archive> {
         let mut archive = Archive::default();
         let read = |path: &Path| {
             fs::read(path).map(Node::File).with_context(|| format!("reading {}", path.display()))
@@ -141,6 +176,10 @@ impl Layer {
         }
         for StaticFile { path, source, mode } in &self.files {
             archive.add(path, *mode, read(&root.join(source))?)?;
+        }
+        for packaged in &self.packaged {
+            let file = unpacked(packaged.pin())?.join(&packaged.member);
+            archive.add(&packaged.path, packaged.mode, read(&file)?)?;
         }
         for Link { path, target } in &self.links {
             archive.add(path, 0o777, Node::Link(target.clone()))?;
@@ -176,20 +215,38 @@ mod tests {
     }
 
     #[test]
+    fn packages_are_recorded_by_version_and_hash() {
+        let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+        let pins: Vec<_> = manifest.node.packaged.iter().map(Packaged::pin).collect();
+        assert!(pins.iter().any(|pin| pin.package == "busybox-static"), "{pins:?}");
+        for pin in pins {
+            assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
+        }
+    }
+
+    #[test]
     fn a_layer_becomes_an_archive() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("motd"), "hello").unwrap();
+        fs::write(directory.path().join("tool"), "program").unwrap();
         let text = "[node]\ndirectories = [{ path = \"/run\" }]\n\
                     devices = [{ path = \"/dev/console\", mode = 0o600, major = 5, minor = 1 }]\n\
                     files = [{ path = \"/etc/motd\", source = \"motd\" }]\n\
-                    links = [{ path = \"/bin\", target = \"usr/bin\" }]\n[test]\n";
+                    links = [{ path = \"/bin\", target = \"usr/bin\" }]\n\
+                    packaged = [{ path = \"/tool\", package = \"tools\", suite = \"s\", version = \"1\", \
+                    sha256 = \"0\", member = \"tool\" }]\n[test]\n";
         let manifest: Manifest = toml::from_str(text).unwrap();
         let programs = Programs::in_directory(directory.path());
-        let archive = manifest.node.archive(directory.path(), &programs).unwrap();
+        let unpacked = |pin: Pin<'_>| {
+            assert_eq!((pin.package, pin.version), ("tools", "1"));
+            Ok(directory.path().to_path_buf())
+        };
+        let archive = manifest.node.archive(directory.path(), &programs, unpacked).unwrap();
         let mut expected = Archive::default();
         expected.add("/run", 0o755, Node::Directory).unwrap();
         expected.add("/dev/console", 0o600, Node::Device { major: 5, minor: 1 }).unwrap();
         expected.add("/etc/motd", 0o644, Node::File(b"hello".to_vec())).unwrap();
+        expected.add("/tool", 0o755, Node::File(b"program".to_vec())).unwrap();
         expected.add("/bin", 0o777, Node::Link("usr/bin".into())).unwrap();
         assert_eq!(archive.bytes(), expected.bytes());
     }

@@ -7,6 +7,7 @@
 mod bed;
 mod captures;
 mod command_line;
+mod containers;
 mod control;
 mod copies;
 mod exchanges;
@@ -63,6 +64,8 @@ type Wanted<'a> = (String, Box<dyn Fn(&mut Bed) -> Result<(), Mismatch> + 'a>);
 const SCENARIOS: &[Scenario] = &[
     ("four identical nodes find each other", exchanges::nodes_find_each_other),
     ("a test can run programs on every node", guest::programs_run),
+    ("containers run, are shut in and leave nothing behind", containers::keep_the_rules),
+    ("containers on two nodes share a network", containers::share_a_network),
     ("messages are exchanged exactly once", exchanges::exactly_once),
     (
         "a bad network loses, repeats and reorders nothing",

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Binary packages of Debian that are in the image of a node, each recorded by version and hash, and unpacked in the cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::apt::Archive;
+use crate::digest::sha256_of;
+use crate::step::Session;
+use crate::store;
+
+/// A recorded package.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Pin<'a> {
+    /// Its name.
+    pub(crate) package: &'a str,
+    /// The suite that has it.
+    pub(crate) suite: &'a str,
+    /// The one version that is used.
+    pub(crate) version: &'a str,
+    /// The hash of its .deb file.
+    pub(crate) sha256: &'a str,
+}
+
+/// What the cache calls unpacked packages.
+const KIND: &str = "packages";
+
+/// Finds the package unpacked, or fetches, verifies and unpacks it; its files are below the path that is returned.
+///
+/// # Errors
+/// When the recorded version is not to be had, or is not what was recorded.
+pub(crate) fn unpacked(session: &Session, pin: Pin<'_>) -> Result<PathBuf> {
+    if let Some(entry) = session.store.find(KIND, pin.sha256) {
+        return Ok(entry);
+    }
+    let _lock = session.store.lock("download", || {
+        session.notice("packages", "waiting for another dvs build that is fetching something");
+    })?;
+    let file = session.store.directory("downloads")?.join(format!("{}.deb", pin.sha256));
+    if !sha256_of(&file).is_ok_and(|actual| actual == pin.sha256) {
+        download(session, pin, &file).with_context(|| {
+            format!(
+                "fetching {} for the image; or put its package at {}",
+                pin.package,
+                file.display()
+            )
+        })?;
+    }
+    let mut step = session.begin("packages", &format!("unpacking {}", pin.package))?;
+    let entry = session.store.create(KIND, pin.sha256, |directory| {
+        step.run(Command::new("dpkg-deb").arg("--extract").arg(&file).arg(directory))
+    })?;
+    step.finish(&format!("{} {} unpacked", pin.package, pin.version));
+    Ok(entry)
+}
+
+fn download(session: &Session, pin: Pin<'_>, to: &Path) -> Result<()> {
+    let mut step = session.begin("packages", &format!("asking the mirror for {}", pin.package))?;
+    // Apart from where the kernel's source is looked for, so that neither forgets the other's lists.
+    let directory = session.store.directory("apt-packages")?;
+    let archive = Archive::configure(&directory, &[pin.suite.to_owned()], "main")?;
+    archive.update(&mut step)?;
+    let offers = archive.offers(pin.package)?;
+    let Some(offer) = offers.iter().find(|offer| offer.version == pin.version) else {
+        let offered: Vec<_> = offers
+            .iter()
+            .map(|offer| format!("{} (SHA-256 {})", offer.version, offer.sha256))
+            .collect();
+        anyhow::bail!(
+            "{} {} is no longer offered, but {}; record that in rootfs/manifest.toml",
+            pin.package,
+            pin.version,
+            offered.join(", ")
+        );
+    };
+    ensure!(
+        offer.sha256 == pin.sha256,
+        "the archive's signed index gives SHA-256 {} for {} {}, and rootfs/manifest.toml records {}",
+        offer.sha256,
+        pin.package,
+        pin.version,
+        pin.sha256
+    );
+    let partial = session.store.directory("downloads")?.join("partial-package");
+    store::remove(&partial)?;
+    fs::create_dir(&partial).with_context(|| format!("creating {}", partial.display()))?;
+    let file = archive.download(&mut step, offer, &partial)?;
+    let actual = sha256_of(&file)?;
+    ensure!(actual == pin.sha256, "the SHA-256 of {} is {actual}", file.display());
+    fs::rename(&file, to).with_context(|| format!("renaming {}", file.display()))?;
+    store::remove(&partial)?;
+    step.finish(&format!("{} {} downloaded and verified", pin.package, pin.version));
+    Ok(())
+}
