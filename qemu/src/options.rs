@@ -17,7 +17,10 @@ use crate::machine::{
 /// Most nodes of one virtual cluster.
 pub const NODES_MAX: usize = 256;
 /// What every guest gets on its kernel command line; a panic reboots it after a second.
-const APPEND: &str = "console=ttyS0 quiet panic=1";
+///
+/// A busy host may give a guest no time while it looks at boot whether the timer ticks, which Linux would take for broken hardware
+/// and panic.
+const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check";
 /// What a guest gets as well whose runs are to be the same.
 const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
 /// What slirp, QEMU's user-mode network, gives its one guest.
@@ -287,8 +290,11 @@ mod tests {
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
         let append = |node| options.machine(node, Path::new("/r"), 1, None).append;
-        assert_eq!(append(0), "console=ttyS0 quiet panic=1 loglevel=7");
-        assert_eq!(append(1), "console=ttyS0 quiet panic=1 loglevel=7 dvs.cluster.name=other");
+        assert_eq!(append(0), "console=ttyS0 quiet panic=1 no_timer_check loglevel=7");
+        assert_eq!(
+            append(1),
+            "console=ttyS0 quiet panic=1 no_timer_check loglevel=7 dvs.cluster.name=other"
+        );
     }
 
     #[test]
