@@ -16,8 +16,10 @@ use crate::machine::{
 
 /// Most nodes of one virtual cluster.
 pub const NODES_MAX: usize = 256;
-/// What every guest gets on its kernel command line; a panic reboots it after a second. The emulated timer is not to be checked: on a
-/// busy host its interrupt may come too late for the check, and the kernel would panic.
+/// What every guest gets on its kernel command line; a panic reboots it after a second.
+///
+/// A busy host may give a guest no time while it looks at boot whether the timer ticks, which Linux would take for broken hardware
+/// and panic.
 const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check";
 /// What a guest gets as well whose runs are to be the same.
 const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
