@@ -134,7 +134,12 @@ fn refused(refusal: &Refusal) -> Failure {
         Refusal::NotFormed => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Malformed | Refusal::Invalid(_) | Refusal::Limit { .. } => StatusCode::BAD_REQUEST,
     };
-    Failure(code, refusal.to_string())
+    let text = match refusal {
+        // The leader does that by itself, once it leads.
+        Refusal::NotFormed => "the nodes are about to agree for the first time; try again".into(),
+        _ => refusal.to_string(),
+    };
+    Failure(code, text)
 }
 
 /// The answer to a command was that to another one, which does not happen.
