@@ -6,8 +6,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+mod agreed;
 mod link;
 
+pub use agreed::{
+    ClusterMember, ClusterStatus, KvBytes, KvChange, KvChanges, KvCompare, KvDone, KvOperation,
+    KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseRequest, Lock, LockHolder,
+    LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 
 /// The port of the API where the machine configuration names no other.

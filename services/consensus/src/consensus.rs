@@ -346,6 +346,9 @@ impl Consensus {
         command: &Command,
         deadline: Instant,
     ) -> Result<Outcome, Declined> {
+        if self.is_alone() {
+            return Err(Declined::NotLeader);
+        }
         let entry = dvs_state::Entry::new(self.now(), command);
         let Ok(entry) = entry else { return Ok(Err(Refusal::Malformed)) };
         let proposal = Proposal::new(entry);
@@ -362,6 +365,14 @@ impl Consensus {
             Ok(Err(RaftError::Fatal(_))) if taken.is_set() => Err(Declined::Unknown),
             Ok(Err(RaftError::Fatal(fatal))) => Err(Declined::Stopped(fatal.to_string())),
         }
+    }
+
+    /// Whether this member leads, but has not heard a majority for so long that others may have chosen another leader. Raft would
+    /// take a command then and keep it until a majority is back or another leader drops it, and nobody could say which; so
+    /// none is given to it.
+    fn is_alone(&self) -> bool {
+        let silent_ms = self.shared.raft.metrics().borrow().millis_since_quorum_ack;
+        silent_ms.is_some_and(|ms| u128::from(ms) > 2 * self.shared.timing.election.as_millis())
     }
 
     async fn read_index(&self, deadline: Instant) -> Result<u64, Declined> {

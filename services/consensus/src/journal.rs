@@ -13,7 +13,7 @@ use crate::disk::{self, Change, Content, Disk};
 use crate::types::{LogEntry, LogId, StorageError, TypeConfig, Vote};
 
 /// Bytes after which no further entry is put into one message to a follower.
-const MESSAGE_BYTES: usize = 1024 * 1024;
+const MESSAGE_BYTES: usize = 256 * 1024;
 
 /// The log and the votes, in memory and written to a disk.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ mod machine;
 mod message;
 mod network;
 mod steward;
-#[cfg(test)]
+#[cfg(all(test, feature = "file"))]
 mod storage_tests;
 mod transport;
 mod types;

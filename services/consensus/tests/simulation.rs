@@ -6,7 +6,6 @@
 //! same faults but not the same schedule. `DVS_SEEDS=FIRST..END` runs others than the usual ones.
 
 mod cluster;
-mod linear;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,13 +16,13 @@ use std::time::Duration;
 
 use cluster::{Cluster, Network, Random};
 use dvs_consensus::{Consensus, ProposeError};
+use dvs_history::{
+    is_linearizable, KeyInput, KeyOutput, Lock, LockInput, LockOutput, Operation, Register,
+};
 use dvs_state::kv::{Compare, Operation as KvOperation, Order, Selector, Subject, Transaction};
 use dvs_state::leases::LeaseId;
 use dvs_state::line::Standing;
 use dvs_state::{kv, leases, locks, Answer, Command, Refusal};
-use linear::{
-    is_linearizable, KeyInput, KeyOutput, Lock, LockInput, LockOutput, Operation, Register,
-};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{sleep, timeout, Instant};
 

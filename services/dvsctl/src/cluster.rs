@@ -55,7 +55,19 @@ impl Endpoint {
     }
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.get_within(path, 0)
+    }
+
+    /// Asks what may take `wait_ms` until there is something to say.
+    fn get_within<T: DeserializeOwned>(&self, path: &str, wait_ms: u64) -> Result<T, Error> {
         let request = self.agent.get(format!("{}{path}", self.url));
+        let limit = ANSWER + Duration::from_millis(wait_ms);
+        self.answer(request.config().timeout_global(Some(limit)).build().call())
+    }
+
+    /// Has something ended.
+    pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let request = self.agent.delete(format!("{}{path}", self.url));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
@@ -135,6 +147,31 @@ impl Cluster {
         self.first(|endpoint| endpoint.get(path))
     }
 
+    /// The same for what may take `wait_ms` until there is something to say.
+    pub(crate) fn any_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait_ms: u64,
+    ) -> Result<T, Error> {
+        self.first(|endpoint| endpoint.get_within(path, wait_ms))
+    }
+
+    /// The first endpoint that knows a leader and hears a majority, so that what must not be done twice need not be asked of
+    /// a second one; else the first that answers, which then says what is wrong.
+    pub(crate) fn agreeing(&self) -> Result<&Endpoint, Error> {
+        let mut unable = None;
+        for endpoint in &self.0 {
+            if let Ok(status) = endpoint.get::<dvs_api::ClusterStatus>("/v1/cluster") {
+                if status.majority && status.leader.is_some() {
+                    return Ok(endpoint);
+                }
+                unable.get_or_insert(endpoint);
+            }
+        }
+        // Without any, it says why no endpoint can be asked.
+        unable.map_or_else(|| self.first_member(), Ok)
+    }
+
     /// The first endpoint that is a member of a cluster.
     pub(crate) fn first_member(&self) -> Result<&Endpoint, Error> {
         self.first(|endpoint| {
@@ -194,7 +231,10 @@ impl Cluster {
 
     /// Goes on to the next endpoint when one does not answer, or is not able to at the moment. The
     /// error is that of the endpoint that came furthest.
-    fn first<'a, T>(&'a self, ask: impl Fn(&'a Endpoint) -> Result<T, Error>) -> Result<T, Error> {
+    pub(crate) fn first<'a, T>(
+        &'a self,
+        ask: impl Fn(&'a Endpoint) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut unable = None;
         let mut silent = Vec::new();
         for endpoint in &self.0 {

@@ -2,9 +2,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod agreed;
 mod arguments;
 mod cluster;
 mod link;
+mod lock;
 mod segment;
 mod table;
 
@@ -16,7 +18,8 @@ use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
 use serde::Serialize;
 
 use arguments::{
-    Arguments, Command, IpcCommand, LinkCommand, LogsArguments, NodeCommand, Output, PingArguments,
+    Arguments, ClusterCommand, Command, IpcCommand, LinkCommand, LogsArguments, NodeCommand,
+    Output, PingArguments,
 };
 use cluster::{Cluster, Error};
 use table::Table;
@@ -59,6 +62,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
             print(output, &node, || node_show(&node))?;
         }
+        Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
+        Command::Kv(command) => return agreed::kv(&cluster, output, command),
+        Command::Lock(command) => return lock::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
         Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),

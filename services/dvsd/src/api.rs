@@ -21,6 +21,7 @@ use dvs_api::{
 use serde::Deserialize;
 use tokio::sync::{oneshot, Semaphore};
 
+use crate::agreement;
 use crate::daemon::{Handle, Snapshot};
 use crate::logs::{self, LogError};
 use crate::membership::Refusal;
@@ -48,13 +49,14 @@ struct Api {
 
 /// The routes of the API. `logs` is the directory of the services' logs.
 pub fn router(daemon: Handle, logs: PathBuf) -> Router {
+    let agreed = agreement::api::routes(daemon.agreement.clone());
     let api = Arc::new(Api {
         daemon,
         logs,
         requests: Semaphore::new(REQUESTS_MAX),
         pings: Semaphore::new(PINGS_MAX),
     });
-    Router::new()
+    let own = Router::new()
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
         .route("/v1/nodes", get(nodes))
@@ -65,6 +67,10 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .route("/v1/links/{node}", put(choose))
         .route("/v1/ipc/ping", post(ipc_ping))
         .route("/v1/logs/{service}", get(log))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
+        .with_state(api);
+    own.merge(agreed)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))
@@ -73,9 +79,6 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
             let text = format!("`{}` does not take {}", request.uri().path(), request.method());
             Failure(StatusCode::METHOD_NOT_ALLOWED, text)
         })
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
-        .with_state(api)
 }
 
 async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -90,7 +93,7 @@ async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
 
 /// An answer that is not a success.
 #[derive(Debug)]
-struct Failure(StatusCode, String);
+pub(crate) struct Failure(pub(crate) StatusCode, pub(crate) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -98,11 +101,11 @@ impl IntoResponse for Failure {
     }
 }
 
-fn bad(text: impl Into<String>) -> Failure {
+pub(crate) fn bad(text: impl Into<String>) -> Failure {
     Failure(StatusCode::BAD_REQUEST, text.into())
 }
 
-fn unavailable(text: impl Into<String>) -> Failure {
+pub(crate) fn unavailable(text: impl Into<String>) -> Failure {
     Failure(StatusCode::SERVICE_UNAVAILABLE, text.into())
 }
 

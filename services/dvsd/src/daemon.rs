@@ -13,6 +13,7 @@ use dvs_api::{Node, NodeState, Status, StatusState};
 use dvs_secret::ClusterSecret;
 use tokio::sync::{mpsc, watch};
 
+use crate::agreement::{self, Agreement};
 use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
 use crate::carrier::OwnEnd;
 use crate::echo::Echo;
@@ -57,6 +58,8 @@ pub struct Surroundings {
     pub links: Links,
     /// Where the status goes.
     pub status: StatusFile,
+    /// Where the other nodes' members of the consensus are reached.
+    pub reach: agreement::Reach,
     /// Gives what encrypts on the cluster interfaces; not called where the configuration says that
     /// nothing does.
     pub devices: GiveDevices,
@@ -75,6 +78,8 @@ pub struct Handle {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     /// Where it takes orders.
     pub orders: Orders,
+    /// What the nodes agree on.
+    pub agreement: agreement::Access,
 }
 
 /// What the daemon knows at one moment, as the API tells it.
@@ -106,6 +111,7 @@ pub struct Daemon {
     settings: Settings,
     key: Key,
     membership: Membership,
+    agreement: Agreement,
     rejects: Rejects,
     told: Throttle<String>,
     surroundings: Surroundings,
@@ -183,9 +189,15 @@ impl Daemon {
         };
         let (publish, snapshots) = watch::channel(Arc::new(snapshot));
         let (given, orders) = orders::queue();
+        let (agreement, access) = Agreement::new(
+            settings.cluster.clone(),
+            settings.token.as_ref(),
+            Arc::clone(&surroundings.reach),
+        );
         let daemon = Self {
             key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
             membership,
+            agreement,
             rejects: Rejects::default(),
             told: Throttle::default(),
             surroundings,
@@ -206,7 +218,7 @@ impl Daemon {
             settings,
             publish,
         };
-        (daemon, Handle { snapshots, orders: given })
+        (daemon, Handle { snapshots, orders: given, agreement: access })
     }
 
     /// Runs until the network is gone.
@@ -318,6 +330,7 @@ impl Daemon {
         }
         let mut view = self.membership.view(now_ms);
         self.protect(now_ms, &view);
+        self.agreement.look(&view, || self.membership.founders(), &self.end);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
         let seat = match view.standing {

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -92,6 +93,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         link_local: Box::new(multicast::link_local),
         links: Links::new(Box::new(proxies), Box::new(Tipc::default())),
         status: StatusFile::new(directory),
+        reach: Arc::new(SocketAddr::V6),
         devices: Box::new(|| Box::new(Macsec::default())),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));

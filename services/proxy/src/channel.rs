@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A TCP connection with the peer, in TLS or in the clear: bytes both ways at once.
 
-use crate::authority::{explain, Identity};
 use crate::counters::Counters;
 use anyhow::{anyhow, bail, Context, Result};
 use core::time::Duration;
+use dvs_authority::{explain, Identity};
 use rustls::{ClientConnection, Connection, ServerConnection};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -3,7 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
-pub mod authority;
 pub mod batch;
 mod channel;
 pub mod counters;

@@ -5,13 +5,13 @@
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dvk::{Control, Protocol};
-use dvs_proxy::authority::Identity;
+use dvs_authority::Identity;
 use dvs_proxy::batch::Compression;
 use dvs_proxy::counters::Counters;
 use dvs_proxy::gain::Coding;
 use dvs_proxy::link::KernelLink;
 use dvs_proxy::passage::{Log, Passage};
-use dvs_proxy::protection::Ends;
+use dvs_proxy::protection::{Ends, SPOKEN};
 use dvs_proxy::settings::Settings;
 use dvs_proxy::tcp::Role;
 use dvs_proxy::{address, quic, tcp, udp};
@@ -202,6 +202,7 @@ fn run(arguments: &Arguments, counters: &Counters) -> Result<()> {
 /// What this node proves itself by, if the cluster has anything to prove it by.
 fn identity(settings: &Settings, ends: Ends) -> Result<Option<Identity>> {
     let authority = settings.authority.as_ref();
-    let identity = authority.map(|authority| authority.identity(ends)).transpose();
+    let identity =
+        authority.map(|authority| authority.identity(ends.own, ends.peer, SPOKEN)).transpose();
     identity.context("making a certificate for this node")
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is to be carried: which link, between whom, how protected, and what is counted and said of it.
 
-use crate::authority::Identity;
 use crate::batch::Compression;
 use crate::counters::Counters;
 use crate::protection::{Ends, Protection};
 use core::fmt;
 use core::time::Duration;
+use dvs_authority::Identity;
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Instant;

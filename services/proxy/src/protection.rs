@@ -3,6 +3,9 @@
 
 use dvs_secret::{ClusterSecret, Key, Purpose};
 
+/// What is spoken inside of TLS, and its version. A later version offers this one as well.
+pub const SPOKEN: &[u8] = b"dvs-link/2";
+
 /// The two ends of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ends {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What PID 1 and `dvsd` left for a proxy: the machine configuration, and which node this is.
 
-use crate::authority::Authority;
 use crate::protection::{Keys, Protection};
 use anyhow::{bail, Context, Result};
 use dvs_api::Status;
+use dvs_authority::Authority;
 use dvs_config::{Config, Source};
 use dvs_secret::ClusterSecret;
 use std::fs;

@@ -94,9 +94,7 @@ fn connect<L: Link>(
 }
 
 /// What this end proves itself by, where it has to.
-fn identity<'a, L: Link>(
-    passage: Passage<'a, L>,
-) -> Result<Option<&'a crate::authority::Identity>> {
+fn identity<'a, L: Link>(passage: Passage<'a, L>) -> Result<Option<&'a dvs_authority::Identity>> {
     match passage.protection {
         Protection::Clear => Ok(None),
         Protection::Sealed(_) => {

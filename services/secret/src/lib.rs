@@ -19,7 +19,7 @@ pub type Key = Zeroizing<[u8; KEY_BYTES]>;
 pub enum Purpose {
     /// MACsec on the cluster's segment, one for each sender and period.
     Segment,
-    /// The authority that vouches for the certificates of proxies.
+    /// The authority that vouches for the certificates of nodes.
     Authority,
     /// Datagrams between two proxies.
     Datagrams,

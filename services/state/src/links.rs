@@ -112,6 +112,7 @@ mod tests {
                 role: Role::Voter,
                 member: None,
                 understands: 1,
+                place: None,
             };
             nodes.join(&join, 1).unwrap();
         }

@@ -137,6 +137,8 @@ pub struct Join {
     pub member: Option<MemberId>,
     /// The latest version of the state that it understands.
     pub understands: u16,
+    /// The place that it has, where somebody else than the state gives places.
+    pub place: Option<Seat>,
 }
 
 /// The nodes by id, those that were removed included.
@@ -186,32 +188,55 @@ impl Nodes {
         self.iter().map(|(_, node)| node.understands).min()
     }
 
-    /// Gives the place, and whether an earlier life of the node has ended by that.
-    pub(crate) fn join(&mut self, join: &Join, agreed: u16) -> Result<(Seat, bool), Refusal> {
+    /// Gives the place, and whose earlier lives have ended by that.
+    pub(crate) fn join(
+        &mut self,
+        join: &Join,
+        agreed: u16,
+    ) -> Result<(Seat, Vec<NodeId>), Refusal> {
         if join.understands < agreed {
             return Err(Refusal::TooNew { needed: agreed, agreed: join.understands });
         }
-        let known = self.by_id.iter().find(|(_, node)| node.machine == join.machine);
-        if let Some((id, node)) = known {
-            if node.run == join.run && node.phase != Phase::Removed {
-                return Ok((Seat { id: *id, incarnation: node.incarnation }, false));
+        let held = |(_, node): &(&NodeId, &Node)| node.machine == join.machine;
+        let present = self.by_id.iter().filter(|(_, node)| node.phase != Phase::Removed).find(held);
+        let known = present.or_else(|| self.by_id.iter().find(held));
+        let known = known.map(|(id, node)| (*id, node.clone()));
+        if let Some((id, node)) = &known {
+            let seat = Seat { id: *id, incarnation: node.incarnation };
+            let as_placed = join.place.is_none_or(|place| place == seat);
+            if node.run == join.run && node.phase != Phase::Removed && as_placed {
+                return Ok((seat, Vec::new()));
             }
         }
-        let id = match known {
-            Some((id, _)) => *id,
-            None => self.free_id()?,
+        let id = match (join.place, &known) {
+            (Some(place), _) => self.check_place(join.machine, place)?.id,
+            (None, Some((id, _))) => *id,
+            (None, None) => self.free_id()?,
         };
-        let name = match (&join.name, known) {
+        let name = match (&join.name, &known) {
             (Some(name), _) => name.clone(),
-            (None, Some((_, node))) => node.name.clone(),
-            (None, None) => format!("node{id}"),
+            (None, Some((_, node))) if !self.has_name(id, &node.name) => node.name.clone(),
+            // Somebody else may be called as it would be.
+            (None, _) if self.has_name(id, &format!("node{id}")) => join.machine.to_string(),
+            (None, _) => format!("node{id}"),
         };
         self.check_name(id, &name)?;
         let before = self.by_id.get(&id);
-        let incarnation = before.map_or(Some(1), |node| node.incarnation.checked_add(1));
+        let incarnation = match join.place {
+            Some(place) => Some(place.incarnation),
+            None => before.map_or(Some(1), |node| node.incarnation.checked_add(1)),
+        };
         let incarnation = incarnation
             .ok_or_else(|| Refusal::limit(format!("incarnations of node {id}"), u32::MAX))?;
-        let ended = before.is_some_and(|node| node.phase != Phase::Removed);
+        let mut ended: Vec<_> = self.get(id).map(|_| id).into_iter().collect();
+        // A machine has one place; who was given another one has lost the one before.
+        if let Some((other, node)) = known.filter(|(other, _)| *other != id) {
+            if self.get(other).is_some() {
+                let removed = Node { phase: Phase::Removed, up: false, member: None, ..node };
+                self.by_id.insert(other, removed);
+                ended.push(other);
+            }
+        }
         let node = Node {
             machine: join.machine,
             run: join.run,
@@ -234,9 +259,28 @@ impl Nodes {
         never.or_else(removed).ok_or_else(|| Refusal::limit("the number of nodes", NODES))
     }
 
+    /// Whether another node than `id` has a name.
+    pub fn has_name(&self, id: NodeId, name: &str) -> bool {
+        self.iter().any(|(other, node)| other != id && node.name == name)
+    }
+
+    /// A machine gets a place that it had only in a later life.
+    fn check_place(&self, machine: Machine, place: Seat) -> Result<Seat, Refusal> {
+        let before = self.by_id.get(&place.id).filter(|node| node.machine == machine);
+        match before {
+            Some(node) if node.incarnation >= place.incarnation => Err(Refusal::Stale {
+                what: Thing::Node,
+                name: place.id.to_string(),
+                current: node.incarnation.into(),
+                given: place.incarnation.into(),
+            }),
+            _ => Ok(place),
+        }
+    }
+
     fn check_name(&self, id: NodeId, name: &str) -> Result<(), Refusal> {
         crate::check_name("a node", name)?;
-        match self.iter().any(|(other, node)| other != id && node.name == name) {
+        match self.has_name(id, name) {
             true => Err(Refusal::exists(Thing::Node, name)),
             false => Ok(()),
         }
@@ -296,6 +340,7 @@ mod tests {
             role: Role::Voter,
             member: Some(run),
             understands: 1,
+            place: None,
         }
     }
 
@@ -303,9 +348,9 @@ mod tests {
     fn a_machine_that_comes_back_has_its_id_and_the_next_incarnation() {
         let mut nodes = Nodes::default();
         let first = nodes.join(&join(1, 10), 1).unwrap();
-        assert_eq!(first, (Seat { id: 0, incarnation: 1 }, false));
+        assert_eq!(first, (Seat { id: 0, incarnation: 1 }, vec![]));
         assert_eq!(nodes.join(&join(2, 20), 1).unwrap().0.id, 1);
-        assert_eq!(nodes.join(&join(1, 11), 1).unwrap(), (Seat { id: 0, incarnation: 2 }, true));
+        assert_eq!(nodes.join(&join(1, 11), 1).unwrap(), (Seat { id: 0, incarnation: 2 }, vec![0]));
         assert!(!nodes.is_present(Seat { id: 0, incarnation: 1 }));
     }
 
@@ -315,7 +360,7 @@ mod tests {
         nodes.join(&join(1, 10), 1).unwrap();
         let before = nodes.clone();
         let again = nodes.join(&join(1, 10), 1).unwrap();
-        assert_eq!(again, (Seat { id: 0, incarnation: 1 }, false));
+        assert_eq!(again, (Seat { id: 0, incarnation: 1 }, vec![]));
         assert_eq!(nodes, before);
     }
 
@@ -329,7 +374,7 @@ mod tests {
         // Another machine does not get its id, and the same machine a later life.
         assert_eq!(nodes.join(&join(2, 20), 1).unwrap().0.id, 1);
         let back = nodes.join(&join(1, 10), 1).unwrap();
-        assert_eq!(back, (Seat { id: 0, incarnation: 2 }, false));
+        assert_eq!(back, (Seat { id: 0, incarnation: 2 }, vec![]));
     }
 
     #[test]
@@ -355,6 +400,26 @@ mod tests {
         // It is still called so when it comes back.
         nodes.join(&join(2, 21), 1).unwrap();
         assert_eq!(nodes.get(1).unwrap().name, "east");
+    }
+
+    #[test]
+    fn a_place_that_was_given_elsewhere_is_taken_over() {
+        let seat = |id, incarnation| Seat { id, incarnation };
+        let placed = |machine, run, id, incarnation| Join {
+            place: Some(seat(id, incarnation)),
+            ..join(machine, run)
+        };
+        let mut nodes = Nodes::default();
+        assert_eq!(nodes.join(&placed(1, 10, 4, 1), 1), Ok((seat(4, 1), vec![])));
+        assert_eq!(nodes.join(&placed(1, 10, 4, 1), 1), Ok((seat(4, 1), vec![])));
+        assert_eq!(nodes.join(&placed(1, 11, 4, 3), 1), Ok((seat(4, 3), vec![4])));
+        assert!(nodes.join(&placed(1, 12, 4, 3), 1).is_err(), "another run is another life");
+        // Another machine was given the id, and the first one another.
+        assert_eq!(nodes.join(&placed(2, 20, 4, 1), 1), Ok((seat(4, 1), vec![4])));
+        assert_eq!(nodes.join(&placed(1, 11, 5, 1), 1), Ok((seat(5, 1), vec![])));
+        assert_eq!(nodes.join(&placed(1, 11, 6, 1), 1), Ok((seat(6, 1), vec![5])));
+        assert_eq!(nodes.iter().map(|(id, _)| id).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(nodes.join(&placed(1, 11, 6, 1), 1), Ok((seat(6, 1), vec![])));
     }
 
     #[test]

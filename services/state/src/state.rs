@@ -275,8 +275,8 @@ impl State {
         match command {
             nodes::Command::Join(join) => {
                 let (seat, ended) = self.nodes.join(join, self.version)?;
-                if ended {
-                    self.containers.node_down(&self.nodes, seat.id);
+                for id in ended {
+                    self.containers.node_down(&self.nodes, id);
                 }
                 Ok(Answer::Seated(seat))
             }

@@ -17,6 +17,7 @@ fn join(machine: u8, run: u64) -> Join {
         role: Role::Voter,
         member: Some(run),
         understands: VERSION,
+        place: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! Booting is what costs, so all scenarios but those of the command line share one cluster and leave it as they found it. Nothing is asserted
 //! about time but generous limits after which something counts as hanging.
 
+mod agreement;
 mod bed;
 mod captures;
 mod command_line;
@@ -86,6 +87,10 @@ const SCENARIOS: &[Scenario] = &[
         "a backup takes the place of a server that was cut off, and later of one that lost power",
         promotions::of_backups,
     ),
+    ("what the nodes agree on survives any node, and two in turn", agreement::any_node_may_fail),
+    ("half of the nodes without a majority refuse changes and heal", agreement::halves),
+    ("commands run under a lock one at a time", agreement::one_at_a_time),
+    ("what clients see of a key while nodes fail is linearizable", agreement::histories),
     ("a link changes its transport while messages flow", transports::while_messages_flow),
     ("much memory is copied intact over ethernet", |bed| much_memory(bed, Transport::Ethernet)),
     ("much memory is copied intact over tipc", |bed| much_memory(bed, Transport::Tipc)),

@@ -4,6 +4,7 @@
 //! All of it is in memory as well, since logs are short and the state is small: a disk is written to while a member runs, and read
 //! once when it starts. A node without a disk forgets everything and is another member the next time.
 
+#[cfg(feature = "file")]
 mod file;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::io;
 use dvs_state::nodes::MemberId;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "file")]
 pub use file::{FileDisk, OpenError};
 
 use crate::types::{LogEntry, LogId, SnapshotMeta, Vote};

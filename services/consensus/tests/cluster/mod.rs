@@ -259,6 +259,7 @@ impl Cluster {
             role: Role::Voter,
             member: Some(place.member),
             understands: dvs_state::VERSION,
+            place: None,
         }
     }
 

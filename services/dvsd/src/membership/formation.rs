@@ -61,6 +61,7 @@ enum Stage {
         cluster: u64,
         proposer: (Mac, u64),
         heard_ms: u64,
+        roster: Roster,
     },
 }
 
@@ -116,6 +117,14 @@ impl Formation {
         }
     }
 
+    /// Those who form a cluster together, this node among them, as far as it has agreed to that.
+    pub(super) fn founders(&self, formed: u64) -> Roster {
+        match &self.stage {
+            Stage::Accept { cluster, roster, .. } if *cluster == formed => roster.clone(),
+            _ => Roster::default(),
+        }
+    }
+
     /// This node's own proposal.
     pub(super) fn proposal(&self) -> Option<&Roster> {
         match &self.stage {
@@ -151,7 +160,7 @@ impl Formation {
                     || others().any(|e| !answer(e.mac, e.instance).is_some_and(possible));
                 self.restart_if(hopeless, now_ms)
             }
-            Stage::Accept { cluster, proposer, heard_ms } => {
+            Stage::Accept { cluster, proposer, heard_ms, .. } => {
                 let stands = match peers.of_machine(proposer.0) {
                     Some(heard) if heard.beacon.instance == proposer.1 => {
                         *heard_ms = heard.at_ms;
@@ -195,6 +204,7 @@ impl Formation {
                 cluster: heard.beacon.cluster,
                 proposer: (heard.beacon.mac, heard.beacon.instance),
                 heard_ms: heard.at_ms,
+                roster: Roster::of_peers(&heard.beacon.peers),
             };
             self.obstacle = Obstacle::Settling(live.len() + 1);
             return Step::Tell;

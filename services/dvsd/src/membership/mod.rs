@@ -113,6 +113,8 @@ struct Member {
     since_ms: u64,
     /// What is to carry this node's links.
     choices: Choices,
+    /// Those who formed the cluster, if this node was one of them.
+    founders: Roster,
 }
 
 /// The membership protocol of one node.
@@ -255,7 +257,8 @@ impl Membership {
                     Step::Tell => self.hurry(now_ms),
                     Step::Formed { cluster, roster } => {
                         self.events.push(Event::Formed { cluster, members: roster.len() });
-                        self.become_member(now_ms, cluster, roster);
+                        let founders = roster.clone();
+                        self.become_member(now_ms, cluster, roster, founders);
                     }
                 }
             }
@@ -334,6 +337,15 @@ impl Membership {
         Ok(choice)
     }
 
+    /// Those who formed the cluster, the same on each of them; empty for a node that joined it later,
+    /// or has forgotten what it agreed to before it heard that the others had.
+    pub fn founders(&self) -> Roster {
+        match &self.role {
+            Role::Member(member) => member.founders.clone(),
+            Role::Candidate(_) => Roster::default(),
+        }
+    }
+
     /// Whatever happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -354,7 +366,7 @@ impl Membership {
                 .any(|heard| heard.is_live(now_ms, CANDIDATE_MS) && !heard.beacon.phase.is_member())
     }
 
-    fn become_member(&mut self, now_ms: u64, cluster: u64, roster: Roster) {
+    fn become_member(&mut self, now_ms: u64, cluster: u64, roster: Roster, founders: Roster) {
         let arrived_ms =
             roster.entries().map(|e| (e.seat.id, (e.seat.incarnation, now_ms))).collect();
         self.role = Role::Member(Member {
@@ -364,6 +376,7 @@ impl Membership {
             down: BTreeMap::new(),
             since_ms: now_ms,
             choices: Choices::default(),
+            founders,
         });
         self.announcement = Announcement::default();
         self.hurry(now_ms);
@@ -379,10 +392,11 @@ impl Membership {
         let own = (self.identity.mac, self.identity.instance);
         let told = Roster::of_peers(&beacon.peers);
         let member = match &mut self.role {
-            Role::Candidate(_) => {
+            Role::Candidate(formation) => {
                 if told.of_instance(own.0, own.1).is_some() {
+                    let founders = formation.founders(beacon.cluster);
                     self.events.push(Event::Joined { cluster: beacon.cluster });
-                    self.become_member(now_ms, beacon.cluster, told);
+                    self.become_member(now_ms, beacon.cluster, told, founders);
                     self.hear_choices(now_ms, beacon);
                 }
                 return;

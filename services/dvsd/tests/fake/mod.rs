@@ -326,6 +326,8 @@ pub(crate) struct Segment {
     machines: Arc<Mutex<BTreeMap<u8, Machine>>>,
     secured: Arc<Mutex<Secured>>,
     directory: tempfile::TempDir,
+    /// Its part of the loopback addresses, held as long as it lives.
+    part: (u16, std::net::TcpListener),
 }
 
 /// What a machine is told.
@@ -355,7 +357,18 @@ impl Segment {
             machines: Arc::default(),
             secured: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
+            part: part_of_loopback(),
         }
+    }
+
+    /// Has every machine a loopback address of its own, so that it can be connected to: as many segments as tests run at once are
+    /// told apart by a part of it that is the segment's.
+    fn reach(&self) -> dvsd::agreement::Reach {
+        let [a, b] = self.part.0.to_be_bytes();
+        Arc::new(move |address| {
+            let number = address.ip().octets()[15];
+            SocketAddr::from(([127, a, b, number], address.port()))
+        })
     }
 
     /// Where a machine keeps its files.
@@ -395,6 +408,7 @@ impl Segment {
             link_local: Box::new(move |_| Some(address_of(number))),
             links: Links::new(Box::new(proxies), Box::new(NoBearers)),
             status: StatusFile::new(&directory),
+            reach: self.reach(),
             devices: {
                 let secured = Arc::clone(&self.secured);
                 Box::new(move || Box::new(FakeDevices::new(mac, Arc::clone(&secured))))
@@ -458,6 +472,16 @@ impl Segment {
         world.kernels.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
         world.proxies.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
     }
+}
+
+/// A part of the loopback addresses that no other test has, of this process or another one.
+fn part_of_loopback() -> (u16, std::net::TcpListener) {
+    let free = |part: u16| {
+        let [a, b] = part.to_be_bytes();
+        let claim = SocketAddr::from(([127, a, b, 254], dvsd::agreement::PORT));
+        Some((part, std::net::TcpListener::bind(claim).ok()?))
+    };
+    (256..u16::MAX).find_map(free).unwrap()
 }
 
 fn address_of(number: u8) -> Ipv6Addr {

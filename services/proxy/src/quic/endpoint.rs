@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections whose other end is the peer.
 
-use crate::authority::Identity;
 use crate::batch::{HEAD_BYTES, PLAIN_BYTES_MAX};
 use crate::link::Link;
 use crate::passage::Passage;
 use crate::tcp::Role;
 use anyhow::{bail, Context, Result};
 use core::time::Duration;
+use dvs_authority::Identity;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig,

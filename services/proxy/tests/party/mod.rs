@@ -6,12 +6,12 @@
 
 use core::time::Duration;
 use dvk::Frames;
-use dvs_proxy::authority::{Authority, Identity};
+use dvs_authority::{Authority, Identity};
 use dvs_proxy::batch::Compression;
 use dvs_proxy::counters::Counters;
 use dvs_proxy::link::{Link, Refused};
 use dvs_proxy::passage::{Log, Passage};
-use dvs_proxy::protection::{Ends, Keys, Protection};
+use dvs_proxy::protection::{Ends, Keys, Protection, SPOKEN};
 use dvs_proxy::tcp::Role;
 use dvs_secret::ClusterSecret;
 use std::collections::BTreeSet;
@@ -108,7 +108,8 @@ impl Party {
     pub(crate) fn of(token: &str, cluster: &str, own: u32, peer: u32) -> Self {
         let secret = ClusterSecret::new(&token.parse().unwrap());
         let ends = Ends { own, peer };
-        let identity = Authority::derived(&secret, cluster).unwrap().identity(ends).unwrap();
+        let authority = Authority::derived(&secret, cluster).unwrap();
+        let identity = authority.identity(own, peer, SPOKEN).unwrap();
         let keys = Keys::new(secret, cluster.to_owned());
         Self::new(ends, Protection::Sealed(keys), Some(identity))
     }

@@ -15,7 +15,7 @@ fn nodes(count: u8) -> Nodes {
 fn rejoin(nodes: &mut Nodes, n: u8, run: u64) -> Seat {
     let machine = Machine([2, 0, 0, 0, 0, n]);
     let role = Role::Voter;
-    let join = Join { machine, run, name: None, role, member: None, understands: 1 };
+    let join = Join { machine, run, name: None, role, member: None, understands: 1, place: None };
     nodes.join(&join, 1).unwrap().0
 }
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+mod agreed;
+
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dvs_api::{Transport, LOG_LINES_MAX, PING_COUNT_MAX};
+
+pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
 
 /// Look at and work with a DVS.
 ///
@@ -52,6 +56,15 @@ pub(crate) enum Command {
     /// The keys that encrypt messages between nodes, and the frames that were dropped
     #[command(subcommand)]
     Segment(SegmentCommand),
+    /// How the nodes agree
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Keys and values that the nodes agree on
+    #[command(subcommand)]
+    Kv(KvCommand),
+    /// Locks that the nodes agree on
+    #[command(subcommand)]
+    Lock(LockCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// Versions of dvsctl and of each node that is reached

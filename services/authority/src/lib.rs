@@ -1,15 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who vouches for the proxies of a cluster, and how TLS makes sure of the peer.
-//!
-//! The cluster's authority is a key that every node derives from the join token, so that whoever knows the token can prove to be
-//! a node, and nobody else can. A proxy makes a new key when it starts, which never leaves its memory, and a certificate for it that
-//! names its node. Both ends verify that the other one's certificate is the authority's and names the node at the other end.
-//!
-//! No clock has a say in it, because the clock of a node without one that keeps time starts anywhere. Certificates hold for all
-//! times (RFC 5280, 4.1.2.5, gives 9999-12-31 as the end for what has none), which they can since their keys live no longer than a
-//! process, and are never resumed. What ends them all is another join token.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
-use crate::protection::Ends;
 use anyhow::{Context, Result};
 use dvs_secret::{ClusterSecret, Key, Purpose};
 use rcgen::{
@@ -28,9 +20,6 @@ use rustls::{
 };
 use std::fmt;
 use std::sync::Arc;
-
-/// What is spoken inside of TLS, and its version. A later version offers this one as well.
-pub const SPOKEN: &[u8] = b"dvs-link/2";
 
 /// A PKCS #8 document of an Ed25519 key (RFC 8410, 7) up to the key.
 const ED25519_HEAD: [u8; 16] =
@@ -75,26 +64,43 @@ impl Authority {
         Ok(Self { issuer, roots: roots.into(), cluster: cluster.to_owned(), reset })
     }
 
-    /// A new identity for a node, to prove to another one who it is.
+    /// A new identity for node `own`, to prove to node `peer` who it is. `spoken` is what they speak inside of TLS, and its version.
     ///
     /// # Errors
     /// When there is no randomness for a key, or its certificate cannot be made.
-    pub fn identity(&self, ends: Ends) -> Result<Identity> {
+    pub fn identity(&self, own: u32, peer: u32, spoken: &'static [u8]) -> Result<Identity> {
+        let proof = self.proof(own, spoken)?;
+        let peer = self.server_name(peer)?;
+        Ok(Identity { proof, peer, reset: self.reset.clone() })
+    }
+
+    /// A new identity for node `own`, to prove to any node of the cluster who it is.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_identity(&self, own: u32, spoken: &'static [u8]) -> Result<OpenIdentity> {
+        Ok(OpenIdentity(self.proof(own, spoken)?))
+    }
+
+    /// By which name a node is known.
+    ///
+    /// # Errors
+    /// When the name of the cluster cannot be part of one.
+    pub fn server_name(&self, node: u32) -> Result<ServerName<'static>> {
+        let name = self.name(node);
+        ServerName::try_from(name.clone()).with_context(|| format!("{name} is no name for a node"))
+    }
+
+    fn proof(&self, own: u32, spoken: &'static [u8]) -> Result<Proof> {
         let key = KeyPair::generate_for(&PKCS_ED25519).context("making a key")?;
-        let mut params = CertificateParams::new(vec![self.name(ends.own)])?;
-        params.distinguished_name = named(&format!("node {} of {}", ends.own, self.cluster));
+        let mut params = CertificateParams::new(vec![self.name(own)])?;
+        params.distinguished_name = named(&format!("node {own} of {}", self.cluster));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         for_ever(&mut params);
         let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Identity {
-            certificate: certificate.der().clone(),
-            key,
-            peer: ServerName::try_from(self.name(ends.peer))?,
-            roots: self.roots.clone(),
-            reset: self.reset.clone(),
-        })
+        Ok(Proof { certificate: certificate.der().clone(), key, roots: self.roots.clone(), spoken })
     }
 
     /// What a node's certificate says.
@@ -114,12 +120,55 @@ fn for_ever(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(9999, 12, 31);
 }
 
-/// What a proxy proves itself with, and whom it expects.
-pub struct Identity {
+/// What a node proves itself with.
+struct Proof {
     certificate: CertificateDer<'static>,
     key: KeyPair,
-    peer: ServerName<'static>,
     roots: Arc<RootCertStore>,
+    spoken: &'static [u8],
+}
+
+impl Proof {
+    /// The server is verified to be the one whose name it is called by.
+    fn client(&self) -> Result<ClientConfig> {
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider()).build()?;
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_webpki_verifier(verifier)
+            .with_client_auth_cert(vec![self.certificate.clone()], self.key())?;
+        config.alpn_protocols = vec![self.spoken.to_vec()];
+        config.resumption = Resumption::disabled();
+        Ok(config)
+    }
+
+    /// Without `peer`, any node of the cluster may connect.
+    fn server(&self, peer: Option<ServerName<'static>>) -> Result<ServerConfig> {
+        let chain =
+            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider()).build()?;
+        let verifier = match peer {
+            Some(peer) => Arc::new(OnlyPeer { chain, peer }),
+            None => chain,
+        };
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![self.certificate.clone()], self.key())?;
+        config.alpn_protocols = vec![self.spoken.to_vec()];
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(config)
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    }
+}
+
+/// What a proxy proves itself with, and whom it expects.
+pub struct Identity {
+    proof: Proof,
+    peer: ServerName<'static>,
     reset: Key,
 }
 
@@ -137,7 +186,7 @@ impl Identity {
 
     /// By which one who has lost a connection proves it to the other end. All proxies of a cluster know it; it does no more than end
     /// connections.
-    pub(crate) fn reset_key(&self) -> &Key {
+    pub fn reset_key(&self) -> &Key {
         &self.reset
     }
 
@@ -146,15 +195,7 @@ impl Identity {
     /// # Errors
     /// When the library refuses what it is given.
     pub fn client(&self) -> Result<ClientConfig> {
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider()).build()?;
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_webpki_verifier(verifier)
-            .with_client_auth_cert(vec![self.certificate.clone()], self.key())?;
-        config.alpn_protocols = vec![SPOKEN.to_vec()];
-        config.resumption = Resumption::disabled();
-        Ok(config)
+        self.proof.client()
     }
 
     /// TLS for the end that is connected to.
@@ -162,21 +203,34 @@ impl Identity {
     /// # Errors
     /// When the library refuses what it is given.
     pub fn server(&self) -> Result<ServerConfig> {
-        let chain =
-            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider()).build()?;
-        let verifier = Arc::new(OnlyPeer { chain, peer: self.peer.clone() });
-        let mut config = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![self.certificate.clone()], self.key())?;
-        config.alpn_protocols = vec![SPOKEN.to_vec()];
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        Ok(config)
+        self.proof.server(Some(self.peer.clone()))
+    }
+}
+
+/// What a node proves itself with to any other one.
+pub struct OpenIdentity(Proof);
+
+impl fmt::Debug for OpenIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenIdentity")
+    }
+}
+
+impl OpenIdentity {
+    /// TLS for the end that connects. It calls a node by its [name](Authority::server_name), which is verified.
+    ///
+    /// # Errors
+    /// When the library refuses what it is given.
+    pub fn client(&self) -> Result<ClientConfig> {
+        self.0.client()
     }
 
-    fn key(&self) -> PrivateKeyDer<'static> {
-        PrivatePkcs8KeyDer::from(self.key.serialize_der()).into()
+    /// TLS for the end that is connected to, by any node of the cluster.
+    ///
+    /// # Errors
+    /// When the library refuses what it is given.
+    pub fn server(&self) -> Result<ServerConfig> {
+        self.0.server(None)
     }
 }
 
@@ -254,10 +308,10 @@ pub fn explain(error: &TlsError) -> String {
             "the peer refuses this node's certificate: it expects another node here".to_owned()
         }
         TlsError::NoApplicationProtocol | TlsError::AlertReceived(Alert::NoApplicationProtocol) => {
-            "the peer is no dvs-proxy, or one of another version".to_owned()
+            "the peer speaks something else here, or another version of it".to_owned()
         }
         TlsError::NoCertificatesPresented => {
-            "the peer shows no certificate: it is no dvs-proxy of this cluster".to_owned()
+            "the peer shows no certificate: it is no node of this cluster".to_owned()
         }
         other => format!("TLS with the peer failed: {other}"),
     }
@@ -273,12 +327,20 @@ mod tests {
     }
 
     const TOKEN: &str = "sixteen letters or more";
+    const SPOKEN: &[u8] = b"test/1";
 
     /// What each end says of a handshake between them.
     fn shake(client: &Identity, server: &Identity) -> [Result<(), String>; 2] {
-        let config = Arc::new(client.client().unwrap());
-        let mut client = ClientConnection::new(config, client.peer()).unwrap();
-        let mut server = ServerConnection::new(Arc::new(server.server().unwrap())).unwrap();
+        connect(client.client().unwrap(), client.peer(), server.server().unwrap())
+    }
+
+    fn connect(
+        client: ClientConfig,
+        name: ServerName<'static>,
+        server: ServerConfig,
+    ) -> [Result<(), String>; 2] {
+        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
         let mut ends = [Ok(()), Ok(())];
         for _ in 0..10 {
             let mut bytes = Vec::new();
@@ -303,7 +365,7 @@ mod tests {
     }
 
     fn identity(token: &str, cluster: &str, own: u32, peer: u32) -> Identity {
-        authority(token, cluster).identity(Ends { own, peer }).unwrap()
+        authority(token, cluster).identity(own, peer, SPOKEN).unwrap()
     }
 
     #[test]
@@ -343,5 +405,26 @@ mod tests {
         let said = shake(&identity(TOKEN, "lab", 1, 2), &identity(TOKEN, "lab", 2, 3));
         assert!(said[1].clone().unwrap_err().contains("node-1.lab.dvs"), "{said:?}");
         assert!(said[0].is_err() || said[1].is_err());
+    }
+
+    #[test]
+    fn any_node_is_let_in_where_any_may_come_and_no_stranger() {
+        let lab = authority(TOKEN, "lab");
+        let server = || lab.open_identity(2, SPOKEN).unwrap().server().unwrap();
+        let shake = |who: &Authority, own, to, spoken| {
+            let client = who.open_identity(own, spoken).unwrap().client().unwrap();
+            connect(client, lab.server_name(to).unwrap(), server())
+        };
+        for own in [1, 7] {
+            assert_eq!(shake(&lab, own, 2, SPOKEN), [Ok(()), Ok(())]);
+        }
+        let said = shake(&lab, 1, 3, SPOKEN)[0].clone().unwrap_err();
+        assert!(said.contains("not node-3.lab.dvs"), "{said}");
+        let stranger = authority("seventeen letters or so", "lab");
+        for end in shake(&stranger, 1, 2, SPOKEN) {
+            assert!(end.unwrap_err().contains("another join token"));
+        }
+        let said = shake(&lab, 1, 2, b"test/2")[1].clone().unwrap_err();
+        assert!(said.contains("another version"), "{said}");
     }
 }

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Whether a history of concurrent operations could have been the work of one thing that does them one after the other.
-//!
-//! The search is that of Wing and Gong, with the memory of Lowe: what has been taken and what state that left is not looked at
-//! twice.
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -10,17 +8,17 @@ use std::hash::Hash;
 
 /// An operation as its client saw it. Times are places in one order of all events.
 #[derive(Clone, Debug)]
-pub(crate) struct Operation<I, O> {
+pub struct Operation<I, O> {
     /// When it was asked for.
-    pub(crate) invoked: u64,
+    pub invoked: u64,
     /// When the answer came, and the answer. Without, it may take effect at any time later, or never.
-    pub(crate) returned: Option<(u64, O)>,
+    pub returned: Option<(u64, O)>,
     /// What was asked for.
-    pub(crate) input: I,
+    pub input: I,
 }
 
 /// What the thing would do.
-pub(crate) trait Model {
+pub trait Model {
     /// What it is in.
     type State: Clone + Eq + Hash;
     /// What it can be asked.
@@ -38,7 +36,7 @@ pub(crate) trait Model {
 }
 
 /// Whether there is an order of the operations that agrees with their times and with the model.
-pub(crate) fn is_linearizable<M: Model>(history: &[Operation<M::Input, M::Output>]) -> bool {
+pub fn is_linearizable<M: Model>(history: &[Operation<M::Input, M::Output>]) -> bool {
     let mut taken = vec![false; history.len()];
     let mut seen = HashSet::new();
     // Places where the search can go on: what was taken there, and the state before.
@@ -75,11 +73,12 @@ pub(crate) fn is_linearizable<M: Model>(history: &[Operation<M::Input, M::Output
 }
 
 /// One key of a store.
-pub(crate) struct Register;
+#[derive(Debug)]
+pub struct Register;
 
 /// What a key can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeyInput {
+pub enum KeyInput {
     /// Its value.
     Get,
     /// To have a value.
@@ -92,7 +91,7 @@ pub(crate) enum KeyInput {
 
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum KeyOutput {
+pub enum KeyOutput {
     /// It has that value.
     Value(Option<u64>),
     /// It was done.
@@ -129,11 +128,12 @@ impl Model for Register {
 }
 
 /// One lock for which nobody waits.
-pub(crate) struct Lock;
+#[derive(Debug)]
+pub struct Lock;
 
 /// What a lock can be asked, by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LockInput {
+pub enum LockInput {
     /// To be held.
     Acquire(u64),
     /// To be free.
@@ -142,7 +142,7 @@ pub(crate) enum LockInput {
 
 /// What it answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum LockOutput {
+pub enum LockOutput {
     /// It is held, with this token.
     Held(u64),
     /// Somebody else holds it.

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keys, values and locks by the program itself, against whole daemons on a pretended segment.
+
+#[path = "../../dvsd/tests/fake/mod.rs"]
+mod fake;
+
+use std::process::{Command, Output, Stdio};
+
+use dvs_api::{ClusterStatus, KvPair, Lock};
+use fake::{eventually, Segment};
+
+fn program(endpoints: &[String], words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dvsctl"));
+    command.args(words).env("DVSCTL_ENDPOINTS", endpoints.join(",")).stdin(Stdio::null());
+    command
+}
+
+fn dvsctl(endpoints: &[String], words: &[&str]) -> Output {
+    program(endpoints, words).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && error.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn failure(output: &Output, code: i32) -> String {
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{output:?}");
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert!(text.starts_with("error: ") && text.lines().count() == 1, "{text}");
+    text
+}
+
+/// Boots so many nodes and waits until they agree.
+fn agreeing(segment: &Segment, count: u8) -> Vec<String> {
+    let urls = segment.boot_all(count);
+    for url in &urls {
+        let ask = || {
+            let output = dvsctl(std::slice::from_ref(url), &["cluster", "status", "-o", "json"]);
+            serde_json::from_slice::<ClusterStatus>(&output.stdout).ok()
+        };
+        eventually(ask, |status| {
+            status.as_ref().is_some_and(|it| {
+                it.majority && it.name == "dvs" && it.members.len() == usize::from(count)
+            })
+        });
+    }
+    urls
+}
+
+#[test]
+fn keys_are_written_read_listed_and_watched() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 3);
+    let status = stdout(&dvsctl(&urls, &["cluster", "status"]));
+    assert!(status.contains("cluster      dvs\n") && status.contains("majority     yes\n"));
+    assert_eq!(
+        status.matches(" voter ").count() + status.matches(" leader ").count(),
+        3,
+        "{status}"
+    );
+
+    let revision = stdout(&dvsctl(&urls, &["kv", "put", "a/1", "ä b"]));
+    assert_eq!(revision, "revision 1\n");
+    assert_eq!(stdout(&dvsctl(&urls[2..], &["kv", "get", "a/1"])), "ä b");
+    let pair = stdout(&dvsctl(&urls[1..], &["kv", "get", "a/1", "-o", "json"]));
+    assert_eq!(serde_json::from_str::<KvPair>(&pair).unwrap().modified, 1);
+    let error = failure(&dvsctl(&urls, &["kv", "put", "a/1", "x", "--if-absent"]), 1);
+    assert!(error.contains("key a/1 was not written: revision 1 wrote it last"), "{error}");
+    stdout(&dvsctl(&urls, &["kv", "put", "a/1", "c", "--if-modified", "1"]));
+    stdout(&dvsctl(&urls, &["kv", "put", "a/2", "d"]));
+    let list = stdout(&dvsctl(&urls, &["kv", "list", "a/"]));
+    assert_eq!(list.lines().count(), 3, "{list}");
+    assert!(list.lines().nth(1).unwrap().starts_with("a/1  c      2"), "{list}");
+
+    let watch = ["kv", "watch", "a/", "--from", "2", "--count", "3"];
+    let watching = program(&urls, &watch).stdout(Stdio::piped()).spawn().unwrap();
+    let gone = stdout(&dvsctl(&urls, &["kv", "delete", "a/", "--prefix"]));
+    assert_eq!(gone, "2 keys were deleted\n");
+    let seen = watching.wait_with_output().unwrap();
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    assert_eq!(seen, "2 put a/1 c\n3 put a/2 d\n4 delete a/1\n");
+
+    let file = segment.run_directory(1).join("change.json");
+    let text = r#"{"compare":[{"key":"a/1","modified":0}],"then":[{"put":{"key":"a/1","value":"e"}}],
+        "otherwise":[{"get":{"key":"a/1"}}]}"#;
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    let first = stdout(&dvsctl(&urls, &["kv", "txn", file]));
+    assert_eq!(first, "all comparisons held; revision 5\nwritten\n");
+    let second = dvsctl(&urls, &["kv", "txn", file]);
+    assert_eq!(second.status.code(), Some(1));
+    let told = String::from_utf8(second.stdout).unwrap();
+    assert_eq!(told, "a comparison did not hold; revision 5\na/1 = e\n");
+
+    let error = failure(&dvsctl(&urls, &["kv", "get", "b"]), 1);
+    assert_eq!(error, "error: there is no key b\n");
+    // The first endpoint is gone, so another one is asked, and once.
+    segment.kill(1);
+    let put = || dvsctl(&urls, &["kv", "put", "after", "x"]);
+    eventually(put, |output| output.status.success());
+    assert_eq!(stdout(&dvsctl(&urls, &["kv", "get", "after"])), "x");
+}
+
+#[test]
+fn a_command_runs_under_a_lock_and_its_status_is_told() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 1);
+    let run = |script: &str| {
+        dvsctl(&urls, &["lock", "acquire", "l", "--ttl", "2", "--", "sh", "-c", script])
+    };
+    let first = stdout(&run("echo $DVS_LOCK $DVS_LOCK_FENCE"));
+    let second = stdout(&run("echo $DVS_LOCK $DVS_LOCK_FENCE"));
+    let fence = |text: &str| -> u64 { text.trim().strip_prefix("l ").unwrap().parse().unwrap() };
+    assert!(fence(&second) > fence(&first), "{first}{second}");
+    assert_eq!(run("exit 7").status.code(), Some(7));
+    assert_eq!(run("kill -9 $$").status.code(), Some(137));
+    let error = failure(&dvsctl(&urls, &["lock", "acquire", "l", "--", "/no/such/program"]), 1);
+    assert!(error.contains("run /no/such/program under lock l: "), "{error}");
+    assert_eq!(stdout(&dvsctl(&urls, &["lock", "list", "-o", "json"])), "[]\n");
+
+    // It is held for longer than its lease lasts, since that is kept alive.
+    let mut holder = program(&urls, &["lock", "acquire", "l", "--ttl", "1", "--", "sleep", "3"]);
+    let mut holder = holder.spawn().unwrap();
+    let locks = || -> Vec<Lock> {
+        serde_json::from_slice(&dvsctl(&urls, &["lock", "list", "-o", "json"]).stdout).unwrap()
+    };
+    eventually(locks, |locks| locks.len() == 1);
+    let error = failure(&dvsctl(&urls, &["lock", "acquire", "l", "--no-wait"]), 1);
+    assert!(error.contains("held by somebody else"), "{error}");
+    let json = stdout(&dvsctl(&urls, &["lock", "acquire", "l", "--ttl", "60", "-o", "json"]));
+    assert!(holder.wait().unwrap().success(), "it was not disturbed");
+    let held: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let lease = held["lease"].to_string();
+    let release = ["lock", "release", "l", "--lease", &lease];
+    assert_eq!(stdout(&dvsctl(&urls, &release)), "lock l was given back\n");
+    let error = failure(&dvsctl(&urls, &release), 1);
+    assert!(error.contains(&format!("lock l is not held under lease {lease}")), "{error}");
+}
+
+#[test]
+fn a_command_whose_lock_is_lost_is_killed() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 1);
+    let mut holder = program(&urls, &["lock", "acquire", "l", "--ttl", "2", "--", "sleep", "1000"]);
+    let holder = holder.stderr(Stdio::piped()).spawn().unwrap();
+    let held = || stdout(&dvsctl(&urls, &["lock", "list"])).contains("held");
+    eventually(held, |held| *held);
+    segment.kill(1);
+    let ended = holder.wait_with_output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("error: lock l was lost, so the command was killed: "), "{told}");
+}

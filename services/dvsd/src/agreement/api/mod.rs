@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The part of the API that is about what the nodes agree on.
+//!
+//! Whatever changes something is proposed, and whatever reads waits until this node has everything
+//! that was agreed on before, so it is all the same which node is asked.
+
+mod cluster;
+mod kv;
+mod locks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::Router;
+use dvs_api::{KV_VALUE_BYTES_MAX, WAIT_MS_MAX};
+use dvs_consensus::{Consensus, ProposeError};
+use dvs_state::{Answer, Command, Refusal};
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::{timeout_at, Instant};
+
+use super::Access;
+use crate::api::{bad, unavailable, Failure};
+use crate::membership::Standing;
+
+/// Bytes of a request's body: a value of which every byte is escaped, or a transaction of several.
+const BODY_MAX: usize = 6 * KV_VALUE_BYTES_MAX + (16 << 10);
+/// Requests that are answered at once, those that wait for something included.
+const REQUESTS_MAX: usize = 256;
+
+/// What keys, locks and so on of the cluster's administrators begin with, so that those of containers have names
+/// of their own.
+const SPACE: &str = "cluster/";
+
+pub(super) struct Api {
+    access: Access,
+    requests: Semaphore,
+}
+
+/// The routes.
+pub fn routes(access: Access) -> Router {
+    let api = Arc::new(Api { access, requests: Semaphore::new(REQUESTS_MAX) });
+    Router::new()
+        .route("/v1/cluster", get(cluster::status))
+        .route("/v1/kv", get(kv::range).post(kv::transact))
+        .route("/v1/kv/changes", get(kv::changes))
+        .route("/v1/leases", post(locks::grant))
+        .route("/v1/leases/{id}", post(locks::keep_alive).delete(locks::revoke))
+        .route("/v1/locks", get(locks::list).post(locks::acquire))
+        .route("/v1/locks/standing", get(locks::standing))
+        .route("/v1/locks/release", post(locks::release))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
+        .with_state(api)
+}
+
+async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    match api.requests.try_acquire() {
+        Ok(_permit) => next.run(request).await,
+        Err(_) => {
+            let text = format!("{REQUESTS_MAX} requests are being answered already; try again");
+            unavailable(text).into_response()
+        }
+    }
+}
+
+impl Api {
+    fn consensus(&self) -> Result<Consensus, Failure> {
+        self.access.consensus().map_err(unavailable)
+    }
+
+    /// Has the nodes agree on a command.
+    async fn propose(&self, command: &Command) -> Result<Answer, Failure> {
+        let consensus = self.consensus()?;
+        match consensus.propose(command).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(refusal)) => Err(refused(&refusal)),
+            Err(error) => Err(self.failed(&consensus, &error)),
+        }
+    }
+
+    /// Reads what shows everything that was agreed on before, or what this node has.
+    async fn read<T>(
+        &self,
+        stale: bool,
+        look: impl FnOnce(&dvs_state::State) -> T,
+    ) -> Result<T, Failure> {
+        let consensus = self.consensus()?;
+        if stale {
+            return Ok(consensus.look(look));
+        }
+        consensus.read(look).await.map_err(|error| self.failed(&consensus, &error))
+    }
+
+    /// Says which node could not do what was asked, and who is missing for that.
+    fn failed(&self, consensus: &Consensus, error: &ProposeError) -> Failure {
+        let code = match error {
+            ProposeError::NoLeader { .. } | ProposeError::Stopped(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            // Not to be asked again of another node.
+            ProposeError::Unknown => StatusCode::GATEWAY_TIMEOUT,
+            ProposeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ProposeError::Refused(_) => StatusCode::BAD_REQUEST,
+        };
+        let view = self.access.view();
+        let own = match view.standing {
+            Standing::Member { seat, .. } => format!("node {}: ", seat.id),
+            Standing::Discovering { .. } => String::new(),
+        };
+        let lack = match error {
+            ProposeError::NoLeader { .. } => cluster::lack(&consensus.status(), &view),
+            _ => None,
+        };
+        let lack = lack.map(|lack| format!("; {lack}")).unwrap_or_default();
+        Failure(code, format!("{own}{error}{lack}"))
+    }
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let code = match refusal {
+        Refusal::Missing { .. } => StatusCode::NOT_FOUND,
+        Refusal::Exists { .. }
+        | Refusal::Busy { .. }
+        | Refusal::Stale { .. }
+        | Refusal::TooNew { .. } => StatusCode::CONFLICT,
+        Refusal::Compacted { .. } => StatusCode::GONE,
+        Refusal::NotFormed => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Malformed | Refusal::Invalid(_) | Refusal::Limit { .. } => StatusCode::BAD_REQUEST,
+    };
+    let text = match refusal {
+        // The leader does that by itself, once it leads.
+        Refusal::NotFormed => "the nodes are about to agree for the first time; try again".into(),
+        _ => refusal.to_string(),
+    };
+    Failure(code, text)
+}
+
+/// The answer to a command was that to another one, which does not happen.
+fn strange(answer: &Answer) -> Failure {
+    Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("the nodes agreed on {answer:?}"))
+}
+
+fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| bad(format!("{what}: {error}")))
+}
+
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+    query.map(|Query(query)| query).map_err(|error| bad(error.body_text()))
+}
+
+/// A name as the state has it.
+fn in_space(what: &str, name: &str) -> Result<String, Failure> {
+    match name.is_empty() {
+        true => Err(bad(format!("{what} has no name; give it one"))),
+        false => Ok(format!("{SPACE}{name}")),
+    }
+}
+
+/// A name as people have it.
+fn out_of_space(name: &str) -> Option<&str> {
+    name.strip_prefix(SPACE)
+}
+
+/// When a request that waits for something is to be answered.
+fn deadline(wait_ms: u64) -> Result<Instant, Failure> {
+    match wait_ms <= WAIT_MS_MAX {
+        true => Ok(Instant::now() + Duration::from_millis(wait_ms)),
+        false => Err(bad(format!("wait_ms = {wait_ms}: expected 0 to {WAIT_MS_MAX}"))),
+    }
+}
+
+/// Looks at this node's state whenever it changes, until there is something to say or the time is over.
+async fn wait_for<T>(
+    consensus: &Consensus,
+    deadline: Instant,
+    mut look: impl FnMut(&dvs_state::State) -> Option<T>,
+) -> Option<T> {
+    let mut progress = consensus.watch();
+    loop {
+        progress.borrow_and_update();
+        if let Some(found) = consensus.look(&mut look) {
+            return Some(found);
+        }
+        match timeout_at(deadline, progress.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return None,
+        }
+    }
+}
