@@ -123,6 +123,10 @@ pub(super) fn any_node_may_fail(bed: &mut Bed) -> Result<(), Mismatch> {
 pub(super) fn halves(bed: &mut Bed) -> Result<(), Mismatch> {
     let seen = await_whole(bed, "before the partition")?;
     put(bed, 0, "halves", "before")?;
+    // A node that was not asked may have it later than those that agreed on it.
+    for node in 0..MEMBERS {
+        get(bed, node, "halves", "before")?;
+    }
     let sides = [[0, 1], [2, 3]];
     let voters = |side: &[usize; 2]| {
         let on_it = |member: &&dvs_api::ClusterMember| side.contains(&(member.node as usize));
