@@ -77,7 +77,7 @@ fn span(
     netlink.make(&tunnel, InfoKind::Vxlan, Some(InfoData::Vxlan(settings)), mtu)?;
     keep_apart(&tunnel)?;
     for peer in &overlay.peers {
-        netlink.add_peer(&tunnel, *peer)?;
+        netlink.add_peer(&tunnel, *peer, &overlay.interface)?;
     }
     for link in [&network.pair(), &tunnel] {
         netlink.put_into(link, &bridge)?;

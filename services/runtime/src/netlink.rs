@@ -175,11 +175,12 @@ impl Netlink {
             .with_context(|| format!("routing by the gateway {gateway}"))
     }
 
-    /// Has frames for everybody, and for those who have not been heard of, go to a peer of a VXLAN link.
+    /// Has frames for everybody, and for those who have not been heard of, go to a peer of a VXLAN link, by the interface `via`: the
+    /// kernel does not take the link's own for a peer's, and a link-local address is on every interface.
     ///
     /// # Errors
-    /// When the link does not exist.
-    pub(crate) fn add_peer(&mut self, name: &str, peer: IpAddr) -> Result<()> {
+    /// When one of the links does not exist.
+    pub(crate) fn add_peer(&mut self, name: &str, peer: IpAddr, via: &str) -> Result<()> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = self.index(name)?;
@@ -190,6 +191,7 @@ impl Netlink {
             IpAddr::V4(peer) => NeighbourAddress::Inet(peer),
             IpAddr::V6(peer) => NeighbourAddress::Inet6(peer),
         }));
+        message.attributes.push(NeighbourAttribute::IfIndex(self.index(via)?));
         self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_APPEND)
             .with_context(|| format!("telling the link {name} of the node {peer}"))
     }
