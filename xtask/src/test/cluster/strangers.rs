@@ -35,13 +35,16 @@ pub(super) fn do_no_harm(bed: &mut Bed) -> Result<(), Mismatch> {
     let before = identities(bed)?;
     let exchanges = [bed.start_ping(0, 3, 2_000, 5)?, bed.start_ping(2, 1, 2_000, 5)?];
     let started = Instant::now();
-    for stranger in MEMBERS..MEMBERS + COUNT {
+    let start = |stranger: usize| {
         let step = format!("starting stranger {stranger}");
-        bed.act(&step, |cluster| cluster.node(stranger).start())?;
-    }
+        bed.act(&step, |cluster| cluster.node(stranger).start())
+    };
+    [WRONG_TOKEN, OTHER_CLUSTER, WRONG_KEY].into_iter().try_for_each(start)?;
     wrong_token(bed, started)?;
     other_cluster(bed)?;
     wrong_key(bed)?;
+    // Only now: to the one with the wrong token it is one more node of the cluster.
+    start(INSECURE)?;
     insecure(bed)?;
     exchanges.into_iter().try_for_each(super::bed::Ping::succeed)?;
     bed.await_all_ready("looking at the members beside strangers")?;
