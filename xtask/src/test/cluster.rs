@@ -29,7 +29,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use dvk_abi::wire::frame::Versions;
-use dvs_qemu::machine::QEMU;
+use dvs_qemu::machine::{Memory, QEMU};
 use dvs_qemu::Options;
 
 use crate::artefacts::{self, Artefacts};
@@ -172,6 +172,8 @@ fn share_a_cluster(
     options.nodes = MACHINES;
     options.bootstrap_expect = Some(MEMBERS as u32);
     options.seed = SEED;
+    // A node's memory is enough for what a node is for; here the programs of the tests are in it as well, as files and running.
+    options.memory = Memory { mib: 192 };
     options.logs = Some(logs);
     // Warnings of the kernel are failures here, so they must not be kept quiet.
     options.append = vec!["loglevel=5".to_owned()];
