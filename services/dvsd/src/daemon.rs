@@ -391,6 +391,9 @@ impl Daemon {
             Some(segment) => segment.route(member, route),
             None => Some(route),
         });
+        for (node, report) in links.reports() {
+            tables.seen(*node, report.transport());
+        }
         let plan = tables.plan(desired.as_ref());
         // How links are is looked at one by one.
         let attaches = |call: &Call| matches!(call, Call::LinkAttach { .. });

@@ -147,27 +147,9 @@ impl Links {
         }
         self.rates.retain(|node, _| reports.contains_key(node));
         self.reports = reports;
-        self.take_back(kernel);
         let carried = |node| self.reports.get(&node).and_then(LinkReport::transport);
         self.proxies.run(now_ms, &tables.proxied(), &carried);
         self.bearers.look(now_ms, network);
-    }
-
-    /// Attaches links again that the kernel is to carry and a proxy carries: one that was chosen a moment before attaches itself
-    /// when it has reached the peer's, and may do that after another choice was carried out. It ends when it finds the link
-    /// gone. What fails is tried again at the next look.
-    fn take_back(&self, kernel: &dyn Kernel) {
-        for (node, report) in &self.reports {
-            let Some(carrier) = report.carrier else { continue };
-            let by_kernel = matches!(carrier, Carrier::Ethernet(_) | Carrier::Tipc);
-            let proxied = [Transport::Tcp, Transport::Udp, Transport::Quic];
-            let taken = report.transport().is_some_and(|transport| proxied.contains(&transport));
-            if by_kernel && taken {
-                if let Err(why) = kernel.control(&Call::LinkAttach { node: *node, carrier }) {
-                    println!("warning: take the link to node {node} back from a proxy: {why}");
-                }
-            }
-        }
     }
 
     /// How each link is, by the node at its other end.

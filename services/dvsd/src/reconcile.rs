@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use dvk_abi::limits::{LEASE_SLOTS, SERVER_SLOTS, SLOTS};
+use dvs_api::Transport;
 
 use crate::beacon::Seat;
 use crate::carrier::{Carrier, OwnEnd, ProxyRoute, Route};
@@ -301,6 +302,19 @@ impl Tables {
         plan
     }
 
+    /// Records what the kernel says carries a link. What the kernel was told to carry and something else carries is forgotten, so
+    /// that it is attached again: a proxy attaches itself when it has reached the peer's, and may do that after another choice was
+    /// carried out.
+    pub fn seen(&mut self, node: u16, carried: Option<Transport>) {
+        let strayed = |carrier: &Carrier| {
+            let by_kernel = !matches!(carrier, Carrier::Proxy(_));
+            by_kernel && carried.is_some_and(|carried| carried != carrier.transport())
+        };
+        if self.links.get(&node).is_some_and(strayed) {
+            self.links.remove(&node);
+        }
+    }
+
     /// Records a call that the kernel took.
     pub fn done(&mut self, call: &Call) {
         match *call {
@@ -371,7 +385,6 @@ impl Tables {
 mod tests {
     use std::net::SocketAddr;
 
-    use dvs_api::Transport;
     use dvs_config::Mac;
 
     use super::*;
@@ -504,6 +517,25 @@ mod tests {
         assert_eq!(tables.carrier(0), Some(tcp));
         carry_out(&mut tables, Some(&desired(&[(0, 3, None, 0)])));
         assert!(tables.proxied().is_empty(), "nobody is to be reached any more");
+    }
+
+    #[test]
+    fn a_link_that_a_proxy_took_too_late_is_attached_again() {
+        let mut tables = Tables::default();
+        for (carrier, is_kernels) in
+            [(route(1), true), (Carrier::Tipc, true), (proxy(Transport::Udp, 1), false)]
+        {
+            let desired = desired(&[(0, 3, Some(carrier), 99)]);
+            carry_out(&mut tables, Some(&desired));
+            // What is as it was told, and what nobody carries at the moment, is left alone.
+            for carried in [Some(carrier.transport()), None] {
+                tables.seen(0, carried);
+                assert_eq!(tables.plan(Some(&desired)), Plan::default());
+            }
+            tables.seen(0, Some(Transport::Tcp));
+            let again = is_kernels.then_some(Call::LinkAttach { node: 0, carrier });
+            assert_eq!(carry_out(&mut tables, Some(&desired)), Vec::from_iter(again), "{carrier}");
+        }
     }
 
     #[test]
