@@ -63,7 +63,7 @@ pub(crate) struct Place {
     path: PathBuf,
 }
 
-/// Held while containers come and go, so that no two processes make or remove what they share.
+/// Held while containers or images come and go, so that no two processes make or remove what they share.
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "closing it ends the lock")] OwnedFd);
 
@@ -101,18 +101,7 @@ impl Place {
     /// # Errors
     /// When the lock's file cannot be made.
     pub(crate) fn lock() -> Result<Lock> {
-        directory(Path::new(CONTAINERS))?;
-        let path = Path::new(CONTAINERS).join(".lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("opening {}", path.display()))?;
-        flock(&file, FlockOperation::LockExclusive)
-            .with_context(|| format!("locking {}", path.display()))?;
-        Ok(Lock(file.into()))
+        lock(Path::new(CONTAINERS))
     }
 
     /// Makes the place with the container's description.
@@ -223,6 +212,25 @@ impl Place {
         };
         write().with_context(|| format!("writing {}", path.display()))
     }
+}
+
+/// Waits for its turn in a directory, which is made if there is none.
+///
+/// # Errors
+/// When the lock's file cannot be made.
+pub(crate) fn lock(path: &Path) -> Result<Lock> {
+    directory(path)?;
+    let path = path.join(".lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    flock(&file, FlockOperation::LockExclusive)
+        .with_context(|| format!("locking {}", path.display()))?;
+    Ok(Lock(file.into()))
 }
 
 /// Makes a directory that everybody may pass through, with what is above it.

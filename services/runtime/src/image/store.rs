@@ -2,14 +2,12 @@
 //! The images of a node: each unpacked under its digest, and an index of names.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{flock, FlockOperation};
 use serde::{Deserialize, Serialize};
 
 use super::archive::Archive;
@@ -18,7 +16,7 @@ use super::builtin;
 use super::layer::Target;
 use super::manifest::Defaults;
 use crate::fault::{refuse, Kind};
-use crate::place::{directory, Place};
+use crate::place::{directory, lock, Place};
 use crate::spec::{check_name, Root};
 
 /// Where a node keeps images.
@@ -66,7 +64,7 @@ impl Store {
         check_name("the image", name)?;
         let archive = Archive::open(archive)?;
         let found = archive.image(bounds)?;
-        let _lock = self.lock()?;
+        let _lock = lock(&self.path)?;
         let mut index = self.index()?;
         let known = index.values().find(|image| image.digest == found.digest).cloned();
         let image = match known {
@@ -132,7 +130,7 @@ impl Store {
     /// # Errors
     /// When there is none of this name, or a container needs it.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let _lock = self.lock()?;
+        let _lock = lock(&self.path)?;
         let mut index = self.index()?;
         let Some(image) = index.remove(name) else {
             let message = format!("removing the image {name}: this node has none of this name");
@@ -147,7 +145,7 @@ impl Store {
     /// # Errors
     /// When this node has no busybox.
     pub(crate) fn builtin(&self) -> Result<PathBuf> {
-        let _lock = self.lock()?;
+        let _lock = lock(&self.path)?;
         let root = self.tree(builtin::NAME);
         if !root.exists() {
             self.made(builtin::NAME, builtin::fill)?;
@@ -196,21 +194,6 @@ impl Store {
             }
         }
         removed(&self.path.join(digest))
-    }
-
-    fn lock(&self) -> Result<OwnedFd> {
-        directory(&self.path)?;
-        let path = self.path.join(".lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("opening {}", path.display()))?;
-        flock(&file, FlockOperation::LockExclusive)
-            .with_context(|| format!("locking {}", path.display()))?;
-        Ok(file.into())
     }
 
     fn index(&self) -> Result<Images> {
