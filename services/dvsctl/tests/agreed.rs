@@ -3,32 +3,22 @@
 
 #[path = "../../dvsd/tests/fake/mod.rs"]
 mod fake;
+mod program;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use dvs_api::{ClusterStatus, KvPair, Lock};
 use fake::{eventually, Segment};
-
-fn program(endpoints: &[String], words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dvsctl"));
-    command.args(words).env("DVSCTL_ENDPOINTS", endpoints.join(",")).stdin(Stdio::null());
-    command
-}
+use program::{program, stdout};
 
 fn dvsctl(endpoints: &[String], words: &[&str]) -> Output {
     program(endpoints, words).output().unwrap()
 }
 
-fn stdout(output: &Output) -> String {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && error.is_empty(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
+/// The one line of an error.
 fn failure(output: &Output, code: i32) -> String {
-    assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{output:?}");
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(text.starts_with("error: ") && text.lines().count() == 1, "{text}");
+    let text = program::failure(output, code);
+    assert_eq!(text.lines().count(), 1, "{text}");
     text
 }
 

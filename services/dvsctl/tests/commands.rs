@@ -3,32 +3,16 @@
 
 #[path = "../../dvsd/tests/fake/mod.rs"]
 mod fake;
+mod program;
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use dvs_api::{Node, NodeState, PingResult};
 use fake::{eventually, Boot, Segment};
+use program::{failure, program, stdout};
 
 fn dvsctl(endpoints: &[String], line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_dvsctl"))
-        .args(line.split(' '))
-        .env("DVSCTL_ENDPOINTS", endpoints.join(","))
-        .output()
-        .unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && error.is_empty(), "{output:?}");
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// The one line on stderr of a failed command, which printed nothing else.
-fn failure(output: &Output, code: i32) -> String {
-    assert_eq!((output.status.code(), output.stdout.len()), (Some(code), 0), "{output:?}");
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(text.starts_with("error: "), "{text}");
-    text
+    program(endpoints, &line.split(' ').collect::<Vec<_>>()).output().unwrap()
 }
 
 fn nodes(urls: &[String]) -> Vec<Node> {
