@@ -3,7 +3,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -65,13 +64,6 @@ impl fmt::Display for Memory {
 pub fn cluster_mac(number: usize) -> Mac {
     let [high, low] = (number as u16).to_be_bytes();
     Mac([0x52, 0x54, 0x00, 0xd5, high, low])
-}
-
-/// The link-local address that node `number` gives to its cluster interface: it follows from the MAC address (RFC 4291, appendix A).
-pub fn cluster_link_local(number: usize) -> Ipv6Addr {
-    let Mac([a, b, c, d, e, f]) = cluster_mac(number);
-    let interface = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
-    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(interface))
 }
 
 /// The MAC address of the management interface of node `number`.
@@ -345,7 +337,6 @@ pub(crate) mod tests {
         let macs: Vec<_> = (0..1000).map(cluster_mac).collect();
         assert!(macs.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(cluster_mac(259).to_string(), "52:54:00:d5:01:03");
-        assert_eq!(cluster_link_local(259).to_string(), "fe80::5054:ff:fed5:103");
     }
 
     #[test]
