@@ -134,7 +134,8 @@ fn get(cluster: &Cluster, output: Output, key: &str, stale: bool) -> Result<Exit
     match output {
         Output::Json => print(output, pair, String::new)?,
         Output::Table => {
-            let bytes = pair.value.bytes().unwrap_or_default();
+            let garbled = || Failure::Refused(format!("the node's answer has no value for {key}"));
+            let bytes = pair.value.bytes().ok_or_else(garbled)?;
             let mut stdout = io::stdout().lock();
             stdout.write_all(&bytes)?;
             // So that the prompt of a shell does not follow it on the same line.

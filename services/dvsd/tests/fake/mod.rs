@@ -151,10 +151,9 @@ impl Kernel for FakeDvk {
 
     fn link(&self, node: u16) -> Result<LinkInfo, String> {
         let world = self.world();
-        let own = &world.kernels[&self.mac];
-        if !own.up.contains_key(&node) {
-            return Err("ENODEV".into());
-        }
+        // A kernel that was told nothing yet knows no node either.
+        let known = world.kernels.get(&self.mac).filter(|own| own.up.contains_key(&node));
+        let own = known.ok_or("ENODEV")?;
         let carrier = own.links.get(&node);
         // It is up once the other end greets this one, in the right incarnation.
         let greets = world.machine(node).is_some_and(|peer| {

@@ -124,8 +124,9 @@ pub(super) fn with_a_terminal(bench: &Bench) -> Result<()> {
     session.say(&Frame::Resize(Size { rows: 20, columns: 50 }))?;
     say(&mut session, "stty size\n")?;
     await_text(&mut session, &mut heard, "\r\n20 50\r\n")?;
-    // What is typed to end a command ends that, and not the shell that runs it.
-    say(&mut session, "echo begi''ns; sleep 1000; echo end''s $?\n")?;
+    // What is typed to end a command ends that, and not the shell that runs it. The command itself says that it runs: until
+    // it does, the shell is in the foreground of the terminal, and the key would be meant for that.
+    say(&mut session, "sh -c 'echo begi\"\"ns; exec sleep 1000'; echo end''s $?\n")?;
     await_text(&mut session, &mut heard, "begins\r\n")?;
     say(&mut session, "\u{3}")?;
     say(&mut session, "echo then''\n")?;
