@@ -131,7 +131,12 @@ impl Cluster {
 
     /// How many instructions node `number` has executed since its power came on, if its [accelerator](Options::accelerator) counts.
     pub fn executed(&self, number: usize) -> Result<u64> {
-        Qmp::connect(&NodeFiles::new(&self.run, number).qmp)?.executed()
+        Qmp::connect(&self.qmp(number))?.executed()
+    }
+
+    /// The socket at which the QEMU of node `number` takes commands; one connection at a time.
+    pub fn qmp(&self, number: usize) -> PathBuf {
+        NodeFiles::new(&self.run, number).qmp
     }
 
     /// Carries out a request.

@@ -5,8 +5,10 @@ mod boot;
 mod ipc;
 mod net;
 mod plot;
+mod profile;
 mod ratio;
 mod spread;
+mod symbols;
 
 use std::process::ExitCode;
 

@@ -4,7 +4,6 @@
 
 mod figures;
 mod profile;
-mod symbols;
 mod table;
 
 use std::time::Duration;

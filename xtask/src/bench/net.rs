@@ -4,11 +4,12 @@
 
 mod figures;
 mod pair;
+mod profile;
 mod rounds;
 mod table;
 
-use anyhow::{Context, Result};
-use dvk_bench::Carrier;
+use anyhow::{ensure, Context, Result};
+use dvk_bench::{Carrier, Work};
 use dvs_qemu::accel::{Accelerator, Choice};
 use dvs_qemu::machine::QEMU;
 use dvs_qemu::Options;
@@ -22,6 +23,7 @@ use crate::source::{Origin, Pins};
 use crate::step::Session;
 use figures::Figures;
 use pair::Pair;
+use profile::Profile;
 use rounds::{Effort, Rounds};
 
 /// Arguments of `cargo xtask bench net`.
@@ -33,6 +35,15 @@ pub(crate) struct Arguments {
     /// Only these ways
     #[arg(long, value_enum, value_delimiter = ',', value_name = "WAY,…")]
     only: Vec<Carrier>,
+    /// Measure nothing, but say where the instructions of this way go, by function of the kernels
+    #[arg(long, value_enum, value_name = "WAY", conflicts_with_all = ["quick", "only"])]
+    profile: Option<Carrier>,
+    /// Profile fetching blocks of as many bytes instead of round trips
+    #[arg(long, value_name = "BYTES", requires = "profile", conflicts_with = "store")]
+    fetch: Option<u32>,
+    /// Profile storing blocks of as many bytes instead of round trips
+    #[arg(long, value_name = "BYTES", requires = "profile")]
+    store: Option<u32>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -56,6 +67,20 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     options.logs = Some(session.store.directory("logs")?.join("bench-net"));
     options.launcher = launcher();
     options.accelerator = accelerator(Choice::Auto, QEMU, &session.workspace.cache, kernel);
+    if let Some(carrier) = arguments.profile {
+        let work = match (arguments.fetch, arguments.store) {
+            (Some(bytes), _) => Work::Fetch(bytes),
+            (None, Some(bytes)) => Work::Store(bytes),
+            (None, None) => Work::RoundTrip,
+        };
+        ensure!(carrier.can(work), "profiling {carrier}: it cannot do {work}");
+        options.accelerator = Accelerator::Metering;
+        let mut pair = Pair::start(options, dvsctl)?;
+        step.now(&format!("watching {work} by {carrier}"));
+        let profile = Profile::take(&mut pair, kernel, carrier, work)?;
+        step.finish(&format!("a profile of {work} by {carrier}"));
+        return super::print(arguments.output, &profile, Profile::table, &[]);
+    }
     let host = options.accelerator;
     let mut rounds = Rounds::new(Effort::of(arguments.quick), &arguments.only);
     let mut pair = Pair::start(options.clone(), dvsctl.clone())?;

@@ -101,6 +101,11 @@ impl Pair {
         }
     }
 
+    /// Where the QEMU of a node takes commands.
+    pub(super) fn qmp(&self, node: usize) -> PathBuf {
+        self.cluster.qmp(node)
+    }
+
     /// How many instructions each node has executed so far.
     pub(super) fn executed(&self) -> Result<[u64; 2]> {
         Ok([self.cluster.executed(0)?, self.cluster.executed(1)?])

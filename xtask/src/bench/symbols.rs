@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which function of the kernel an address is in: the symbol table of `vmlinux`, an ELF file of 64 bits and little-endian.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{ensure, Context, Result};
 
 const SECTION_HEADER_BYTES: usize = 64;
@@ -17,8 +20,14 @@ pub(super) struct Symbols {
 }
 
 impl Symbols {
+    /// Those of the file `vmlinux`.
+    pub(super) fn of(vmlinux: &Path) -> Result<Self> {
+        let elf = fs::read(vmlinux).with_context(|| format!("reading {}", vmlinux.display()))?;
+        Self::read(&elf).with_context(|| format!("reading the symbols of {}", vmlinux.display()))
+    }
+
     /// Reads them from an ELF file.
-    pub(super) fn read(elf: &[u8]) -> Result<Self> {
+    fn read(elf: &[u8]) -> Result<Self> {
         ensure!(elf.starts_with(b"\x7fELF\x02\x01"), "it is no ELF file of 64 bits");
         let table = usize::try_from(number::<8>(elf, 0x28)?)?;
         let count = usize::try_from(number::<2>(elf, 0x3c)?)?;
