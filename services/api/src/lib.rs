@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 mod agreed;
+mod events;
 mod link;
 
 pub use agreed::{
@@ -14,6 +15,7 @@ pub use agreed::{
     KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseRequest, Lock, LockHolder,
     LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
+pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 
 /// The port of the API where the machine configuration names no other.

@@ -383,8 +383,8 @@ impl Consensus {
         }
     }
 
-    /// The agreed time that a command has which is proposed here and now.
-    pub(crate) fn now(&self) -> Time {
+    /// The agreed time that a command has which is proposed here and now; on a member that does not lead, about what it is.
+    pub fn now(&self) -> Time {
         let term = self.shared.raft.metrics().borrow().current_term;
         let applied = self.look(State::now);
         let monotonic_ms = u64::try_from(self.shared.started.elapsed().as_millis());

@@ -5,6 +5,7 @@
 mod agreed;
 mod arguments;
 mod cluster;
+mod events;
 mod link;
 mod lock;
 mod segment;
@@ -63,6 +64,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             print(output, &node, || node_show(&node))?;
         }
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
+        Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),
         Command::Lock(command) => return lock::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,

@@ -7,7 +7,7 @@ mod program;
 
 use std::process::{Output, Stdio};
 
-use dvs_api::{ClusterStatus, KvPair, Lock};
+use dvs_api::{ClusterStatus, Event, KvPair, Lock};
 use fake::{eventually, Segment};
 use program::{program, stdout};
 
@@ -142,4 +142,32 @@ fn a_command_whose_lock_is_lost_is_killed() {
     let told = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{told}");
     assert!(told.contains("error: lock l was lost, so the command was killed: "), "{told}");
+}
+
+#[test]
+fn events_are_listed_chosen_and_followed() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 3);
+    let list = |words: &[&str]| -> Vec<Event> {
+        let words = [&["events", "-o", "json"], words].concat();
+        serde_json::from_str(&stdout(&dvsctl(&urls, &words))).unwrap()
+    };
+    let joined = eventually(|| list(&["--kind", "node-joined"]), |found| found.len() == 3);
+    assert_eq!((&joined[0].nodes[..], &joined[1].nodes[..]), (&[0][..], &[1][..]));
+    let number = joined[1].number.to_string();
+    let of_one = list(&["--node", "1", "--after", &number]);
+    assert!(of_one.iter().all(|it| it.nodes.contains(&1) && it.number > joined[1].number));
+    let table = stdout(&dvsctl(&urls, &["events", "--since", "1h", "--kind", "log-begun"]));
+    assert!(table.starts_with("NUMBER  TIME"), "{table}");
+    assert!(table.contains("log-begun  events of cluster dvs are recorded"), "{table}");
+
+    let watch = ["events", "--follow", "--kind", "node-down", "--count", "1"];
+    let watching = program(&urls[..1], &watch).stdout(Stdio::piped()).spawn().unwrap();
+    segment.kill(3);
+    let seen = watching.wait_with_output().unwrap();
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    assert!(seen.ends_with(" node-down node 2 is not heard any more\n"), "{seen}");
+    assert_eq!(seen.lines().count(), 1);
+    let error = program::failure(&dvsctl(&urls, &["events", "--since", "long"]), 2);
+    assert!(error.contains("--since"), "{error}");
 }

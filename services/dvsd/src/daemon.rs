@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dvk_abi::ioctl::LINK_UP;
-use dvs_api::{Node, NodeState, Status, StatusState};
+use dvs_api::{Node, NodeState, Status, StatusState, Transport};
 use dvs_secret::ClusterSecret;
 use tokio::sync::{mpsc, watch};
 
@@ -29,6 +29,7 @@ use crate::rejects::{Rejects, Throttle};
 use crate::report;
 use crate::segment::{Devices, Segment, Wish};
 use crate::settings::Settings;
+use crate::sightings::Sightings;
 use crate::status::StatusFile;
 use crate::tipc::Network as TipcNetwork;
 
@@ -112,6 +113,7 @@ pub struct Daemon {
     key: Key,
     membership: Membership,
     agreement: Agreement,
+    sightings: Sightings,
     rejects: Rejects,
     told: Throttle<String>,
     surroundings: Surroundings,
@@ -198,6 +200,7 @@ impl Daemon {
             key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
             membership,
             agreement,
+            sightings: Sightings::default(),
             rejects: Rejects::default(),
             told: Throttle::default(),
             surroundings,
@@ -283,6 +286,8 @@ impl Daemon {
         let name = report::interface_name(&self.settings, datagram.interface);
         if let Some(line) = self.rejects.record(now_ms, datagram.source, name, rejected) {
             println!("{line}");
+            let seen = self.sightings.stranger(now_ms, &line);
+            seen.into_iter().for_each(|seen| self.agreement.journal().record(seen));
         }
     }
 
@@ -333,6 +338,7 @@ impl Daemon {
         self.agreement.look(&view, || self.membership.founders(), &self.end);
         self.open_kernel(now_ms);
         self.reconcile(now_ms, &view);
+        self.tell_links(&view);
         let seat = match view.standing {
             Standing::Member { seat, .. } => Some(seat),
             Standing::Discovering { .. } => None,
@@ -356,7 +362,11 @@ impl Daemon {
     /// Brings the keys up to date.
     fn protect(&mut self, now_ms: u64, view: &View) {
         let Some(segment) = &mut self.segment else { return };
-        segment.look(now_ms, view).iter().for_each(|line| println!("{line}"));
+        for line in segment.look(now_ms, view) {
+            println!("{line}");
+            let seen = Sightings::segment(&line);
+            seen.into_iter().for_each(|seen| self.agreement.journal().record(seen));
+        }
         let (announced, held) = (Some(segment.announced()), segment.held(view));
         self.membership.tell_keys(now_ms, Keys { announced, held });
     }
@@ -444,6 +454,17 @@ impl Daemon {
         let plain = || self.settings.interfaces.iter().map(|interface| interface.name.clone());
         let names = self.segment.as_ref().map_or_else(|| plain().collect(), Segment::devices);
         Some(TipcNetwork::of(cluster, machine, &names))
+    }
+
+    fn tell_links(&mut self, view: &View) {
+        let Standing::Member { seat, .. } = view.standing else { return };
+        let links = self.surroundings.links.reports().iter().map(|(node, link)| {
+            let over = link.transport().map_or("nothing", Transport::as_str);
+            (*node, link.info.state == LINK_UP, over)
+        });
+        for seen in self.sightings.links(seat.id, links) {
+            self.agreement.journal().record(seen);
+        }
     }
 
     /// What this node still lacks to exchange messages with every live member.

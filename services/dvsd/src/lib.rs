@@ -26,5 +26,6 @@ pub mod rejects;
 pub mod report;
 pub mod segment;
 pub mod settings;
+pub mod sightings;
 pub mod status;
 pub mod tipc;

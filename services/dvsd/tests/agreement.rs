@@ -4,7 +4,8 @@
 mod fake;
 
 use dvs_api::{
-    ClusterStatus, KvChanges, KvDone, KvRange, KvValue, Lease, Lock, LockReleased, LockStanding,
+    ClusterStatus, Events, KvChanges, KvDone, KvRange, KvValue, Lease, Lock, LockReleased,
+    LockStanding,
 };
 use fake::{eventually, Boot, Segment};
 use serde::de::DeserializeOwned;
@@ -221,4 +222,31 @@ fn what_makes_no_sense_is_answered_precisely() {
         assert_eq!(status, code, "{path}: {answer}");
         assert!(answer.contains(why), "{path}: {answer}");
     }
+}
+
+#[test]
+fn what_happens_is_told_by_every_node_in_the_same_order() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(3);
+    whole(&urls, 3, 3);
+    let events = |url: &str| good::<Events>(get(url, "/v1/events"));
+    let links = |found: &Events| found.events.iter().filter(|it| it.kind == "link-up").count();
+    let begun = eventually(|| events(&urls[2]), |found| links(found) == 3 && found.last >= 11);
+    let first: Vec<_> = begun.events.iter().take(2).map(|it| it.kind.as_str()).collect();
+    assert_eq!((first, begun.missed), (vec!["log-begun", "node-joined"], 0));
+    assert!(begun.events.iter().any(|it| it.kind == "leader-elected" && it.unix_ms.is_some()));
+
+    segment.kill(3);
+    let after = begun.last;
+    let wait = format!("/v1/events?after={after}&wait_ms=20000");
+    let down = |found: &Events| found.events.iter().any(|it| it.kind == "node-down");
+    let found = eventually(|| good::<Events>(get(&urls[0], &wait)), down);
+    let gone = found.events.iter().find(|it| it.kind == "node-down").unwrap();
+    assert_eq!((&gone.nodes[..], gone.text.as_str()), (&[2][..], "node 2 is not heard any more"));
+    let same = |found: &Events| found.events.iter().any(|it| it == gone);
+    eventually(|| good::<Events>(get(&urls[1], &format!("/v1/events?after={after}"))), same);
+    let none: Events = good(get(&urls[0], "/v1/events?after=99999"));
+    assert_eq!((none.events.len(), none.last), (0, 99_999));
+    let (code, why) = get(&urls[0], "/v1/events?wait_ms=99999");
+    assert!(code == 400 && why.contains("wait_ms"), "{why}");
 }

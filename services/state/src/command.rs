@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::refusal::Refusal;
 use crate::time::Time;
 use crate::{
-    barriers, containers, elections, groups, kv, leases, line, links, locks, nodes, tokens,
+    barriers, containers, elections, events, groups, kv, leases, line, links, locks, nodes, tokens,
 };
 
 /// The latest version of commands and of the state that this release understands.
@@ -14,7 +14,7 @@ use crate::{
 /// A new variant at the end of an enumeration, here or in a module, is a new version; nothing that has been released changes.
 /// A command needs the version that it came with. The nodes use it only once a [`Command::Raise`] was agreed on, which asks
 /// that every node understands it. So either all nodes apply a command or all refuse it.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// A change of the state that is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub enum Command {
     Barriers(barriers::Command),
     /// About groups.
     Groups(groups::Command),
+    /// About events. Since version 2.
+    Events(events::Command),
 }
 
 /// What came of a command.
@@ -101,8 +103,10 @@ pub struct Entry {
 impl Command {
     /// The version in which the command came.
     pub fn needs(&self) -> u16 {
-        // All of them came with the first.
-        1
+        match self {
+            Self::Events(_) => 2,
+            _ => 1,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod barriers;
 mod command;
 pub mod containers;
 pub mod elections;
+pub mod events;
 pub mod groups;
 pub mod kv;
 pub mod leases;

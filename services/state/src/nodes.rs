@@ -286,7 +286,8 @@ impl Nodes {
         }
     }
 
-    fn present(&mut self, seat: Seat) -> Result<&mut Node, Refusal> {
+    /// Refuses what is said of, or by, a life of a node that is not its present one.
+    pub(crate) fn check_present(&self, seat: Seat) -> Result<(), Refusal> {
         let current = self.seat(seat.id)?.incarnation;
         if current != seat.incarnation {
             return Err(Refusal::Stale {
@@ -296,6 +297,11 @@ impl Nodes {
                 given: seat.incarnation.into(),
             });
         }
+        Ok(())
+    }
+
+    fn present(&mut self, seat: Seat) -> Result<&mut Node, Refusal> {
+        self.check_present(seat)?;
         self.by_id.get_mut(&seat.id).ok_or_else(|| Refusal::missing(Thing::Node, seat.id))
     }
 
@@ -329,10 +335,10 @@ impl Nodes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn join(machine: u8, run: u64) -> Join {
+    pub(crate) fn join(machine: u8, run: u64) -> Join {
         Join {
             machine: Machine([2, 0, 0, 0, 0, machine]),
             run,

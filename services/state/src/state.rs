@@ -5,14 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::barriers::{self, Barriers};
 use crate::command::{Answer, Command, Entry, Outcome, VERSION};
-use crate::containers::Containers;
+use crate::containers::{self, Containers};
 use crate::elections::{self, Elections};
+use crate::events::{Events, Happening};
 use crate::groups::{self, Groups};
 use crate::kv;
 use crate::leases::{self, LeaseId, Leases};
 use crate::links::{self, Links};
 use crate::locks::{self, Locks};
-use crate::nodes::{self, Join, Nodes, Phase, Seat};
+use crate::nodes::{self, Join, NodeId, Nodes, Phase, Seat};
 use crate::refusal::Refusal;
 use crate::tickets::Tickets;
 use crate::time::Time;
@@ -45,7 +46,13 @@ pub struct State {
     elections: Elections,
     barriers: Barriers,
     groups: Groups,
+    /// Since version 2; in a snapshot it follows what there was before.
+    #[serde(skip)]
+    events: Events,
 }
+
+/// The version since which events are recorded, and are part of a snapshot.
+const EVENTS_SINCE: u16 = 2;
 
 /// Why bytes are no state that this node can go on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +86,7 @@ impl Default for State {
             elections: Elections::default(),
             barriers: Barriers::default(),
             groups: Groups::default(),
+            events: Events::default(),
         }
     }
 }
@@ -154,6 +162,11 @@ impl State {
         &self.groups
     }
 
+    /// What has happened; empty before version 2.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
     /// When something ends by itself, if no command comes before. A leader then proposes [`Command::Tick`].
     pub fn deadline(&self) -> Option<Time> {
         self.leases.deadline().into_iter().chain(self.tokens.deadline()).min()
@@ -164,7 +177,12 @@ impl State {
     /// # Errors
     /// [`SnapshotError::Malformed`] if it cannot be written, which does not happen while memory lasts.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
-        postcard::to_allocvec(self).map_err(|_| SnapshotError::Malformed)
+        // What a later version has added is left out of an earlier one, which nodes of an earlier release have to read.
+        let bytes = match self.version < EVENTS_SINCE {
+            true => postcard::to_allocvec(self),
+            false => postcard::to_allocvec(&(self, &self.events)),
+        };
+        bytes.map_err(|_| SnapshotError::Malformed)
     }
 
     /// The state that was written as these bytes.
@@ -178,9 +196,15 @@ impl State {
         if version > VERSION {
             return Err(SnapshotError::TooNew { version });
         }
-        match postcard::take_from_bytes(bytes) {
-            Ok((state, [])) => Ok(state),
-            Ok(_) | Err(_) => Err(SnapshotError::Malformed),
+        let (mut state, mut rest): (Self, _) =
+            postcard::take_from_bytes(bytes).map_err(|_| SnapshotError::Malformed)?;
+        if state.version >= EVENTS_SINCE {
+            (state.events, rest) =
+                postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
+        }
+        match rest {
+            [] => Ok(state),
+            _ => Err(SnapshotError::Malformed),
         }
     }
 
@@ -204,7 +228,16 @@ impl State {
         while let Some(lease) = self.leases.expire_one(self.now) {
             self.end_lease(lease);
         }
-        self.tokens.expire(self.now);
+        for token in self.tokens.expire(self.now) {
+            self.record(Happening::TokenExpired { token });
+        }
+    }
+
+    /// Nodes of a release that knows no events have none, and all have the same.
+    fn record(&mut self, what: Happening) {
+        if self.version >= EVENTS_SINCE {
+            self.events.record(self.now, what);
+        }
     }
 
     fn perform(&mut self, command: &Command) -> Outcome {
@@ -215,11 +248,11 @@ impl State {
             Command::Nodes(command) => self.nodes_command(command),
             Command::Tokens(command) => self.tokens_command(command),
             Command::Links(links::Command::Choose { a, b, transport }) => {
-                self.links.choose(&self.nodes, *a, *b, *transport).map(|()| Answer::Done)
+                self.links.choose(&self.nodes, *a, *b, *transport)?;
+                self.record(Happening::TransportChosen { a: *a, b: *b, transport: *transport });
+                Ok(Answer::Done)
             }
-            Command::Containers(command) => {
-                self.containers.apply(&self.nodes, command).map(Answer::Container)
-            }
+            Command::Containers(command) => self.containers_command(command),
             Command::Kv(kv::Command::Transact(transaction)) => {
                 transaction.run(&mut self.kv, &self.leases).map(Answer::Transaction)
             }
@@ -231,6 +264,9 @@ impl State {
             Command::Elections(command) => self.elections_command(command),
             Command::Barriers(command) => self.barriers_command(command),
             Command::Groups(command) => self.groups_command(command),
+            Command::Events(command) => {
+                self.events.apply(self.now, &self.nodes, command).map(|()| Answer::Done)
+            }
         }
     }
 
@@ -268,20 +304,50 @@ impl State {
         }
         let changed = version > self.version;
         self.version = self.version.max(version);
+        if changed && self.events.last() == 0 {
+            self.begin_events();
+        }
+        if changed {
+            self.record(Happening::Raised { version });
+        }
         Ok(Answer::Changed(changed))
+    }
+
+    /// A record begins with who was there before.
+    fn begin_events(&mut self) {
+        let Some(Identity { name, .. }) = self.identity.clone() else { return };
+        self.record(Happening::Begun { name });
+        let ids: Vec<_> = self.nodes.iter().map(|(id, _)| id).collect();
+        ids.into_iter().for_each(|id| self.record_joined(id));
+    }
+
+    fn record_joined(&mut self, id: NodeId) {
+        let Some(node) = self.nodes.get(id) else { return };
+        let seat = Seat { id, incarnation: node.incarnation };
+        let (name, machine) = (node.name.clone(), node.machine);
+        self.record(Happening::NodeJoined { seat, name, machine });
     }
 
     fn nodes_command(&mut self, command: &nodes::Command) -> Outcome {
         match command {
             nodes::Command::Join(join) => {
+                let had = self.nodes.of_machine(join.machine);
+                let had = had.map(|(id, node)| (id, node.incarnation));
                 let (seat, ended) = self.nodes.join(join, self.version)?;
                 for id in ended {
                     self.containers.node_down(&self.nodes, id);
                 }
+                if had != Some((seat.id, seat.incarnation)) {
+                    self.record_joined(seat.id);
+                }
                 Ok(Answer::Seated(seat))
             }
             nodes::Command::SetPhase { seat, phase } => {
+                let before = self.nodes.get(seat.id).map(|node| (node.phase, node.name.clone()));
                 self.nodes.set_phase(*seat, *phase)?;
+                if let Some((before, name)) = before.filter(|(before, _)| before != phase) {
+                    self.record_phase(seat.id, name, before, *phase);
+                }
                 if *phase != Phase::Removed {
                     return Ok(Answer::Done);
                 }
@@ -295,14 +361,36 @@ impl State {
                 self.nodes.set_role(*id, *role).map(|()| Answer::Done)
             }
             nodes::Command::Rename { id, name } => {
-                self.nodes.rename(*id, name).map(|()| Answer::Done)
+                let before = self.nodes.get(*id).map(|node| node.name.clone());
+                self.nodes.rename(*id, name)?;
+                if let Some(from) = before.filter(|before| before != name) {
+                    self.record(Happening::NodeRenamed { node: *id, from, to: name.clone() });
+                }
+                Ok(Answer::Done)
             }
         }
+    }
+
+    fn record_phase(&mut self, node: NodeId, name: String, before: Phase, phase: Phase) {
+        self.record(match phase {
+            // It is what it was before it had its tables, which `NodeJoined` says.
+            Phase::Joining if before == Phase::Joining => return,
+            Phase::Joining | Phase::Ready => Happening::NodeReady { node },
+            Phase::Draining => Happening::NodeDraining { node },
+            Phase::Removed => Happening::NodeRemoved { node, name },
+        });
     }
 
     fn set_up(&mut self, seat: Seat, up: bool) -> Outcome {
         let was_up = self.nodes.is_up(seat);
         self.nodes.set_up(seat, up)?;
+        if was_up != up {
+            let node = seat.id;
+            self.record(match up {
+                true => Happening::NodeUp { node },
+                false => Happening::NodeDown { node },
+            });
+        }
         match was_up && !up {
             true => Ok(Answer::Fates(self.containers.node_down(&self.nodes, seat.id))),
             false => Ok(Answer::Changed(was_up != up)),
@@ -313,11 +401,42 @@ impl State {
         match command {
             tokens::Command::Create { name, hash, ttl_ms, uses } => {
                 self.tokens.create(self.now, name, *hash, *ttl_ms, *uses)?;
+                self.record(Happening::TokenCreated { token: name.clone() });
             }
-            tokens::Command::Revoke { name } => self.tokens.revoke(name)?,
-            tokens::Command::Use { hash } => self.tokens.use_once(hash)?,
+            tokens::Command::Revoke { name } => {
+                self.tokens.revoke(name)?;
+                self.record(Happening::TokenRevoked { token: name.clone() });
+            }
+            tokens::Command::Use { hash } => {
+                let token = self.tokens.use_once(hash)?;
+                self.record(Happening::TokenUsed { token });
+            }
         }
         Ok(Answer::Done)
+    }
+
+    fn containers_command(&mut self, command: &containers::Command) -> Outcome {
+        use containers::Command as C;
+        let named = match command {
+            C::Scale { id, .. } | C::Delete { id } => self.containers.get(*id),
+            _ => None,
+        };
+        let named = named.map(|container| container.name.clone()).unwrap_or_default();
+        let answer = self.containers.apply(&self.nodes, command)?;
+        match (command, &answer) {
+            (C::Create { name, .. }, containers::Answer::Created(id)) => {
+                self.record(Happening::ContainerCreated { id: *id, name: name.clone() });
+            }
+            (C::Scale { id, nodes }, _) => {
+                let nodes = nodes.iter().copied().collect();
+                self.record(Happening::ContainerScaled { id: *id, name: named, nodes });
+            }
+            (C::Delete { id }, _) => {
+                self.record(Happening::ContainerDeleted { id: *id, name: named });
+            }
+            _ => {}
+        }
+        Ok(Answer::Container(answer))
     }
 
     fn leases_command(&mut self, command: &leases::Command) -> Outcome {

@@ -103,7 +103,8 @@ impl Tokens {
         revoked.map(drop).ok_or_else(|| Refusal::missing(Thing::Token, name))
     }
 
-    pub(crate) fn use_once(&mut self, hash: &TokenHash) -> Result<(), Refusal> {
+    /// Counts a use, and says of which token.
+    pub(crate) fn use_once(&mut self, hash: &TokenHash) -> Result<String, Refusal> {
         let unknown = || {
             Refusal::Invalid(
                 "the join token is not valid: it is unknown, has run out, was revoked or was used \
@@ -119,11 +120,13 @@ impl Tokens {
                 self.by_name.remove(&name);
             }
         }
-        Ok(())
+        Ok(name)
     }
 
-    pub(crate) fn expire(&mut self, now: Time) {
-        self.by_name.retain(|_, token| token.expires.is_none_or(|expires| expires > now));
+    /// Ends those whose time is over, and says which.
+    pub(crate) fn expire(&mut self, now: Time) -> Vec<String> {
+        let over = |token: &Token| token.expires.is_some_and(|expires| expires <= now);
+        self.by_name.extract_if(.., |_, token| over(token)).map(|(name, _)| name).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //! The whole state under random commands: replicas agree, snapshots are the state, refusals change nothing, and nothing is
 //! held under a lease that has ended.
 
+use dvs_state::events::{self, Sight};
 use dvs_state::kv::{Compare, Operation, Order, Selector, Subject, Transaction};
 use dvs_state::leases::LeaseId;
 use dvs_state::nodes::{Join, Machine, Phase, Role, Seat};
@@ -32,6 +33,7 @@ fn apply(state: &mut State, now: u64, command: &Command) -> Outcome {
 fn formed() -> State {
     let mut state = State::default();
     apply(&mut state, 0, &form()).unwrap();
+    apply(&mut state, 0, &Command::Raise { version: VERSION }).unwrap();
     state
 }
 
@@ -174,6 +176,22 @@ fn service_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn event_command() -> impl Strategy<Value = events::Command> {
+    prop_oneof![
+        (seat(), 0u64..4, 0u64..9).prop_map(|(by, term, unix_ms)| events::Command::Lead {
+            by,
+            term,
+            unix_ms
+        }),
+        (seat(), name()).prop_map(|(by, text)| events::Command::Report {
+            by,
+            sight: Sight::LinkDown,
+            about: None,
+            text
+        }),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => Just(Command::Tick),
@@ -190,6 +208,7 @@ fn command() -> impl Strategy<Value = Command> {
             let transport = Some(links::Transport::Tipc);
             Command::Links(links::Command::Choose { a, b, transport })
         }),
+        2 => event_command().prop_map(Command::Events),
         6 => container_command().prop_map(Command::Containers),
         6 => kv_command().prop_map(Command::Kv),
         8 => service_command(),
@@ -270,12 +289,13 @@ fn a_command_of_a_later_version_is_refused_and_not_misread() {
     let mut state = formed();
     // What a later release would write: its bytes happen to be those of a command of today.
     let body = postcard::to_allocvec(&Command::Raise { version: 1 }).unwrap();
+    let later = VERSION + 1;
     let entry = |needs: u16, body: &[u8]| -> Entry {
         let bytes = postcard::to_allocvec(&(needs, Time(0), body)).unwrap();
         postcard::from_bytes(&bytes).unwrap()
     };
-    let refused = state.apply(2, &entry(2, &body));
-    assert_eq!(refused, Err(Refusal::TooNew { needed: 2, agreed: 1 }));
+    let refused = state.apply(2, &entry(later, &body));
+    assert_eq!(refused, Err(Refusal::TooNew { needed: later, agreed: VERSION }));
     assert_eq!(state.apply(3, &entry(1, &body)), Ok(Answer::Changed(false)));
     let longer = [&body[..], &[0]].concat();
     for bytes in [&longer[..], &[], &[200], &body[..1]] {
@@ -286,18 +306,19 @@ fn a_command_of_a_later_version_is_refused_and_not_misread() {
 #[test]
 fn a_version_is_raised_only_when_every_node_understands_it() {
     let mut state = formed();
-    let raise = Command::Raise { version: 2 };
+    let later = VERSION + 1;
+    let raise = Command::Raise { version: later };
     assert!(matches!(apply(&mut state, 0, &raise), Err(Refusal::TooNew { .. })));
     for machine in [0, 1] {
-        let newer = Join { understands: 2, ..join(machine, 1) };
+        let newer = Join { understands: later, ..join(machine, 1) };
         apply(&mut state, 0, &Command::Nodes(nodes::Command::Join(newer))).unwrap();
     }
     assert_eq!(apply(&mut state, 0, &raise), Ok(Answer::Changed(true)));
     let older = Command::Nodes(nodes::Command::Join(join(2, 1)));
     assert!(matches!(apply(&mut state, 0, &older), Err(Refusal::TooNew { .. })));
-    // This release does not know version 2, and says so instead of guessing.
+    // This release does not know that version, and says so instead of guessing.
     let bytes = state.to_bytes().unwrap();
-    assert_eq!(State::from_bytes(&bytes), Err(SnapshotError::TooNew { version: 2 }));
+    assert_eq!(State::from_bytes(&bytes), Err(SnapshotError::TooNew { version: later }));
 }
 
 #[test]
@@ -374,4 +395,111 @@ fn a_removed_node_leaves_no_trace_but_its_incarnations() {
     assert_eq!(state.links().iter().count(), 0);
     let back = apply(&mut state, 0, &Command::Nodes(nodes::Command::Join(join(1, 9))));
     assert_eq!(back, Ok(Answer::Seated(Seat { id: 1, incarnation: 2 })));
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_is_as_releases_of_it_read_it_and_has_no_events() {
+    let mut state = State::default();
+    apply(&mut state, 0, &form()).unwrap();
+    let lead = Command::Events(events::Command::Lead {
+        by: Seat { id: 0, incarnation: 1 },
+        term: 1,
+        unix_ms: 5,
+    });
+    let refused = apply(&mut state, 0, &lead);
+    assert_eq!(refused, Err(Refusal::TooNew { needed: 2, agreed: 1 }));
+    let first = state.to_bytes().unwrap();
+    assert_eq!(state.events().last(), 0);
+    assert_eq!(State::from_bytes(&first).unwrap(), state);
+    apply(&mut state, 0, &Command::Raise { version: VERSION }).unwrap();
+    apply(&mut state, 0, &lead).unwrap();
+    let kinds: Vec<_> = state.events().after(0).map(|(_, event)| event.what.kind()).collect();
+    assert_eq!(
+        kinds,
+        ["log-begun", "node-joined", "node-joined", "version-raised", "leader-elected"]
+    );
+    let second = state.to_bytes().unwrap();
+    assert_eq!(State::from_bytes(&second).unwrap(), state);
+    // It begins with the state of the first version, of which the version and the place in the log differ.
+    assert_eq!(first[2..], second[2..first.len()]);
+}
+
+#[test]
+fn what_is_decided_is_recorded_once_and_what_is_refused_or_repeated_is_not() {
+    let mut state = formed();
+    let from = state.events().last();
+    let seat = Seat { id: 1, incarnation: 1 };
+    let up = |up| Command::Nodes(nodes::Command::SetUp { seat, up });
+    let phase = |phase| Command::Nodes(nodes::Command::SetPhase { seat, phase });
+    let create = |name: &str| {
+        Command::Containers(containers::Command::Create {
+            name: name.into(),
+            nodes: [0, 1].into(),
+            limits: containers::Limits::default(),
+            image: None,
+        })
+    };
+    let token = |name: &str, byte, ttl_ms| {
+        let (name, hash) = (name.to_owned(), [byte; 32]);
+        Command::Tokens(tokens::Command::Create { name, hash, ttl_ms, uses: None })
+    };
+    let scale = containers::Command::Scale { id: 1, nodes: [0].into() };
+    let rename = |name: &str| Command::Nodes(nodes::Command::Rename { id: 1, name: name.into() });
+    let steps = [
+        (up(true), true),
+        (up(false), true),
+        (up(false), true),
+        (up(true), true),
+        (phase(Phase::Ready), true),
+        (phase(Phase::Ready), true),
+        (phase(Phase::Draining), true),
+        (phase(Phase::Ready), true),
+        (rename("node0"), false),
+        (rename("east"), true),
+        (rename("east"), true),
+        (create("c"), true),
+        (create("c"), false),
+        (Command::Containers(scale), true),
+        (Command::Containers(containers::Command::Delete { id: 1 }), true),
+        (Command::Containers(containers::Command::Delete { id: 1 }), false),
+        (token("a", 1, Some(50)), true),
+        (token("b", 2, None), true),
+        (Command::Tokens(tokens::Command::Use { hash: [2; 32] }), true),
+        (Command::Tokens(tokens::Command::Use { hash: [3; 32] }), false),
+        (Command::Tokens(tokens::Command::Revoke { name: "b".into() }), true),
+        (phase(Phase::Removed), true),
+        (Command::Nodes(nodes::Command::Join(join(1, 9))), true),
+        (Command::Nodes(nodes::Command::Join(join(1, 9))), true),
+    ];
+    for (command, held) in steps {
+        assert_eq!(apply(&mut state, 10, &command).is_ok(), held, "{command:?}");
+    }
+    apply(&mut state, 60, &Command::Tick).unwrap();
+    let found: Vec<_> = state.events().after(from).collect();
+    let kinds: Vec<_> = found.iter().map(|(_, event)| event.what.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "node-down",
+            "node-up",
+            "node-ready",
+            "node-draining",
+            "node-ready",
+            "node-renamed",
+            "container-created",
+            "container-scaled",
+            "container-deleted",
+            "token-created",
+            "token-created",
+            "token-used",
+            "token-revoked",
+            "node-removed",
+            "node-joined",
+            "token-expired",
+        ]
+    );
+    let texts: Vec<_> = found.iter().map(|(_, event)| event.what.to_string()).collect();
+    assert_eq!(texts[5], "node 1 is named east and no longer node1");
+    assert_eq!(texts[7], "container 1, c, spans nodes 0");
+    assert_eq!(texts[14], "machine 02:00:00:00:00:01 is node 1 in incarnation 2, named east");
 }

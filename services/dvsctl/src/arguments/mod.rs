@@ -59,6 +59,8 @@ pub(crate) enum Command {
     /// How the nodes agree
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// What has happened to the cluster, in the same order whichever node is asked
+    Events(EventsArguments),
     /// Keys and values that the nodes agree on
     #[command(subcommand)]
     Kv(KvCommand),
@@ -171,6 +173,28 @@ pub(crate) struct LogsArguments {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100,
           value_parser = clap::value_parser!(u64).range(1..=LOG_LINES_MAX as u64))]
     pub(crate) lines: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EventsArguments {
+    /// Go on and print events as they happen, a line each, until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// Only what happened within this time, such as 10m or 2h
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    pub(crate) since: Option<std::time::Duration>,
+    /// Only events with numbers above this one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Only what is about this node
+    #[arg(long)]
+    pub(crate) node: Option<u32>,
+    /// Only events of this kind, such as node-down; may be repeated
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+    /// End after so many events
+    #[arg(long, value_name = "N", requires = "follow")]
+    pub(crate) count: Option<u64>,
 }
 
 fn endpoint(text: &str) -> Result<String, String> {

@@ -7,13 +7,16 @@
 
 use dvs_config::Mac;
 use dvs_state::nodes::{self, Join, Machine, MemberId, Phase, Role};
-use dvs_state::{Command, State};
+use dvs_state::{events, Command, State, Time, VERSION};
 
 use crate::beacon;
 use crate::membership::{Liveness, MemberView, Standing, View};
 
-/// The version of the state that a node understands whose release says nothing about that.
-const UNDERSTOOD: u16 = 1;
+/// The version of the state that a node understands. Beacons say nothing about that: whoever speaks this version of them is
+/// of a release that understands this version of the state.
+const UNDERSTOOD: u16 = VERSION;
+/// How far the clock by which events are stamped may be off before that is put right, in milliseconds.
+const CLOCK_MS: u64 = 2_000;
 
 /// Who a node is in the consensus: another one whenever its daemon starts or its place changes, since
 /// it has forgotten then how it voted. Every node can tell for every other one.
@@ -26,7 +29,7 @@ fn machine(mac: Mac) -> Machine {
     Machine(mac.0)
 }
 
-fn seat(seat: beacon::Seat) -> nodes::Seat {
+pub(super) fn seat(seat: beacon::Seat) -> nodes::Seat {
     nodes::Seat { id: seat.id, incarnation: seat.incarnation }
 }
 
@@ -57,7 +60,28 @@ pub(super) fn next(name: &str, view: &View, state: &State) -> Option<Command> {
         }
         return Some(Command::Form { name: name.to_owned(), id: cluster, nodes });
     }
+    let understood = state.nodes().understood().unwrap_or(0).min(VERSION);
+    if understood > state.version() {
+        return Some(Command::Raise { version: understood });
+    }
     view.members.iter().find_map(|member| about(member, state)).map(Command::Nodes)
+}
+
+/// What a leader has to say of itself: that it leads, and what its clock shows. `now` is the agreed time.
+pub(super) fn lead(
+    view: &View,
+    state: &State,
+    term: u64,
+    now: Time,
+    unix_ms: u64,
+) -> Option<Command> {
+    let Standing::Member { seat: own, .. } = view.standing else { return None };
+    let by = seat(own);
+    let events = state.events();
+    let told = events.led() == Some((by.id, term))
+        && events.unix_ms(now).is_some_and(|shown| shown.abs_diff(unix_ms) <= CLOCK_MS);
+    let able = state.version() >= 2 && state.nodes().is_present(by);
+    (able && !told).then_some(Command::Events(events::Command::Lead { by, term, unix_ms }))
 }
 
 fn about(member: &MemberView, state: &State) -> Option<nodes::Command> {
@@ -129,7 +153,10 @@ mod tests {
     fn the_state_is_formed_of_all_members_and_follows_them() {
         let mut state = State::default();
         let mut seen = view(vec![member(0, 1, 10), member(1, 1, 11), member(2, 1, 12)]);
-        assert!(matches!(&settle(&mut state, &seen)[..], [Command::Form { id: 9, .. }]));
+        assert!(matches!(
+            &settle(&mut state, &seen)[..],
+            [Command::Form { id: 9, .. }, Command::Raise { version: VERSION }]
+        ));
         let one = state.nodes().get(1).unwrap();
         let as_seated = member_of(11, Seat { id: 1, incarnation: 1 });
         assert_eq!((one.run, one.member, one.up), (11, Some(as_seated), true));
@@ -149,6 +176,28 @@ mod tests {
         assert_eq!((one.incarnation, one.up), (2, true));
         assert_ne!(one.member, Some(as_seated));
         assert_eq!(state.nodes().iter().count(), 4);
+    }
+
+    #[test]
+    fn a_leader_says_once_that_it_leads_and_again_when_its_clock_was_set() {
+        let mut state = State::default();
+        let seen = view(vec![member(0, 1, 10), member(1, 1, 11)]);
+        assert_eq!(lead(&seen, &state, 1, Time(0), 5_000), None, "there is nothing to say it in");
+        settle(&mut state, &seen);
+        let mut say = |term, now, unix_ms| {
+            let command = lead(&seen, &state, term, Time(now), unix_ms)?;
+            let entry = Entry::new(Time(now), &command).unwrap();
+            state.apply(state.applied() + 1, &entry).unwrap();
+            Some(())
+        };
+        assert_eq!(say(1, 100, 5_000), Some(()));
+        assert_eq!(say(1, 10_100, 15_000 + CLOCK_MS), None);
+        assert_eq!(say(1, 10_100, 15_001 + CLOCK_MS), Some(()));
+        assert_eq!(say(1, 10_100, 1), Some(()));
+        assert_eq!(say(2, 10_200, 101), Some(()));
+        let leads =
+            state.events().after(0).filter(|(_, event)| event.what.kind() == "leader-elected");
+        assert_eq!(leads.count(), 2);
     }
 
     #[test]

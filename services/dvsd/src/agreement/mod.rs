@@ -11,6 +11,7 @@
 
 pub mod api;
 mod frame;
+mod journal;
 mod lines;
 mod listener;
 mod mirror;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{SocketAddr, SocketAddrV6};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dvs_authority::Authority;
 use dvs_config::Token;
@@ -36,6 +37,8 @@ use tokio::time::sleep;
 use crate::beacon::Seat;
 use crate::carrier::OwnEnd;
 use crate::membership::{Liveness, MemberView, Roster, Standing, View};
+pub use journal::Journal;
+use journal::Pages;
 use lines::{Directory, Lines};
 use listener::{Answer, Listener};
 
@@ -117,6 +120,8 @@ pub struct Agreement {
     reach: Reach,
     now: watch::Sender<Now>,
     view: watch::Sender<View>,
+    journal: Journal,
+    pages: Pages,
     running: Option<Running>,
     trouble: Option<(Life, String)>,
 }
@@ -136,8 +141,16 @@ impl Agreement {
         let standing = Standing::Discovering { detail: String::new(), heard: false };
         let (view, see_view) = watch::channel(View { standing, members: Vec::new() });
         let secret = token.map(ClusterSecret::new);
-        let agreement = Self { cluster, secret, reach, now, view, running: None, trouble: None };
+        let (journal, pages) = journal::journal();
+        let (running, trouble) = (None, None);
+        let agreement =
+            Self { cluster, secret, reach, now, view, journal, pages, running, trouble };
         (agreement, Access { now: see_now, view: see_view })
+    }
+
+    /// Where is put what the others should know of.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Follows the membership. `founders` are those who formed the cluster, if this node was among them.
@@ -205,6 +218,7 @@ impl Agreement {
             .collect();
         let (now, view) = (self.now.clone(), self.view.subscribe());
         let (owner, name) = (Owner { cluster, member }, self.cluster.clone());
+        let pages = Arc::clone(&self.pages);
         let task = tokio::spawn(async move {
             let disk = Arc::new(NoDisk);
             let started =
@@ -223,7 +237,8 @@ impl Agreement {
                     println!("error: form the cluster's consensus: {error}");
                 }
             }
-            lead(&name, &consensus, &view).await;
+            let by = mirror::seat(seat);
+            tokio::join!(lead(&name, &consensus, &view), journal::keep(by, &consensus, &pages));
         });
         Ok(Running { life, listener, directory, task: task.abort_handle() })
     }
@@ -276,9 +291,13 @@ async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
             continue;
         }
         let seen = view.borrow().clone();
-        let Some(command) = consensus.look(|state| mirror::next(name, &seen, state)) else {
-            continue;
-        };
+        let (term, now) = (consensus.status().term, consensus.now());
+        let command = consensus.look(|state| {
+            // Whoever leads says so first, so that what it does then has its time.
+            let of_itself = mirror::lead(&seen, state, term, now, unix_ms());
+            of_itself.or_else(|| mirror::next(name, &seen, state))
+        });
+        let Some(command) = command else { continue };
         // What is not agreed on now is found again by the next look.
         if let Ok(Err(refusal)) = consensus.propose(&command).await {
             let text = format!("warning: agree on the nodes: {refusal}");
@@ -288,6 +307,12 @@ async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
             }
         }
     }
+}
+
+/// What the clock of this machine shows. It is passed on as a hint and nothing depends on it.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// For a node that is alone.

@@ -5,6 +5,7 @@
 //! that was agreed on before, so it is all the same which node is asked.
 
 mod cluster;
+mod events;
 mod kv;
 mod locks;
 
@@ -48,6 +49,7 @@ pub fn routes(access: Access) -> Router {
     let api = Arc::new(Api { access, requests: Semaphore::new(REQUESTS_MAX) });
     Router::new()
         .route("/v1/cluster", get(cluster::status))
+        .route("/v1/events", get(events::list))
         .route("/v1/kv", get(kv::range).post(kv::transact))
         .route("/v1/kv/changes", get(kv::changes))
         .route("/v1/leases", post(locks::grant))
