@@ -70,7 +70,7 @@ pub fn boot_once_watched(
     let logs = options.logs.as_deref().unwrap_or(&claim.path);
     std::fs::create_dir_all(logs).map_err(Error::file("creating", logs))?;
     let machine = Machine {
-        cluster: None,
+        cluster: Vec::new(),
         management: None,
         reboot: false,
         ..options.machine(0, &claim.path, 0, None)

@@ -220,9 +220,9 @@ impl NodeHandle<'_> {
         self.cluster.act(Request::Resume { node: self.number })
     }
 
-    /// Plugs in (`up`) or pulls the cable of its cluster interface.
-    pub fn set_carrier(&self, up: bool) -> Result<()> {
-        self.cluster.act(Request::Carrier { node: self.number, up })
+    /// Plugs in (`up`) or pulls the cable of its interface on a segment, or of all.
+    pub fn set_carrier(&self, segment: Option<usize>, up: bool) -> Result<()> {
+        self.cluster.act(Request::Carrier { node: self.number, segment, up })
     }
 }
 
@@ -263,6 +263,7 @@ struct Owner {
     nodes: Vec<Node>,
     switch: Switch,
     description: Description,
+    segments: usize,
     claim: Claim,
 }
 
@@ -281,18 +282,14 @@ impl Owner {
         let links = Links::new(options.nodes, options.seed, options.faults);
         let mut nodes = Vec::new();
         let mut descriptions = Vec::new();
-        let mut networks = Vec::new();
         for (number, port) in ports.into_iter().enumerate() {
             let agent_port = agent_ports.next();
             let machine = options.machine(number, &claim.path, port, agent_port);
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
             write_private(&files.config, &options.config(number, &token).to_toml())?;
-            if !options.wire {
-                networks.push(files.network.clone());
-            }
             descriptions.push(NodeDescription {
-                mac: machine.cluster.as_ref().map(|nic| nic.mac.to_string()).unwrap_or_default(),
+                mac: machine.cluster.first().map(|nic| nic.mac.to_string()).unwrap_or_default(),
                 api: format!("http://127.0.0.1:{port}"),
                 agent: agent_port.map(|port| (Ipv4Addr::LOCALHOST, port).into()),
                 log: log.clone(),
@@ -300,6 +297,13 @@ impl Owner {
             });
             nodes.push(Node::new(number, machine, files, &options.launcher, &log)?);
         }
+        // A wire needs no switch.
+        let switched = if options.wire { 0 } else { options.segments };
+        let sockets = |segment| {
+            let of = |number| NodeFiles::new(&claim.path, number).network(segment);
+            (0..options.nodes).map(of).collect()
+        };
+        let networks: Vec<Vec<PathBuf>> = (0..switched).map(sockets).collect();
         let switch = Switch::start(&networks, links, options.pcap.as_deref())?;
         let description = Description {
             name: claim.name.clone(),
@@ -308,7 +312,7 @@ impl Owner {
             accelerator: options.accelerator,
             nodes: descriptions,
         };
-        let mut owner = Owner { nodes, switch, description, claim };
+        let mut owner = Owner { nodes, switch, description, segments: options.segments, claim };
         if options.wire {
             // The other one connects to this one as it starts.
             owner.nodes[0].spawn()?;
@@ -375,7 +379,15 @@ impl Owner {
             }
             Request::Pause { node } => self.node(node)?.pause()?,
             Request::Resume { node } => self.node(node)?.resume()?,
-            Request::Carrier { node, up } => self.node(node)?.set_carrier(up)?,
+            Request::Carrier { node, segment, up } => {
+                let segments = self.segments;
+                if let Some(segment) = segment.filter(|&segment| segment >= segments) {
+                    return Err(Error::Invalid(format!(
+                        "there is no segment {segment}: the cluster has {segments}, counted from 0"
+                    )));
+                }
+                self.node(node)?.set_carrier(segment, up)?;
+            }
             Request::Cut { links } => {
                 self.check(links.highest())?;
                 self.switch.handle().cut(links);
@@ -401,7 +413,8 @@ impl Owner {
     fn status(&mut self) -> Status {
         self.notice_ended();
         let nodes = self.nodes.iter();
-        let nodes = nodes.map(|n| NodeStatus { power: n.power(), carrier: n.carrier() }).collect();
+        let nodes =
+            nodes.map(|n| NodeStatus { power: n.power(), carrier: n.carrier().to_vec() }).collect();
         let switch = self.switch.handle().report();
         Status { cluster: self.description.clone(), nodes, switch }
     }

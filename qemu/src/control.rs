@@ -45,10 +45,12 @@ pub enum Request {
         /// Which node.
         node: usize,
     },
-    /// Plug in or pull the cable of its cluster interface.
+    /// Plug in or pull the cables of its cluster interfaces.
     Carrier {
         /// Which node.
         node: usize,
+        /// On this segment only.
+        segment: Option<usize>,
         /// Plug in.
         up: bool,
     },
@@ -96,8 +98,8 @@ pub struct Status {
 pub struct NodeStatus {
     /// Whether it runs.
     pub power: Power,
-    /// Whether its cluster interface's cable is plugged in.
-    pub carrier: bool,
+    /// Whether the cables of its cluster interfaces are plugged in, by segment.
+    pub carrier: Vec<bool>,
 }
 
 /// What the owner says to a request.

@@ -14,8 +14,8 @@ use crate::accel::Accelerator;
 
 /// The QEMU that is looked for on `PATH`.
 pub const QEMU: &str = "qemu-system-x86_64";
-/// The id of the device that `link N down` takes the carrier from.
-pub const CLUSTER_DEVICE: &str = "cluster0";
+/// Most segments that the nodes of a cluster can be on.
+pub const SEGMENTS_MAX: usize = 4;
 /// TCP port of the node's API inside the guest.
 const API_PORT: u16 = 7700;
 
@@ -60,10 +60,16 @@ impl fmt::Display for Memory {
     }
 }
 
-/// The MAC address of the cluster interface of node `number`: ascending, as node ids are handed out in this order.
-pub fn cluster_mac(number: usize) -> Mac {
+/// The id of the device that `link N down` takes the carrier from.
+pub(crate) fn cluster_device(segment: usize) -> String {
+    format!("cluster{segment}")
+}
+
+/// The MAC address of the interface of node `number` on a segment: ascending, as node ids are handed out in the order of those on the
+/// first.
+pub fn cluster_mac(number: usize, segment: usize) -> Mac {
     let [high, low] = (number as u16).to_be_bytes();
-    Mac([0x52, 0x54, 0x00, 0xd5, high, low])
+    Mac([0x52, 0x54, (segment as u8) << 4, 0xd5, high, low])
 }
 
 /// The MAC address of the management interface of node `number`.
@@ -117,8 +123,8 @@ pub struct Machine {
     pub console: PathBuf,
     /// Where QEMU listens for QMP.
     pub qmp: PathBuf,
-    /// The interface to the other nodes.
-    pub cluster: Option<ClusterInterface>,
+    /// The interfaces to the other nodes, by segment.
+    pub cluster: Vec<ClusterInterface>,
     /// The interface to the host.
     pub management: Option<ManagementInterface>,
     /// The machine configuration that the guest reads through fw_cfg.
@@ -165,13 +171,14 @@ impl Machine {
         if self.accelerator != Accelerator::Counting {
             line.add(["-device", "virtio-rng-pci"]);
         }
-        if let Some(cluster) = &self.cluster {
+        for (segment, cluster) in self.cluster.iter().enumerate() {
             line.add(["-netdev"]);
             let role = if cluster.connects { "off" } else { "on" };
-            let options = format!("stream,id=cluster,server={role},addr.type=unix,addr.path=");
+            let (id, device) = (format!("segment{segment}"), cluster_device(segment));
+            let options = format!("stream,id={id},server={role},addr.type=unix,addr.path=");
             line.with_path(&options, &cluster.socket);
             let mac = &cluster.mac;
-            let device = format!("virtio-net-pci,id={CLUSTER_DEVICE},netdev=cluster,mac={mac}");
+            let device = format!("virtio-net-pci,id={device},netdev={id},mac={mac}");
             // No option ROM: the node boots from -kernel, and loading it costs time.
             line.add(["-device", &format!("{device},romfile=")]);
         }
@@ -247,11 +254,11 @@ pub(crate) mod tests {
             append: "console=ttyS0 quiet".to_owned(),
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
-            cluster: Some(ClusterInterface {
+            cluster: vec![ClusterInterface {
                 socket: "/run/x/n2.net".into(),
                 connects: false,
-                mac: cluster_mac(2),
-            }),
+                mac: cluster_mac(2, 0),
+            }],
             management: Some(ManagementInterface {
                 port: 20002,
                 agent_port: None,
@@ -272,8 +279,8 @@ pub(crate) mod tests {
             -serial chardev:console \
             -chardev socket,id=qmp,server=on,wait=off,path=/run/x/n2.qmp \
             -mon chardev=qmp,mode=control -device virtio-rng-pci \
-            -netdev stream,id=cluster,server=on,addr.type=unix,addr.path=/run/x/n2.net \
-            -device virtio-net-pci,id=cluster0,netdev=cluster,mac=52:54:00:d5:00:02,romfile= \
+            -netdev stream,id=segment0,server=on,addr.type=unix,addr.path=/run/x/n2.net \
+            -device virtio-net-pci,id=cluster0,netdev=segment0,mac=52:54:00:d5:00:02,romfile= \
             -netdev user,id=management,restrict=on,hostfwd=tcp:127.0.0.1:20002-:7700 \
             -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
             -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
@@ -283,10 +290,10 @@ pub(crate) mod tests {
     #[test]
     fn one_end_of_a_wire_connects_to_the_other() {
         let socket = "/run/x/n0.net".into();
-        let cluster = Some(ClusterInterface { socket, connects: true, mac: cluster_mac(1) });
+        let cluster = vec![ClusterInterface { socket, connects: true, mac: cluster_mac(1, 0) }];
         let line = shell_quoted(&Machine { cluster, ..machine() }.command());
         let expected =
-            "-netdev stream,id=cluster,server=off,addr.type=unix,addr.path=/run/x/n0.net -device";
+            "-netdev stream,id=segment0,server=off,addr.type=unix,addr.path=/run/x/n0.net -device";
         assert!(line.contains(expected), "{line}");
     }
 
@@ -303,7 +310,7 @@ pub(crate) mod tests {
     #[test]
     fn a_lone_machine_has_no_network_and_ends_at_reboot() {
         let lone = Machine {
-            cluster: None,
+            cluster: Vec::new(),
             management: None,
             reboot: false,
             accelerator: Accelerator::Kvm,
@@ -334,9 +341,9 @@ pub(crate) mod tests {
 
     #[test]
     fn mac_addresses_ascend_with_the_node_number() {
-        let macs: Vec<_> = (0..1000).map(cluster_mac).collect();
+        let macs: Vec<_> = (0..1000).map(|number| cluster_mac(number, 0)).collect();
         assert!(macs.windows(2).all(|pair| pair[0].0 < pair[1].0));
-        assert_eq!(cluster_mac(259).to_string(), "52:54:00:d5:01:03");
+        assert_eq!(cluster_mac(259, 0).to_string(), "52:54:00:d5:01:03");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::console::Console;
 use crate::error::{Error, Result};
 use crate::launch::PARENT;
-use crate::machine::{Machine, CLUSTER_DEVICE};
+use crate::machine::{cluster_device, Machine};
 use crate::options::NodeFiles;
 use crate::qmp::Qmp;
 
@@ -52,7 +52,8 @@ pub(crate) struct Node {
     console: Console,
     qemu: Option<Child>,
     paused: bool,
-    carrier: bool,
+    /// By segment.
+    carrier: Vec<bool>,
 }
 
 impl Node {
@@ -66,16 +67,8 @@ impl Node {
     ) -> Result<Node> {
         let console = Console::start(number, &files.console, &files.view, log)?;
         let launcher = launcher.to_vec();
-        Ok(Node {
-            number,
-            machine,
-            files,
-            launcher,
-            console,
-            qemu: None,
-            paused: false,
-            carrier: true,
-        })
+        let carrier = vec![true; machine.cluster.len()];
+        Ok(Node { number, machine, files, launcher, console, qemu: None, paused: false, carrier })
     }
 
     pub(crate) fn console(&self) -> &Console {
@@ -90,8 +83,9 @@ impl Node {
         }
     }
 
-    pub(crate) fn carrier(&self) -> bool {
-        self.carrier
+    /// Whether the cable is plugged in, by segment.
+    pub(crate) fn carrier(&self) -> &[bool] {
+        &self.carrier
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -104,7 +98,9 @@ impl Node {
             return Err(self.wrong_state("nothing to start; kill it first for a fresh start"));
         }
         // Left by a killed QEMU, these would be dialled before the new one listens.
-        for socket in [&self.files.console, &self.files.qmp, &self.files.network] {
+        let networks =
+            self.machine.cluster.iter().filter(|nic| !nic.connects).map(|nic| &nic.socket);
+        for socket in [&self.files.console, &self.files.qmp].into_iter().chain(networks) {
             match fs::remove_file(socket) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Error::file("removing", socket)(error));
@@ -127,7 +123,7 @@ impl Node {
             _ => Error::file("starting", &line[0])(error),
         })?);
         self.paused = false;
-        self.carrier = true;
+        self.carrier.fill(true);
         self.console.expect_guest(true);
         Ok(())
     }
@@ -194,9 +190,14 @@ impl Node {
         Ok(())
     }
 
-    pub(crate) fn set_carrier(&mut self, up: bool) -> Result<()> {
-        self.qmp()?.set_link(CLUSTER_DEVICE, up)?;
-        self.carrier = up;
+    /// On one segment, or on all.
+    pub(crate) fn set_carrier(&mut self, segment: Option<usize>, up: bool) -> Result<()> {
+        let mut qmp = self.qmp()?;
+        let numbered = self.carrier.iter_mut().enumerate();
+        for (segment, carrier) in numbered.filter(|(n, _)| segment.is_none_or(|one| one == *n)) {
+            qmp.set_link(&cluster_device(segment), up)?;
+            *carrier = up;
+        }
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::faults::Faults;
 use crate::machine::{
     cluster_mac, management_mac, ClusterInterface, Machine, ManagementInterface, Memory, QEMU,
+    SEGMENTS_MAX,
 };
 
 /// Most nodes of one virtual cluster.
@@ -45,6 +46,8 @@ pub struct Options {
     pub memory: Memory,
     /// Virtual processors of each node.
     pub cpus: u32,
+    /// How many segments there are. Each node has an interface on each.
+    pub segments: usize,
     /// Two nodes have a wire between them in place of the switch: as fast as QEMU can, but without faults, cuts and captures,
     /// and for as long as node 0 has power.
     pub wire: bool,
@@ -88,6 +91,7 @@ impl Options {
             accelerator: Accelerator::Tcg,
             memory: Memory::default(),
             cpus: 1,
+            segments: 1,
             wire: false,
             faults: Faults::default(),
             seed: 0,
@@ -122,6 +126,13 @@ impl Options {
             let why = "instructions are counted on one processor only";
             return Err(Error::Invalid(format!("{cpus} processors per node: {why}")));
         }
+        if !(1..=SEGMENTS_MAX).contains(&self.segments) {
+            let segments = self.segments;
+            return Err(Error::Invalid(format!("{segments} segments; choose 1 to {SEGMENTS_MAX}")));
+        }
+        if self.wire && self.segments != 1 {
+            return Err(Error::Invalid("a wire is one segment".to_owned()));
+        }
         if self.wire && (self.nodes != 2 || !self.faults.is_none() || self.pcap.is_some()) {
             return Err(Error::Invalid(
                 "a wire is between two nodes, and has neither faults nor captures".to_owned(),
@@ -147,7 +158,8 @@ impl Options {
         config.cluster.token = Some(token.clone());
         config.cluster.insecure = self.insecure;
         config.cluster.bootstrap_expect = self.bootstrap_expect.unwrap_or(self.nodes as u32);
-        config.network.cluster = vec![InterfaceSelector::Mac(cluster_mac(number))];
+        let macs = (0..self.segments).map(|segment| cluster_mac(number, segment));
+        config.network.cluster = macs.map(InterfaceSelector::Mac).collect();
         config.network.management = MANAGEMENT_ADDRESS.parse().ok().map(|address| Management {
             interface: InterfaceSelector::Mac(management_mac(number)),
             address,
@@ -183,15 +195,18 @@ impl Options {
             kernel: self.kernel.clone(),
             initramfs: self.initramfs.clone(),
             append: append.join(" "),
-            console: files.console,
-            qmp: files.qmp,
-            cluster: Some(ClusterInterface {
-                socket: if connects { NodeFiles::new(run, 0).network } else { files.network },
-                connects,
-                mac: cluster_mac(number),
-            }),
+            console: files.console.clone(),
+            qmp: files.qmp.clone(),
+            cluster: (0..self.segments)
+                .map(|segment| ClusterInterface {
+                    socket: if connects { NodeFiles::new(run, 0) } else { files.clone() }
+                        .network(segment),
+                    connects,
+                    mac: cluster_mac(number, segment),
+                })
+                .collect(),
             management: Some(ManagementInterface { port, agent_port, mac: management_mac(number) }),
-            config: Some(files.config),
+            config: Some(files.config.clone()),
             reboot: true,
         }
     }
@@ -225,7 +240,8 @@ pub(crate) struct NodeFiles {
     /// …who listens here for viewers.
     pub(crate) view: PathBuf,
     pub(crate) qmp: PathBuf,
-    pub(crate) network: PathBuf,
+    /// See [`network`](Self::network).
+    network: PathBuf,
     pub(crate) config: PathBuf,
     /// What QEMU says itself.
     pub(crate) messages: PathBuf,
@@ -238,10 +254,15 @@ impl NodeFiles {
             console: file("console"),
             view: file("view"),
             qmp: file("qmp"),
-            network: file("net"),
+            network: file(""),
             config: file("toml"),
             messages: file("qemu"),
         }
+    }
+
+    /// Where QEMU listens for the switch, or the other end of a wire, on a segment.
+    pub(crate) fn network(&self, segment: usize) -> PathBuf {
+        self.network.with_extension(format!("net{segment}"))
     }
 }
 
@@ -267,8 +288,23 @@ mod tests {
         assert!(Options { insecure: true, ..options.clone() }.config(2, &token).cluster.insecure);
         let management = read.network.management.unwrap();
         assert!(management.interface.matches("eth1", management_mac(2)));
-        assert!(!management.interface.matches("eth0", cluster_mac(2)));
-        assert!(read.network.cluster[0].matches("eth0", cluster_mac(2)));
+        assert!(!management.interface.matches("eth0", cluster_mac(2, 0)));
+        assert!(read.network.cluster[0].matches("eth0", cluster_mac(2, 0)));
+    }
+
+    #[test]
+    fn a_node_has_an_interface_on_each_segment() {
+        let options = Options { segments: 2, ..options(2) };
+        let config = options.config(1, &random_token().unwrap());
+        assert_eq!(
+            config.network.cluster,
+            [0, 1].map(|n| InterfaceSelector::Mac(cluster_mac(1, n)))
+        );
+        let machine = options.machine(1, Path::new("/r"), 1, None);
+        let sockets: Vec<_> =
+            machine.cluster.iter().map(|nic| nic.socket.display().to_string()).collect();
+        assert_eq!(sockets, ["/r/n1.net0", "/r/n1.net1"]);
+        assert_ne!(machine.cluster[0].mac, machine.cluster[1].mac);
     }
 
     #[test]
@@ -303,7 +339,7 @@ mod tests {
         let line = |node: usize, port| {
             let line = shell_quoted(&options.machine(node, Path::new("/r"), port, None).command());
             line.replace(&format!("/n{node}."), "/nX.")
-                .replace(&cluster_mac(node).to_string(), "C")
+                .replace(&cluster_mac(node, 0).to_string(), "C")
                 .replace(&management_mac(node).to_string(), "M")
                 .replace(&format!("node{node}"), "nodeX")
                 .replace(&format!(":{port}-"), ":P-")
@@ -327,6 +363,9 @@ mod tests {
         assert!(Options { agent: true, run, ..options(1) }.check().is_err());
         assert!(Options { wire: true, ..options(2) }.check().is_ok());
         assert!(Options { wire: true, ..options(3) }.check().is_err());
+        assert!(Options { wire: true, segments: 2, ..options(2) }.check().is_err());
+        assert!(Options { segments: 0, ..options(2) }.check().is_err());
+        assert!(Options { segments: SEGMENTS_MAX + 1, ..options(2) }.check().is_err());
         let pcap = Some("/captures".into());
         assert!(Options { wire: true, pcap, ..options(2) }.check().is_err());
         let mut beyond = options(2);

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
+use std::ops::Add;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -46,6 +47,19 @@ pub struct PortCounters {
     pub overrun: u64,
 }
 
+impl Add for PortCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            delivered: self.delivered + other.delivered,
+            lost: self.lost + other.lost,
+            overrun: self.overrun + other.overrun,
+        }
+    }
+}
+
 enum Command {
     Redial(usize),
     Cut(LinkSelector),
@@ -61,7 +75,7 @@ enum Command {
 /// A frame that a guest sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// The guest's port.
+    /// The guest's port, which is the node's number on the first segment.
     pub from: usize,
     /// The frame.
     pub frame: Vec<u8>,
@@ -70,7 +84,7 @@ pub struct Sent {
 /// The state of the switch at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Per port, in order.
+    /// Per port: those of the nodes on the first segment, then those on the next.
     pub ports: Vec<PortCounters>,
     /// The directions (from, to) that are cut.
     pub cut: Vec<(usize, usize)>,
@@ -92,9 +106,9 @@ impl SwitchHandle {
         self.bell.ring();
     }
 
-    /// Dials a port at once rather than at the next try.
-    pub fn redial(&self, port: usize) {
-        self.send(Command::Redial(port));
+    /// Dials the ports of a node at once rather than at the next try.
+    pub fn redial(&self, node: usize) {
+        self.send(Command::Redial(node));
     }
 
     /// Lets nothing pass on the selected links.
@@ -124,7 +138,7 @@ impl SwitchHandle {
         receiver
     }
 
-    /// Hands a guest a frame as if it came from the network, though none has sent it. The switch learns nothing from it.
+    /// Hands a guest a frame on the first segment as if it came from the network, though none has sent it. The switch learns nothing from it.
     pub fn inject(&self, to: usize, frame: Vec<u8>) {
         self.send(Command::Inject(to, frame));
     }
@@ -145,22 +159,27 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Starts a switch whose port *n* dials `sockets[n]`, with captures `node<n>.pcap` in `pcap` if given.
-    pub fn start(sockets: &[PathBuf], links: Links, pcap: Option<&Path>) -> Result<Switch> {
+    /// Starts a switch whose port to node *n* on segment *s* dials `sockets[s][n]`. Segments share nothing but the state of the links
+    /// between nodes. Captures, if `pcap` is given, are there in `node<n>.pcap`, of further segments in `node<n>-segment<s>.pcap`.
+    pub fn start(sockets: &[Vec<PathBuf>], links: Links, pcap: Option<&Path>) -> Result<Switch> {
         let mut ports = Vec::new();
-        for (number, socket) in sockets.iter().enumerate() {
-            let capture = match pcap {
-                Some(directory) => Some(capture(directory, number)?),
-                None => None,
-            };
-            ports.push(Port::new(socket.clone(), capture));
+        for (segment, sockets) in sockets.iter().enumerate() {
+            for (node, socket) in sockets.iter().enumerate() {
+                let capture = match pcap {
+                    Some(directory) => Some(capture(directory, node, segment)?),
+                    None => None,
+                };
+                ports.push(Port::new(socket.clone(), capture));
+            }
         }
+        let nodes = sockets.first().map_or(0, Vec::len);
         let (commands, receiver) = channel();
         let (bell, ear) = bell().map_err(Error::system("starting the switch"))?;
         let engine = Engine {
             ports,
             links,
-            forwarding: Forwarding::default(),
+            nodes,
+            forwarding: sockets.iter().map(|_| Forwarding::default()).collect(),
             in_flight: BinaryHeap::new(),
             in_flight_bytes: 0,
             sequence: 0,
@@ -193,8 +212,11 @@ impl Drop for Switch {
 
 type Capture = Pcap<BufWriter<File>>;
 
-fn capture(directory: &Path, port: usize) -> Result<Capture> {
-    let path = directory.join(format!("node{port}.pcap"));
+fn capture(directory: &Path, node: usize, segment: usize) -> Result<Capture> {
+    let path = directory.join(match segment {
+        0 => format!("node{node}.pcap"),
+        _ => format!("node{node}-segment{segment}.pcap"),
+    });
     let file = File::create(&path).map_err(Error::file("creating the capture", &path))?;
     Pcap::new(BufWriter::new(file)).map_err(Error::file("writing the capture", &path))
 }
@@ -307,7 +329,10 @@ struct InFlight {
 struct Engine {
     ports: Vec<Port>,
     links: Links,
-    forwarding: Forwarding,
+    /// How many nodes have a port on each segment. Ports are in the order of segments, and on each of nodes.
+    nodes: usize,
+    /// Of each segment.
+    forwarding: Vec<Forwarding>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     in_flight_bytes: usize,
     sequence: u64,
@@ -371,8 +396,8 @@ impl Engine {
         self.ear.hear();
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Redial(port) => {
-                    if let Some(port) = self.ports.get_mut(port) {
+                Command::Redial(node) => {
+                    for port in self.ports.iter_mut().skip(node).step_by(self.nodes.max(1)) {
                         port.redial_at = Instant::now();
                         port.redial_after = REDIAL_FIRST;
                     }
@@ -397,7 +422,7 @@ impl Engine {
     }
 
     fn report(&self) -> Report {
-        let nodes = self.ports.len();
+        let nodes = self.nodes;
         let faults = (0..nodes)
             .flat_map(|from| (0..nodes).map(move |to| (from, to)))
             .filter(|(from, to)| from != to)
@@ -433,8 +458,9 @@ impl Engine {
         }
         self.ports[from].decoder = decoder;
         if let Some(error) = broken {
+            let node = from % self.nodes;
             eprintln!(
-                "warning: node{from}'s network stream is out of step and is dialled anew: {error}"
+                "warning: node{node}'s network stream is out of step and is dialled anew: {error}"
             );
             self.unplug(from);
         }
@@ -442,7 +468,7 @@ impl Engine {
 
     fn unplug(&mut self, port: usize) {
         self.ports[port].hang_up();
-        self.forwarding.forget(port);
+        self.forwarding[port / self.nodes].forget(port);
     }
 
     fn forward(&mut self, from: usize, frame: &[u8]) {
@@ -450,12 +476,14 @@ impl Engine {
         self.ports[from].counters.sent += 1;
         self.ports[from].record(frame);
         self.taps.retain(|tap| tap.send(Sent { from, frame: frame.to_vec() }).is_ok());
-        match self.forwarding.forward(from, frame, now) {
+        let segment = from / self.nodes;
+        match self.forwarding[segment].forward(from, frame, now) {
             Destination::Nowhere => {}
             Destination::Port(to) => self.carry(from, to, frame, now, &mut None),
             Destination::Flood => {
                 let mut copy = None;
-                for to in (0..self.ports.len()).filter(|&to| to != from) {
+                let first = segment * self.nodes;
+                for to in (first..first + self.nodes).filter(|&to| to != from) {
                     self.carry(from, to, frame, now, &mut copy);
                 }
             }
@@ -471,7 +499,7 @@ impl Engine {
         now: Duration,
         copy: &mut Option<Arc<[u8]>>,
     ) {
-        let plan = self.links.decide(from, to, now);
+        let plan = self.links.decide(from % self.nodes, to % self.nodes, now);
         if plan.first.is_none() {
             self.ports[to].counters.lost += 1;
         }

@@ -45,6 +45,9 @@ struct Start {
     /// Number of nodes
     #[arg(long, default_value_t = 4)]
     nodes: usize,
+    /// Number of segments; each node has an interface on each
+    #[arg(long, default_value_t = 1)]
+    segments: usize,
     /// Run this with `sh -c` once all nodes are ready, then end the cluster; exit as the command does
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
@@ -180,6 +183,9 @@ enum Action {
         /// What to do with them
         #[arg(value_enum)]
         change: LinkChange,
+        /// Which of a node's cables is pulled or plugged in, where it has several; all without it
+        #[arg(long, value_name = "SEGMENT")]
+        segment: Option<usize>,
         #[command(flatten)]
         faults: FaultArguments,
         #[command(flatten)]

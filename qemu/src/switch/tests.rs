@@ -17,10 +17,16 @@ struct Bench {
 }
 
 fn bench(nodes: usize, faults: Faults) -> Bench {
+    bench_of(1, nodes, faults)
+}
+
+fn bench_of(segments: usize, nodes: usize, faults: Faults) -> Bench {
     let directory = tempfile::tempdir().unwrap();
-    let sockets: Vec<_> = (0..nodes).map(|n| directory.path().join(n.to_string())).collect();
-    let listeners: Vec<_> = sockets.iter().map(|s| UnixListener::bind(s).unwrap()).collect();
+    let ports: Vec<_> =
+        (0..segments * nodes).map(|n| directory.path().join(n.to_string())).collect();
+    let listeners: Vec<_> = ports.iter().map(|s| UnixListener::bind(s).unwrap()).collect();
     let links = Links::new(nodes, 7, faults);
+    let sockets: Vec<_> = ports.chunks(nodes).map(<[_]>::to_vec).collect();
     let switch = Switch::start(&sockets, links, Some(directory.path())).unwrap();
     let guests = listeners.iter().map(accept).collect();
     Bench { directory, listeners, guests, switch }
@@ -85,6 +91,24 @@ fn frames_are_flooded_then_directed_and_captured() {
     let capture = std::fs::read(directory.join("node0.pcap")).unwrap();
     let frames = 24 + 3 * 16 + hello.len() + answer.len() + hello.len();
     assert_eq!(capture.len(), frames);
+}
+
+#[test]
+fn segments_share_nothing_but_the_state_of_links() {
+    let mut bench = bench_of(2, 2, Faults::default());
+    // Ports 2 and 3 are those of nodes 0 and 1 on the second segment.
+    bench.send(0, &frame(None, 0, b"first"));
+    assert_eq!(bench.receive(1), frame(None, 0, b"first"));
+    // The same address may be on both: each segment learns for itself, and this one knows none yet.
+    bench.send(3, &frame(Some(0), 9, b"second"));
+    assert_eq!(bench.receive(2), frame(Some(0), 9, b"second"));
+    let report = bench.await_sent(3, 1);
+    let passed: Vec<_> = report.ports.iter().map(|port| (port.sent, port.delivered)).collect();
+    assert_eq!(passed, [(1, 0), (0, 1), (0, 1), (1, 0)]);
+    bench.switch.handle().cut(LinkSelector::Pair(0, 1));
+    bench.send(2, &frame(None, 0, b"lost"));
+    assert_eq!(bench.await_sent(2, 1).ports[3].lost, 1);
+    assert!(bench.directory.path().join("node1-segment1.pcap").is_file());
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(super) fn run(action: &Action) -> Result<ExitCode> {
         Action::Pause(which) => act(which, Request::Pause { node: which.node }),
         Action::Resume(which) => act(which, Request::Resume { node: which.node }),
         Action::Console(which) => console(&remote(&which.which)?, which.node),
-        Action::Link { links, change, faults, which } => {
-            let request = link(*links, *change, faults)?;
+        Action::Link { links, change, segment, faults, which } => {
+            let request = link(*links, *change, *segment, faults)?;
             remote(which)?.act(&request).map_err(Into::into)
         }
         Action::Status { node, output, which } => status(&remote(which)?, *node, *output),
@@ -43,14 +43,22 @@ fn remote(which: &Which) -> Result<Remote> {
     Ok(Remote::new(find(&root(), which.name.as_deref(), environment.as_deref())?))
 }
 
-fn link(links: LinkSelector, change: LinkChange, faults: &FaultArguments) -> Result<Request> {
+fn link(
+    links: LinkSelector,
+    change: LinkChange,
+    segment: Option<usize>,
+    faults: &FaultArguments,
+) -> Result<Request> {
     let faults = faults.faults();
     if !faults.is_none() && change != LinkChange::Set {
         bail!("faults can only be given with `set`, as in: link {links} set --loss 5%");
     }
+    if segment.is_some() && !matches!(change, LinkChange::Up | LinkChange::Down) {
+        bail!("a segment can only be named with `up` and `down`, as in: link {links} down --segment 0");
+    }
     Ok(match (change, links) {
         (LinkChange::Up | LinkChange::Down, LinkSelector::Node(node)) => {
-            Request::Carrier { node, up: change == LinkChange::Up }
+            Request::Carrier { node, segment, up: change == LinkChange::Up }
         }
         (LinkChange::Up | LinkChange::Down, _) => {
             bail!("a cable belongs to one node, as in: link 2 down; between nodes use cut and heal")

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use dvs_qemu::readiness::Progress;
 use dvs_qemu::run_directory::Description;
+use dvs_qemu::switch::PortCounters;
 use dvs_qemu::transcript::{plain, Transcript};
 use dvs_qemu::Status;
 
@@ -46,12 +47,13 @@ pub(super) fn status(status: &Status, node: Option<usize>) -> String {
     for (n, state) in status.nodes.iter().enumerate().filter(|(n, _)| node.is_none_or(|o| o == *n))
     {
         let about = &status.cluster.nodes[n];
-        let port = status.switch.ports.get(n).copied().unwrap_or_default();
+        let ports = status.switch.ports.iter().skip(n).step_by(status.nodes.len());
+        let port = ports.fold(PortCounters::default(), |sum, &port| sum + port);
         rows.push(vec![
             format!("node{n}"),
             state.power.as_str().to_owned(),
             about.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-            if state.carrier { "up" } else { "down" }.to_owned(),
+            cables(&state.carrier),
             port.sent.to_string(),
             port.delivered.to_string(),
             port.lost.to_string(),
@@ -70,6 +72,12 @@ pub(super) fn status(status: &Status, node: Option<usize>) -> String {
         text += &format!("link {from}>{to}: {faults}\n");
     }
     text
+}
+
+/// Whether a node's cables are plugged in, by segment.
+fn cables(carrier: &[bool]) -> String {
+    let words: Vec<_> = carrier.iter().map(|&up| if up { "up" } else { "down" }).collect();
+    words.join(",")
 }
 
 /// How to reach the cluster from elsewhere.

@@ -186,6 +186,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
     Ok(Options {
         name: start.name.clone(),
         nodes: start.nodes,
+        segments: start.segments,
         qemu: start.qemu.clone(),
         memory: start.memory,
         cpus: start.cpus,

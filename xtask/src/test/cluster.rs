@@ -6,6 +6,7 @@
 
 mod agreement;
 mod bed;
+mod cables;
 mod captures;
 mod command_line;
 mod containers;

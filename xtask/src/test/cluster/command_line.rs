@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use dvs_api::{Node, NodeState, PingResult};
 use dvs_qemu::Status;
 
-use super::captures;
 use super::mismatch::{expect, Mismatch};
 use super::program::{self, Ended};
 use super::SEED;
+use super::{cables, captures};
 use crate::source::Origin;
 use crate::step::Session;
 
@@ -23,6 +23,7 @@ type Scenario = (&'static str, fn(&Session, &Origin) -> Result<(), Mismatch>);
 pub(super) const SCENARIOS: &[Scenario] = &[
     ("a command is run on a cluster and can act on it", exec),
     ("captures of a bad network can be dissected", captures::are_dissected),
+    ("a link goes over another cable when one is pulled", cables::are_pulled),
     ("a cluster without QEMU is refused with one error", without_qemu),
 ];
 

@@ -172,7 +172,7 @@ impl<'scope, 'bed: 'scope> Player<'scope, 'bed> {
             }
             // A machine that is off has no carrier, and one that is started has its cable in.
             Action::Cable { node, up } if self.has_power(*node) => {
-                bed.act(&action.to_string(), |cluster| cluster.node(*node).set_carrier(*up))?;
+                bed.act(&action.to_string(), |cluster| cluster.node(*node).set_carrier(None, *up))?;
             }
             Action::Cable { .. } => {}
             Action::Cut(links) => switch.cut(*links),
