@@ -21,13 +21,20 @@ use rustls::{
 use std::fmt;
 use std::sync::Arc;
 
+mod administrator;
+mod role;
+
+pub use administrator::{client, Administrator};
+use role::{OnlyRoles, Role};
+
 /// A PKCS #8 document of an Ed25519 key (RFC 8410, 7) up to the key.
 const ED25519_HEAD: [u8; 16] =
     [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-/// Vouches for the proxies of one cluster.
+/// Vouches for the nodes of one cluster, and for its administrators.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
     roots: Arc<RootCertStore>,
     cluster: String,
     reset: Key,
@@ -57,11 +64,12 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         for_ever(&mut params);
         let mut roots = RootCertStore::empty();
-        roots.add(params.self_signed(&key)?.der().clone())?;
+        let certificate = params.self_signed(&key)?.der().clone();
+        roots.add(certificate.clone())?;
         let issuer = Issuer::new(params, key);
         // No name of a cluster has a NUL in it.
         let reset = secret.key(Purpose::Authority, format!("{cluster}\0reset").as_bytes());
-        Ok(Self { issuer, roots: roots.into(), cluster: cluster.to_owned(), reset })
+        Ok(Self { issuer, certificate, roots: roots.into(), cluster: cluster.to_owned(), reset })
     }
 
     /// A new identity for node `own`, to prove to node `peer` who it is. `spoken` is what they speak inside of TLS, and its version.
@@ -69,7 +77,7 @@ impl Authority {
     /// # Errors
     /// When there is no randomness for a key, or its certificate cannot be made.
     pub fn identity(&self, own: u32, peer: u32, spoken: &'static [u8]) -> Result<Identity> {
-        let proof = self.proof(own, spoken)?;
+        let proof = self.proof(Some(own), spoken)?;
         let peer = self.server_name(peer)?;
         Ok(Identity { proof, peer, reset: self.reset.clone() })
     }
@@ -79,7 +87,17 @@ impl Authority {
     /// # Errors
     /// The same.
     pub fn open_identity(&self, own: u32, spoken: &'static [u8]) -> Result<OpenIdentity> {
-        Ok(OpenIdentity(self.proof(own, spoken)?))
+        Ok(OpenIdentity { proof: self.proof(Some(own), spoken)?, any: self.only(&[Role::Node])? })
+    }
+
+    /// TLS for the API of node `own`, or of one that has no id yet: to nodes of the cluster and to its administrators. `spoken` is
+    /// what is spoken inside of it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn api_server(&self, own: Option<u32>, spoken: &'static [u8]) -> Result<ServerConfig> {
+        let verifier = self.only(&[Role::Node, Role::Administrator])?;
+        self.proof(own, spoken)?.server(verifier)
     }
 
     /// By which name a node is known.
@@ -91,10 +109,21 @@ impl Authority {
         ServerName::try_from(name.clone()).with_context(|| format!("{name} is no name for a node"))
     }
 
-    fn proof(&self, own: u32, spoken: &'static [u8]) -> Result<Proof> {
+    /// Lets in who has one of these roles.
+    fn only(&self, roles: &[Role]) -> Result<Arc<dyn ClientCertVerifier>> {
+        let names: Result<Vec<_>> =
+            roles.iter().map(|role| role.server_name(&self.cluster)).collect();
+        Ok(Arc::new(OnlyRoles { chain: chain(&self.roots)?, names: names? }))
+    }
+
+    fn proof(&self, own: Option<u32>, spoken: &'static [u8]) -> Result<Proof> {
         let key = KeyPair::generate_for(&PKCS_ED25519).context("making a key")?;
-        let mut params = CertificateParams::new(vec![self.name(own)])?;
-        params.distinguished_name = named(&format!("node {own} of {}", self.cluster));
+        // Whom it is compared with is told the names in this order.
+        let role = Role::Node.name(&self.cluster);
+        let names: Vec<_> = own.map(|own| self.name(own)).into_iter().chain([role]).collect();
+        let mut params = CertificateParams::new(names)?;
+        let who = own.map_or_else(|| "a node".to_owned(), |own| format!("node {own}"));
+        params.distinguished_name = named(&format!("{who} of {}", self.cluster));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -142,14 +171,7 @@ impl Proof {
         Ok(config)
     }
 
-    /// Without `peer`, any node of the cluster may connect.
-    fn server(&self, peer: Option<ServerName<'static>>) -> Result<ServerConfig> {
-        let chain =
-            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider()).build()?;
-        let verifier = match peer {
-            Some(peer) => Arc::new(OnlyPeer { chain, peer }),
-            None => chain,
-        };
+    fn server(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
@@ -203,12 +225,16 @@ impl Identity {
     /// # Errors
     /// When the library refuses what it is given.
     pub fn server(&self) -> Result<ServerConfig> {
-        self.proof.server(Some(self.peer.clone()))
+        let chain = chain(&self.proof.roots)?;
+        self.proof.server(Arc::new(OnlyPeer { chain, peer: self.peer.clone() }))
     }
 }
 
 /// What a node proves itself with to any other one.
-pub struct OpenIdentity(Proof);
+pub struct OpenIdentity {
+    proof: Proof,
+    any: Arc<dyn ClientCertVerifier>,
+}
 
 impl fmt::Debug for OpenIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +248,7 @@ impl OpenIdentity {
     /// # Errors
     /// When the library refuses what it is given.
     pub fn client(&self) -> Result<ClientConfig> {
-        self.0.client()
+        self.proof.client()
     }
 
     /// TLS for the end that is connected to, by any node of the cluster.
@@ -230,8 +256,13 @@ impl OpenIdentity {
     /// # Errors
     /// When the library refuses what it is given.
     pub fn server(&self) -> Result<ServerConfig> {
-        self.0.server(None)
+        self.proof.server(Arc::clone(&self.any))
     }
+}
+
+/// Verifies that a client's certificate is of the authority.
+fn chain(roots: &Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>> {
+    Ok(WebPkiClientVerifier::builder_with_provider(roots.clone(), provider()).build()?)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -307,6 +338,15 @@ pub fn explain(error: &TlsError) -> String {
         TlsError::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
             "the peer refuses this node's certificate: it expects another node here".to_owned()
         }
+        TlsError::InvalidCertificate(Certificate::ApplicationVerificationFailure) => {
+            "the peer's certificate is of this cluster, but is not for this".to_owned()
+        }
+        TlsError::InvalidCertificate(
+            Certificate::Expired | Certificate::ExpiredContext { .. },
+        ) => "the peer's certificate has ended, or this machine's clock is off".to_owned(),
+        TlsError::InvalidCertificate(
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. },
+        ) => "the peer's certificate does not hold yet, or this machine's clock is off".to_owned(),
         TlsError::NoApplicationProtocol | TlsError::AlertReceived(Alert::NoApplicationProtocol) => {
             "the peer speaks something else here, or another version of it".to_owned()
         }
@@ -318,113 +358,4 @@ pub fn explain(error: &TlsError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustls::{ClientConnection, ServerConnection};
-
-    fn authority(token: &str, cluster: &str) -> Authority {
-        Authority::derived(&ClusterSecret::new(&token.parse().unwrap()), cluster).unwrap()
-    }
-
-    const TOKEN: &str = "sixteen letters or more";
-    const SPOKEN: &[u8] = b"test/1";
-
-    /// What each end says of a handshake between them.
-    fn shake(client: &Identity, server: &Identity) -> [Result<(), String>; 2] {
-        connect(client.client().unwrap(), client.peer(), server.server().unwrap())
-    }
-
-    fn connect(
-        client: ClientConfig,
-        name: ServerName<'static>,
-        server: ServerConfig,
-    ) -> [Result<(), String>; 2] {
-        let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
-        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-        let mut ends = [Ok(()), Ok(())];
-        for _ in 0..10 {
-            let mut bytes = Vec::new();
-            while client.wants_write() {
-                client.write_tls(&mut bytes).unwrap();
-            }
-            server.read_tls(&mut bytes.as_slice()).unwrap();
-            if let Err(error) = server.process_new_packets() {
-                ends[1] = Err(explain(&error));
-            }
-            let mut bytes = Vec::new();
-            while server.wants_write() {
-                server.write_tls(&mut bytes).unwrap();
-            }
-            client.read_tls(&mut bytes.as_slice()).unwrap();
-            if let Err(error) = client.process_new_packets() {
-                ends[0] = Err(explain(&error));
-            }
-        }
-        assert!(ends.iter().any(Result::is_err) || !client.is_handshaking());
-        ends
-    }
-
-    fn identity(token: &str, cluster: &str, own: u32, peer: u32) -> Identity {
-        authority(token, cluster).identity(own, peer, SPOKEN).unwrap()
-    }
-
-    #[test]
-    fn nodes_of_a_cluster_prove_themselves_to_each_other() {
-        let (one, two) = (identity(TOKEN, "lab", 1, 2), identity(TOKEN, "lab", 2, 1));
-        assert_eq!(shake(&one, &two), [Ok(()), Ok(())]);
-        assert_eq!(shake(&two, &one), [Ok(()), Ok(())]);
-    }
-
-    #[test]
-    fn both_ends_say_why_they_do_not_trust_each_other() {
-        let one = identity(TOKEN, "lab", 1, 2);
-        for (stranger, why) in [
-            (identity("seventeen letters or so", "lab", 2, 1), "another join token"),
-            (identity(TOKEN, "bal", 2, 1), "another join token"),
-            (identity(TOKEN, "lab", 3, 1), "node"),
-        ] {
-            for (client, server) in [(&one, &stranger), (&stranger, &one)] {
-                let ends = shake(client, server);
-                for end in ends {
-                    let said = end.unwrap_err();
-                    assert!(said.contains(why), "{said}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn who_is_another_node_is_named() {
-        let said = shake(&identity(TOKEN, "lab", 1, 2), &identity(TOKEN, "lab", 3, 1));
-        let said = said[0].clone().unwrap_err();
-        assert!(
-            said.contains("not node-2.lab.dvs") && said.contains("be node-3.lab.dvs"),
-            "{said}"
-        );
-        // And so is a node that expects another one, which is told to it.
-        let said = shake(&identity(TOKEN, "lab", 1, 2), &identity(TOKEN, "lab", 2, 3));
-        assert!(said[1].clone().unwrap_err().contains("node-1.lab.dvs"), "{said:?}");
-        assert!(said[0].is_err() || said[1].is_err());
-    }
-
-    #[test]
-    fn any_node_is_let_in_where_any_may_come_and_no_stranger() {
-        let lab = authority(TOKEN, "lab");
-        let server = || lab.open_identity(2, SPOKEN).unwrap().server().unwrap();
-        let shake = |who: &Authority, own, to, spoken| {
-            let client = who.open_identity(own, spoken).unwrap().client().unwrap();
-            connect(client, lab.server_name(to).unwrap(), server())
-        };
-        for own in [1, 7] {
-            assert_eq!(shake(&lab, own, 2, SPOKEN), [Ok(()), Ok(())]);
-        }
-        let said = shake(&lab, 1, 3, SPOKEN)[0].clone().unwrap_err();
-        assert!(said.contains("not node-3.lab.dvs"), "{said}");
-        let stranger = authority("seventeen letters or so", "lab");
-        for end in shake(&stranger, 1, 2, SPOKEN) {
-            assert!(end.unwrap_err().contains("another join token"));
-        }
-        let said = shake(&lab, 1, 2, b"test/2")[1].clone().unwrap_err();
-        assert!(said.contains("another version"), "{said}");
-    }
-}
+mod tests;
