@@ -7,6 +7,7 @@ pub mod api;
 pub mod beacon;
 pub mod carrier;
 pub mod daemon;
+pub mod doors;
 pub mod echo;
 pub mod genl;
 pub mod kernel;

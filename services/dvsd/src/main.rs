@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use dvs_api::{Status, StatusState};
 use dvsd::daemon::{Daemon, Surroundings};
+use dvsd::doors::Doors;
 use dvsd::kernel::{Dvk, Kernel};
 use dvsd::links::Links;
 use dvsd::proxies::Processes;
@@ -97,28 +98,10 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         devices: Box::new(|| Box::new(Macsec::default())),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
-    let listen = settings.api;
+    let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
-    let router = api::router(handle, directory.join("logs"));
-    tokio::spawn(async move {
-        let mut told = false;
-        loop {
-            match tokio::net::TcpListener::bind(listen).await {
-                Ok(listener) => {
-                    println!("the API listens on {listen}");
-                    if let Err(error) = axum::serve(listener, router.clone()).await {
-                        println!("error: the API on {listen} ended: {error}");
-                    }
-                }
-                Err(error) if !told => {
-                    println!("warning: listen on {listen} for the API: {error}; trying on");
-                    told = true;
-                }
-                Err(_) => {}
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-    });
+    let snapshots = handle.snapshots.clone();
+    doors.open(&api::router(handle, directory.join("logs")), &snapshots);
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
     tokio::select! {

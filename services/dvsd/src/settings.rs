@@ -44,7 +44,7 @@ pub struct Settings {
     pub interfaces: Vec<Interface>,
     /// Address of the management interface.
     pub management: Option<IpAddr>,
-    /// Where the API listens.
+    /// Where the API listens, besides the socket: in the clear on this machine only, if there is no token.
     pub api: SocketAddr,
 }
 
@@ -87,7 +87,9 @@ impl Settings {
         }
         let management: Option<IpAddr> =
             config.network.management.as_ref().map(|it| it.address.address().into());
-        let listen = management.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        // Without a token nobody could prove to be an administrator.
+        let reachable = management.filter(|_| config.cluster.token.is_some());
+        let listen = reachable.unwrap_or(Ipv4Addr::LOCALHOST.into());
         Ok(Self {
             cluster: config.cluster.name.to_string(),
             token: config.cluster.token.clone(),
@@ -141,6 +143,13 @@ mod tests {
         let settings = read("", r#"{"cluster":[],"management":null}"#).unwrap();
         assert_eq!(settings.api, "127.0.0.1:7700".parse().unwrap());
         assert_eq!(settings.identity(1).0[0], 2);
+    }
+
+    #[test]
+    fn without_a_token_the_api_is_local() {
+        let config = "[network.management]\ninterface = 'eth1'\naddress = '10.0.2.15/24'\n";
+        let settings = read(config, TWO).unwrap();
+        assert_eq!(settings.api, "127.0.0.1:7700".parse().unwrap());
     }
 
     #[test]

@@ -324,6 +324,8 @@ pub(crate) struct Segment {
     world: Arc<Mutex<World>>,
     machines: Arc<Mutex<BTreeMap<u8, Machine>>>,
     secured: Arc<Mutex<Secured>>,
+    /// Where each machine's API is answered by TLS.
+    guarded: Mutex<BTreeMap<u8, SocketAddr>>,
     directory: tempfile::TempDir,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
@@ -355,6 +357,7 @@ impl Segment {
             world: Arc::default(),
             machines: Arc::default(),
             secured: Arc::default(),
+            guarded: Mutex::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -373,6 +376,11 @@ impl Segment {
     /// Where a machine keeps its files.
     pub(crate) fn run_directory(&self, number: u8) -> PathBuf {
         self.directory.path().join(number.to_string())
+    }
+
+    /// Where a machine's API is answered by TLS.
+    pub(crate) fn guarded(&self, number: u8) -> SocketAddr {
+        self.guarded.lock().unwrap()[&number]
     }
 
     /// Starts a machine; gives back where its API listens.
@@ -435,9 +443,19 @@ impl Segment {
         spawn(Box::pin(async move {
             daemon.run(Network { inbound, outbound }).await.unwrap();
         }));
+        let guarded = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        self.guarded.lock().unwrap().insert(number, guarded.local_addr().unwrap());
+        let secret = dvs_secret::ClusterSecret::new(&boot.token.parse().unwrap());
+        let authority = Arc::new(dvs_authority::Authority::derived(&secret, "dvs").unwrap());
+        let snapshots = handle.snapshots.clone();
         let router = dvsd::api::router(handle, directory.join("logs"));
+        let inside = router.clone();
         spawn(Box::pin(async move {
             axum::serve(api, router).await.unwrap();
+        }));
+        spawn(Box::pin(async move {
+            let guarded = dvsd::doors::Guarded::new(guarded, authority, snapshots).unwrap();
+            axum::serve(guarded, inside).await.unwrap();
         }));
         self.machines.lock().unwrap().insert(number, Machine { arrived, tasks });
         format!("http://{address}")
