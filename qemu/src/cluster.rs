@@ -12,6 +12,7 @@ use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::access;
 use crate::console::ConsoleReader;
 use crate::control::{ask, serve, Answer, Call, NodeStatus, Request, Status};
 use crate::error::{Error, Result};
@@ -171,8 +172,7 @@ impl Cluster {
         timeout: Duration,
         progress: impl FnMut(&[Progress]) -> bool,
     ) -> Result<()> {
-        let apis: Vec<_> = self.description.nodes.iter().map(|node| node.api.clone()).collect();
-        wait_ready(&apis, timeout, progress)
+        wait_ready(&access::clients(&self.run, &self.description)?, timeout, progress)
     }
 
     /// Waits until the cluster has been told to stop.
@@ -290,7 +290,7 @@ impl Owner {
             write_private(&files.config, &options.config(number, &token).to_toml())?;
             descriptions.push(NodeDescription {
                 mac: machine.cluster.first().map(|nic| nic.mac.to_string()).unwrap_or_default(),
-                api: format!("http://127.0.0.1:{port}"),
+                api: format!("https://127.0.0.1:{port}"),
                 agent: agent_port.map(|port| (Ipv4Addr::LOCALHOST, port).into()),
                 log: log.clone(),
                 pid: None,
@@ -312,6 +312,7 @@ impl Owner {
             accelerator: options.accelerator,
             nodes: descriptions,
         };
+        access::give(&claim.path, options, &token, &description)?;
         let mut owner = Owner { nodes, switch, description, segments: options.segments, claim };
         if options.wire {
             // The other one connects to this one as it starts.

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accel;
+pub mod access;
 mod boot_once;
 pub mod cluster;
 mod console;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use dvs_client::Client;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ struct Node {
 /// Waits until each of `apis` says that as many nodes are ready as there are APIs. `progress` is told of changes, and
 /// at least every quarter of a second; when it says false, the waiting ends as if the time were up.
 pub fn wait_ready(
-    apis: &[String],
+    apis: &[Client],
     timeout: Duration,
     mut progress: impl FnMut(&[Progress]) -> bool,
 ) -> Result<()> {
@@ -101,9 +102,11 @@ pub fn wait_ready(
     Err(Error::NotReady { seconds: start.elapsed().as_secs(), summary })
 }
 
-fn ask(api: &str, patience: Duration) -> Progress {
+fn ask(api: &Client, patience: Duration) -> Progress {
+    // A connection of its own each time: the last one may have been made before the guest listened.
+    let request = api.agent(patience).get(format!("{}/v1/nodes", api.address().base()));
     let request =
-        ureq::get(format!("{api}/v1/nodes")).config().timeout_global(Some(patience)).build().call();
+        request.config().timeout_global(Some(patience)).http_status_as_error(true).build().call();
     let nodes = request.and_then(|mut answer| answer.body_mut().read_json::<Vec<Node>>());
     match nodes {
         Ok(nodes) => {
@@ -123,7 +126,7 @@ mod tests {
     use std::net::TcpListener;
 
     /// An API whose n-th answer shows what `states(n)` says.
-    fn api(states: impl Fn(usize) -> &'static [&'static str] + Send + 'static) -> String {
+    fn api(states: impl Fn(usize) -> &'static [&'static str] + Send + 'static) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -142,7 +145,11 @@ mod tests {
                 stream.write_all((head + &body).as_bytes()).unwrap();
             }
         });
-        url
+        client(&url)
+    }
+
+    fn client(url: &str) -> Client {
+        Client::new(url.parse().unwrap(), None)
     }
 
     #[test]
@@ -161,7 +168,7 @@ mod tests {
     #[test]
     fn the_error_says_who_is_not_ready() {
         let alone = api(|_| &["ready", "down"]);
-        let closed = "http://127.0.0.1:1".to_owned();
+        let closed = client("http://127.0.0.1:1");
         let apis = [alone, closed];
         let error = wait_ready(&apis, Duration::from_millis(800), |_| true).unwrap_err();
         let text = error.to_string();
@@ -170,7 +177,7 @@ mod tests {
 
     #[test]
     fn waiting_can_be_given_up() {
-        let closed = "http://127.0.0.1:1".to_owned();
+        let closed = client("http://127.0.0.1:1");
         let start = Instant::now();
         assert!(wait_ready(&[closed], Duration::from_secs(60), |_| false).is_err());
         assert!(start.elapsed() < Duration::from_secs(30));

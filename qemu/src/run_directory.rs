@@ -56,13 +56,6 @@ pub struct NodeDescription {
     pub pid: Option<u32>,
 }
 
-impl Description {
-    /// The URLs of all nodes' APIs, as `DVSCTL_ENDPOINTS` wants them.
-    pub fn endpoints(&self) -> String {
-        self.nodes.iter().map(|node| node.api.as_str()).collect::<Vec<_>>().join(",")
-    }
-}
-
 /// The directory in which run directories are. It need not exist.
 pub fn root() -> PathBuf {
     match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
@@ -172,7 +165,11 @@ fn clear(path: &Path) -> Result<()> {
     for entry in fs::read_dir(path).map_err(Error::file("reading", path))? {
         let file = entry.map_err(Error::file("reading", path))?.path();
         if !file.ends_with("lock") {
-            fs::remove_file(&file).map_err(Error::file("removing", &file))?;
+            let removed = match file.is_dir() {
+                true => fs::remove_dir_all(&file),
+                false => fs::remove_file(&file),
+            };
+            removed.map_err(Error::file("removing", &file))?;
         }
     }
     Ok(())
@@ -279,7 +276,6 @@ mod tests {
         let claim = claim(root.path(), Some("x")).unwrap();
         claim.publish(&description("x")).unwrap();
         assert_eq!(describe(&claim.path).unwrap(), description("x"));
-        assert_eq!(description("x").endpoints(), "http://127.0.0.1:20000,http://127.0.0.1:20001");
     }
 
     #[test]
@@ -303,6 +299,7 @@ mod tests {
         drop(UnixListener::bind(control_socket(&run)).unwrap());
         fs::write(run.join("cluster.json"), "{").unwrap();
         fs::write(run.join("lock"), "").unwrap();
+        fs::create_dir_all(run.join("dvsctl/contexts")).unwrap();
         assert!(running(root.path()).is_empty());
         let claim = claim(root.path(), None).unwrap();
         assert_eq!(claim.path, run);

@@ -132,8 +132,8 @@ fn get(cluster: &Cluster, output: Output, key: &str, stale: bool) -> Result<Exit
         return Err(Failure::Refused(format!("there is no key {key}")));
     };
     match output {
-        Output::Json => print(output, pair, String::new)?,
-        Output::Table => {
+        Output::Json | Output::Yaml => print(output, pair, String::new)?,
+        Output::Table | Output::Wide => {
             let garbled = || Failure::Refused(format!("the node's answer has no value for {key}"));
             let bytes = pair.value.bytes().ok_or_else(garbled)?;
             let mut stdout = io::stdout().lock();

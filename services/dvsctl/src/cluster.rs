@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use dvs_api::Version;
+use dvs_client::{Address, Client};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use ureq::Agent;
@@ -19,6 +20,9 @@ pub(crate) enum Error {
     /// Nothing came back.
     #[error("{0}")]
     Unreachable(String),
+    /// The two ends do not trust each other.
+    #[error("{0}")]
+    Untrusted(String),
     /// The node says why not.
     #[error("{url}: {text}")]
     Refused { url: String, status: u16, text: String },
@@ -36,13 +40,19 @@ pub(crate) enum Error {
 /// One endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    /// Where it is, for people.
     url: String,
+    client: Client,
     agent: Agent,
 }
 
 impl Endpoint {
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    fn request(&self, path: &str) -> String {
+        format!("{}{path}", self.client.address().base())
     }
 
     /// The node that answers there, or why there is none.
@@ -60,14 +70,14 @@ impl Endpoint {
 
     /// Asks what may take `wait_ms` until there is something to say.
     fn get_within<T: DeserializeOwned>(&self, path: &str, wait_ms: u64) -> Result<T, Error> {
-        let request = self.agent.get(format!("{}{path}", self.url));
+        let request = self.agent.get(self.request(path));
         let limit = ANSWER + Duration::from_millis(wait_ms);
         self.answer(request.config().timeout_global(Some(limit)).build().call())
     }
 
     /// Has something ended.
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let request = self.agent.delete(format!("{}{path}", self.url));
+        let request = self.agent.delete(self.request(path));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
@@ -77,7 +87,7 @@ impl Endpoint {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        self.answer(self.agent.post(format!("{}{path}", self.url)).send_json(body))
+        self.answer(self.agent.post(self.request(path)).send_json(body))
     }
 
     /// Puts what needs no work to be taken.
@@ -86,7 +96,7 @@ impl Endpoint {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let request = self.agent.put(format!("{}{path}", self.url));
+        let request = self.agent.put(self.request(path));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().send_json(body))
     }
 
@@ -95,9 +105,11 @@ impl Endpoint {
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T, Error> {
         let url = self.url.clone();
-        let unreachable = |error: ureq::Error| {
-            let text = format!("{url} does not answer: {}", plain(&error));
-            Error::Unreachable(text)
+        let unreachable = |error: ureq::Error| match &error {
+            ureq::Error::Io(inner) if Client::is_of_trust(inner) => {
+                Error::Untrusted(format!("{url}: {}", self.plain(&error)))
+            }
+            _ => Error::Unreachable(format!("{url} does not answer: {}", self.plain(&error))),
         };
         let mut response = answer.map_err(unreachable)?;
         let status = response.status();
@@ -112,12 +124,17 @@ impl Endpoint {
         }
         serde_json::from_str(&text).map_err(|error| strange(error.to_string()))
     }
-}
 
-fn plain(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
+    fn plain(&self, error: &ureq::Error) -> String {
+        match (error, self.client.address()) {
+            (ureq::Error::Io(error), _) => self.client.explain(error),
+            (ureq::Error::Protocol(_), Address::Plain(_)) => {
+                "what answers there does not speak plain HTTP: a node with a join token speaks TLS, so choose a context, or write \
+                 https://"
+                    .to_owned()
+            }
+            (error, _) => error.to_string(),
+        }
     }
 }
 
@@ -126,16 +143,13 @@ fn plain(error: &ureq::Error) -> String {
 pub(crate) struct Cluster(Vec<Endpoint>);
 
 impl Cluster {
-    pub(crate) fn new(urls: &[String]) -> Self {
-        let agent = Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
-            .http_status_as_error(false)
-            // A proxy of the environment is for the internet, not for nodes.
-            .proxy(None)
-            .build()
-            .new_agent();
-        let endpoint = |url: &String| Endpoint { url: url.clone(), agent: agent.clone() };
-        Self(urls.iter().map(endpoint).collect())
+    pub(crate) fn new(clients: Vec<Client>) -> Self {
+        let endpoint = |client: Client| Endpoint {
+            url: client.address().to_string(),
+            agent: client.agent(CONNECT),
+            client,
+        };
+        Self(clients.into_iter().map(endpoint).collect())
     }
 
     pub(crate) fn endpoints(&self) -> &[Endpoint] {
@@ -240,7 +254,11 @@ impl Cluster {
         for endpoint in &self.0 {
             match ask(endpoint) {
                 Err(Error::Unreachable(text)) => silent.push(text),
-                Err(error @ (Error::Refused { status: 503, .. } | Error::Strange { .. })) => {
+                Err(
+                    error @ (Error::Refused { status: 503, .. }
+                    | Error::Strange { .. }
+                    | Error::Untrusted(_)),
+                ) => {
                     unable.get_or_insert(error);
                 }
                 result => return result,

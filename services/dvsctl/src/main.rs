@@ -5,16 +5,17 @@
 mod agreed;
 mod arguments;
 mod cluster;
+mod context;
 mod events;
 mod link;
 mod lock;
 mod segment;
 mod table;
+mod yaml;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ use cluster::{Cluster, Error};
 use table::Table;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::of_program();
     match run(&arguments) {
         Ok(code) => code,
         // Whoever reads our output has read enough, as `head` does.
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
 enum Failure {
     #[error(transparent)]
     Cluster(#[from] Error),
+    #[error(transparent)]
+    Context(#[from] dvs_client::Error),
     /// What was asked for did not come about; why is for people.
     #[error("{0}")]
     Refused(String),
@@ -52,12 +55,16 @@ enum Failure {
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let cluster = Cluster::new(&arguments.endpoints);
     let output = arguments.output;
+    let cluster = match &arguments.command {
+        // They are about reaching one.
+        Command::Context(command) => return context::run(arguments, command),
+        _ => context::cluster(arguments)?,
+    };
     match &arguments.command {
         Command::Node(NodeCommand::List) => {
             let nodes: Vec<Node> = cluster.any("/v1/nodes")?;
-            print(output, &nodes, || node_list(&nodes))?;
+            print(output, &nodes, || node_list(&nodes, output == Output::Wide))?;
         }
         Command::Node(NodeCommand::Show { node }) => {
             let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
@@ -81,6 +88,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             })?;
         }
         Command::Segment(command) => return segment::run(&cluster, output, command),
+        Command::Context(_) => {}
         Command::Version => return version(&cluster, output),
     }
     Ok(ExitCode::SUCCESS)
@@ -93,7 +101,8 @@ fn print<T: Serialize>(
 ) -> Result<(), Failure> {
     let text = match output {
         Output::Json => serde_json::to_string(value).map_err(io::Error::from)? + "\n",
-        Output::Table => text(),
+        Output::Yaml => yaml::text(&serde_json::to_value(value).map_err(io::Error::from)?),
+        Output::Table | Output::Wide => text(),
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -101,10 +110,14 @@ fn print<T: Serialize>(
     Ok(())
 }
 
-fn node_list(nodes: &[Node]) -> String {
-    let mut table = Table::new(&["ID", "NAME", "STATE", "VERSION", "UPTIME", "LINK", "ADDRESSES"]);
+fn node_list(nodes: &[Node], wide: bool) -> String {
+    let mut headings = vec!["ID", "NAME", "STATE", "VERSION", "UPTIME", "LINK", "ADDRESSES"];
+    if wide {
+        headings.extend(["MACHINE", "INCARNATION", "OVER", "HEARD"]);
+    }
+    let mut table = Table::new(&headings);
     for node in nodes {
-        table.row([
+        let mut cells = vec![
             node.id.to_string(),
             node.name.clone(),
             node.state.to_string(),
@@ -122,7 +135,18 @@ fn node_list(nodes: &[Node]) -> String {
                 (None, _) => "none".into(),
             },
             node.addresses.join(" "),
-        ]);
+        ];
+        if wide {
+            let over = node.link.as_ref().and_then(|link| link.transport);
+            let heard = node.last_seen_ms.filter(|_| !node.local);
+            cells.extend([
+                node.mac.clone(),
+                node.incarnation.to_string(),
+                over.map(|over| over.to_string()).unwrap_or_default(),
+                heard.map(|ms| format!("{:.1} s ago", ms as f64 / 1000.0)).unwrap_or_default(),
+            ]);
+        }
+        table.cells(cells);
     }
     table.to_string()
 }

@@ -17,6 +17,11 @@ impl Table {
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.0.push(cells.into());
     }
+
+    /// A row whose number of cells depends on what is asked for.
+    pub(crate) fn cells(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
 }
 
 impl fmt::Display for Table {

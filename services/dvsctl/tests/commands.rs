@@ -188,7 +188,7 @@ fn failures_say_what_was_tried_and_what_to_do() {
     eventually(|| failure(&dvsctl(&[gone.clone(), alone.clone()], "node list"), 1), waits);
 
     for line in
-        ["", "node", "node show x", "ipc ping --to 1 --count 0", "logs ../x", "-o yaml version"]
+        ["", "node", "node show x", "ipc ping --to 1 --count 0", "logs ../x", "-o xml version"]
     {
         let error = failure(&dvsctl(&[], line), 2);
         assert!(!error.is_empty(), "{line}");

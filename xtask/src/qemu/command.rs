@@ -9,6 +9,7 @@ use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use dvs_qemu::access;
 use dvs_qemu::run_directory::{Description, ENVIRONMENT};
 use rustix::process::{kill_process, Pid, Signal};
 use signal_hook::consts::SIGINT;
@@ -30,7 +31,10 @@ pub(super) fn run(
         .arg("-c")
         .arg(command)
         .env("PATH", path)
-        .env("DVSCTL_ENDPOINTS", cluster.endpoints())
+        .env("DVSCTL_CONFIG", access::folder(run))
+        // What the shell has of another cluster is not to be heeded.
+        .env_remove("DVSCTL_CONTEXT")
+        .env_remove("DVSCTL_ENDPOINTS")
         .env("DVS_CLUSTER", &cluster.name)
         .env(ENVIRONMENT, run)
         .spawn()
@@ -97,6 +101,10 @@ mod tests {
     #[test]
     fn the_command_finds_cluster_and_tools() {
         assert_eq!(run(r#"test "$DVS_CLUSTER" = x && test "$DVS_QEMU_RUN" = /run/x"#), 0);
+        assert_eq!(
+            run(r#"test "$DVSCTL_CONFIG" = /run/x/dvsctl && test -z "$DVSCTL_ENDPOINTS""#),
+            0
+        );
         assert_eq!(run(r#"case "$PATH" in /tools:*) ;; *) exit 1;; esac"#), 0);
     }
 }

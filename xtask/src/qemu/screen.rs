@@ -81,13 +81,15 @@ fn cables(carrier: &[bool]) -> String {
 }
 
 /// How to reach the cluster from elsewhere.
-pub(super) fn hints(cluster: &Description, tools: &Path) -> String {
-    let (endpoints, name, tools) = (cluster.endpoints(), &cluster.name, tools.display());
+pub(super) fn hints(cluster: &Description, run: &Path, tools: &Path) -> String {
+    let (name, tools) = (&cluster.name, tools.display());
+    let folder = dvs_qemu::access::folder(run);
     format!(
         "from another terminal:\n  \
-         export DVSCTL_ENDPOINTS={endpoints}\n  \
+         export DVSCTL_CONFIG={}\n  \
          {tools}/dvsctl node list\n  \
-         cargo xtask qemu status --name {name}\n"
+         cargo xtask qemu status --name {name}\n",
+        folder.display()
     )
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 use dvs_qemu::accel::{choose, foresee, kvm_boots, Accelerator, Choice, Host};
+use dvs_qemu::access;
 use dvs_qemu::cluster::{free_ports, require_program};
 use dvs_qemu::launch::PARENT;
 use dvs_qemu::machine::{shell_quoted, QEMU};
@@ -92,7 +93,7 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
         running.end(start.keep);
         return Ok(ExitCode::from(status?));
     }
-    eprint!("{}", screen::hints(cluster, &tools));
+    eprint!("{}", screen::hints(cluster, running.remote.run(), &tools));
     match &running.here {
         Some(here) => {
             eprintln!("consoles follow; Ctrl-C ends the cluster");
@@ -122,7 +123,7 @@ impl Running {
     /// Waits until all nodes see all nodes ready; shows progress, and what the others said if that fails.
     fn await_ready(&self, timeout: Duration, signals: &Signals) -> Result<()> {
         let nodes = &self.description.nodes;
-        let apis: Vec<_> = nodes.iter().map(|node| node.api.clone()).collect();
+        let apis = access::clients(self.remote.run(), &self.description)?;
         let mut line = ProgressLine::new();
         let mut last = vec![Progress::default(); nodes.len()];
         let mut lost = None;

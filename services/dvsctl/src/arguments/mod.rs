@@ -2,12 +2,16 @@
 //! The command line.
 
 mod agreed;
+mod context;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use dvs_api::{Transport, LOG_LINES_MAX, PING_COUNT_MAX};
+use dvs_client::Address;
 
 pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
+pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
 
 /// Look at and work with a DVS.
 ///
@@ -15,18 +19,20 @@ pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand
 #[derive(Debug, Parser)]
 #[command(name = "dvsctl", disable_version_flag = true, disable_help_subcommand = true)]
 pub(crate) struct Arguments {
-    /// API of a node, such as http://127.0.0.1:7700. Repeat it, or separate several by commas, to
-    /// have others tried when one does not answer, and to reach given nodes
+    /// Context with which the cluster is reached: see `dvsctl context` [default: the one that is in use; on a node, the node]
+    #[arg(long, value_name = "NAME", env = "DVSCTL_CONTEXT", value_parser = context_name, global = true)]
+    pub(crate) context: Option<String>,
+    /// API of a node, such as https://10.0.0.1:7700, in place of those of the context. Repeat it, or separate several by
+    /// commas, to have others tried when one does not answer, and to reach given nodes. http:// reaches a node without a join token
+    /// on its own machine, unix:/run/dvs/api.sock the node that dvsctl runs on
     #[arg(
         long = "endpoint",
         value_name = "URL",
         env = "DVSCTL_ENDPOINTS",
         value_delimiter = ',',
-        value_parser = endpoint,
-        default_value = "http://127.0.0.1:7700",
         global = true
     )]
-    pub(crate) endpoints: Vec<String>,
+    pub(crate) endpoints: Option<Vec<Address>>,
     /// Form of the output on stdout
     #[arg(short, long, value_enum, default_value_t = Output::Table, global = true)]
     pub(crate) output: Output,
@@ -38,8 +44,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Output {
     /// For people; may change between versions
     Table,
+    /// The same with more columns
+    Wide,
     /// One JSON value, as the API has it
     Json,
+    /// The same value as YAML
+    Yaml,
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +79,9 @@ pub(crate) enum Command {
     Lock(LockCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
+    /// Clusters, and what proves to them that you are an administrator
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Versions of dvsctl and of each node that is reached
     Version,
 }
@@ -197,13 +210,24 @@ pub(crate) struct EventsArguments {
     pub(crate) count: Option<u64>,
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
-    let text = text.trim().trim_end_matches('/');
-    let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    match url.strip_prefix("http://") {
-        Some(authority) if !authority.is_empty() && !authority.contains(['/', ' ']) => Ok(url),
-        _ => Err("expected http://HOST:PORT".into()),
+impl Arguments {
+    /// Those of the program. What is wrong with them is told, and ends it.
+    pub(crate) fn of_program() -> Self {
+        let matches = Self::command().get_matches();
+        let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        // A context that is named means its own endpoints, whatever the environment says of others.
+        let source = |name| matches.value_source(name);
+        if source("context") == Some(ValueSource::CommandLine)
+            && source("endpoints") == Some(ValueSource::EnvVariable)
+        {
+            arguments.endpoints = None;
+        }
+        arguments
     }
+}
+
+fn context_name(text: &str) -> Result<String, String> {
+    dvs_client::check_name(text).map(|()| text.to_owned())
 }
 
 fn transport() -> impl TypedValueParser<Value = Transport> {
@@ -236,9 +260,10 @@ mod tests {
             let arguments = ["dvsctl", "version", "--endpoint", list];
             Arguments::try_parse_from(arguments).map(|arguments| arguments.endpoints)
         };
-        let both = parse("http://a:1/,[::1]:2").unwrap();
-        assert_eq!(both, ["http://a:1", "http://[::1]:2"]);
-        for bad in ["", "https://a:1", "http://a/b", "http://a:1,"] {
+        let both = parse("http://a:1/,[::1]:2,unix:/x").unwrap().unwrap();
+        let both: Vec<_> = both.iter().map(ToString::to_string).collect();
+        assert_eq!(both, ["http://a:1", "https://[::1]:2", "unix:/x"]);
+        for bad in ["", "ftp://a:1", "http://a/b", "http://a:1,", "unix:x"] {
             assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
         }
     }

@@ -6,7 +6,10 @@ use std::process::{Command, Output, Stdio};
 /// The program with these words, to be started.
 pub(crate) fn program(endpoints: &[String], words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dvsctl"));
-    command.args(words).env("DVSCTL_ENDPOINTS", endpoints.join(",")).stdin(Stdio::null());
+    command.args(words).stdin(Stdio::null());
+    // Nothing of who runs the test.
+    command.env("DVSCTL_CONFIG", "/nowhere").env_remove("DVSCTL_CONTEXT");
+    command.env("DVSCTL_ENDPOINTS", endpoints.join(","));
     command
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{bail, ensure, Context, Result};
 use dvk_bench::{Answer, Carrier, Order, Work};
+use dvs_qemu::access;
 use dvs_qemu::{Cluster, Options};
 
 use crate::test::cluster::guest::Guest;
@@ -75,9 +76,10 @@ impl Pair {
 
     /// Has the link carried by a transport, by its name.
     fn choose(&self, transport: &str) -> Result<()> {
-        let endpoints = [0, 1].map(|node| self.cluster.api(node).to_string()).join(",");
         let ended = Command::new(&self.dvsctl)
-            .env("DVSCTL_ENDPOINTS", endpoints)
+            .env("DVSCTL_CONFIG", access::folder(self.cluster.run()))
+            .env_remove("DVSCTL_CONTEXT")
+            .env_remove("DVSCTL_ENDPOINTS")
             .args(["link", "set", "0", "1", "--transport", transport, "--timeout", PATIENCE_S])
             .output()
             .context("running dvsctl")?;

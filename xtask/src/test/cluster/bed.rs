@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use dvs_api::{Node, NodeState, PingResult};
+use dvs_qemu::access;
 use dvs_qemu::faults::Faults;
 use dvs_qemu::links::LinkSelector;
 use dvs_qemu::{Cluster, Options, Power};
@@ -84,7 +85,7 @@ impl Bed {
         self.cluster.description().nodes[node].log.clone()
     }
 
-    /// Runs `dvsctl` with the API of `node` as its only endpoint.
+    /// Runs `dvsctl` with the API of `node` as its only endpoint, unless it is given others.
     pub(super) fn dvsctl(&self, node: usize, arguments: &[&str]) -> Result<Ended, Mismatch> {
         let step = format!("dvsctl {} on node{node}", arguments.join(" "));
         let running = self.start_dvsctl(node, arguments, ANSWER)?;
@@ -99,7 +100,9 @@ impl Bed {
         limit: Duration,
     ) -> Result<Running, Mismatch> {
         let mut command = Command::new(&self.dvsctl);
-        command.env("DVSCTL_ENDPOINTS", self.cluster.api(node)).args(arguments);
+        command.env("DVSCTL_CONFIG", access::folder(self.cluster.run()));
+        command.env("DVSCTL_CONTEXT", access::context(node)).env_remove("DVSCTL_ENDPOINTS");
+        command.args(arguments);
         program::start(&mut command, limit)
             .map_err(|error| Mismatch::new("starting dvsctl", "it can be started", error))
     }
