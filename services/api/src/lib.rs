@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 mod agreed;
 mod events;
 mod link;
+mod usage;
 
 pub use agreed::{
     ClusterMember, ClusterStatus, KvBytes, KvChange, KvChanges, KvCompare, KvDone, KvOperation,
@@ -17,6 +18,7 @@ pub use agreed::{
 };
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
+pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.
 pub const PORT: u16 = 7700;

@@ -16,7 +16,7 @@ use axum::{Json, Router};
 use dvk_abi::Endpoint;
 use dvs_api::{
     Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Segment, Status,
-    TransportRequest, Version, LOG_LINES_MAX, PING_COUNT_MAX,
+    TransportRequest, Usage, Version, LOG_LINES_MAX, PING_COUNT_MAX,
 };
 use serde::Deserialize;
 use tokio::sync::{oneshot, Semaphore};
@@ -24,7 +24,9 @@ use tokio::sync::{oneshot, Semaphore};
 use crate::agreement;
 use crate::daemon::{Handle, Snapshot};
 use crate::logs::{self, LogError};
+use crate::machine::{self, PROC};
 use crate::membership::Refusal;
+use crate::metrics;
 use crate::orders::Order;
 use crate::ping;
 
@@ -50,6 +52,7 @@ struct Api {
 /// The routes of the API. `logs` is the directory of the services' logs.
 pub fn router(daemon: Handle, logs: PathBuf) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
+    let metrics = metrics::routes(daemon.clone());
     let api = Arc::new(Api {
         daemon,
         logs,
@@ -62,6 +65,7 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .route("/v1/nodes", get(nodes))
         .route("/v1/nodes/{id}", get(node))
         .route("/v1/links", get(links))
+        .route("/v1/usage", get(usage))
         .route("/v1/segment", get(segment))
         .route("/v1/segment/rotate", post(segment_rotate))
         .route("/v1/links/{node}", put(choose))
@@ -71,6 +75,7 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
         .with_state(api);
     own.merge(agreed)
+        .merge(metrics)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))
@@ -157,6 +162,10 @@ async fn node(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Jso
 
 async fn links(State(api): State<Arc<Api>>) -> Result<Json<Vec<Link>>, Failure> {
     Ok(Json(api.member()?.nodes.iter().filter_map(|node| node.link.clone()).collect()))
+}
+
+async fn usage() -> Json<Usage> {
+    Json(machine::usage(PROC.as_ref()))
 }
 
 async fn segment(State(api): State<Arc<Api>>) -> Json<Segment> {

@@ -327,6 +327,8 @@ pub(crate) struct Segment {
     /// Where each machine's API is answered by TLS.
     guarded: Mutex<BTreeMap<u8, SocketAddr>>,
     directory: tempfile::TempDir,
+    /// What each machine's daemon knows.
+    handles: Mutex<BTreeMap<u8, dvsd::daemon::Handle>>,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
 }
@@ -358,6 +360,7 @@ impl Segment {
             machines: Arc::default(),
             secured: Arc::default(),
             guarded: Mutex::default(),
+            handles: Mutex::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -376,6 +379,11 @@ impl Segment {
     /// Where a machine keeps its files.
     pub(crate) fn run_directory(&self, number: u8) -> PathBuf {
         self.directory.path().join(number.to_string())
+    }
+
+    /// What a machine's daemon knows.
+    pub(crate) fn snapshot(&self, number: u8) -> Arc<dvsd::daemon::Snapshot> {
+        Arc::clone(&self.handles.lock().unwrap()[&number].snapshots.borrow())
     }
 
     /// Where a machine's API is answered by TLS.
@@ -448,6 +456,7 @@ impl Segment {
         let secret = dvs_secret::ClusterSecret::new(&boot.token.parse().unwrap());
         let authority = Arc::new(dvs_authority::Authority::derived(&secret, "dvs").unwrap());
         let snapshots = handle.snapshots.clone();
+        self.handles.lock().unwrap().insert(number, handle.clone());
         let router = dvsd::api::router(handle, directory.join("logs"));
         let inside = router.clone();
         spawn(Box::pin(async move {
