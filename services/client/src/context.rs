@@ -98,6 +98,11 @@ impl Context {
         toml::to_string(self).map(|text| HEAD.to_owned() + &text).map_err(|error| error.to_string())
     }
 
+    /// The certificate of the authority, that of the owner, and its key, as PEM.
+    pub fn pem(&self) -> [&str; 3] {
+        [&self.authority, &self.certificate, &self.key]
+    }
+
     /// When the certificate ends.
     ///
     /// # Errors

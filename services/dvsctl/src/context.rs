@@ -2,7 +2,8 @@
 //! `dvsctl context`: which cluster is meant, and what proves to it that its owner is an administrator.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -115,6 +116,13 @@ pub(crate) fn run(arguments: &Arguments, command: &ContextCommand) -> Result<Exi
             let about = About::of(&folder, &name, folder.current()?.as_deref())?;
             told(output, &about, &format!("context {name} is valid until {}", about.expires))?;
         }
+        ContextCommand::Export { name, directory } => {
+            let context = folder.read(name)?;
+            export(&context, directory)?;
+            let about = About::of(&folder, name, folder.current()?.as_deref())?;
+            let name = format!("node.{}.dvs", context.cluster);
+            told(output, &about, &format!("written; nodes prove to be {name}"))?;
+        }
         ContextCommand::Remove { name } => {
             folder.remove(name)?;
             if folder.current()?.as_deref() == Some(name) {
@@ -179,6 +187,23 @@ fn make(
         ))),
         Err(error) => Err(error.into()),
     }
+}
+
+fn export(context: &Context, directory: &Path) -> Result<(), Failure> {
+    let refused = |what: &Path, error: io::Error| {
+        Failure::Refused(format!("write {}: {error}", what.display()))
+    };
+    fs::create_dir_all(directory).map_err(|error| refused(directory, error))?;
+    for (name, text) in ["authority.pem", "certificate.pem", "key.pem"].iter().zip(context.pem()) {
+        let path = directory.join(name);
+        // What was there may be open to others.
+        let _ = fs::remove_file(&path);
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path).map_err(|error| refused(&path, error))?;
+        file.write_all(text.as_bytes()).map_err(|error| refused(&path, error))?;
+    }
+    Ok(())
 }
 
 fn token(file: &Path) -> Result<Token, Failure> {

@@ -6,6 +6,7 @@ mod fake;
 mod program;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Output;
 
@@ -92,6 +93,17 @@ fn a_context_is_made_used_and_forgotten() {
     assert!(
         stdout(&home.dvsctl("context show -o json")).contains(r#""name":"soon","current":true"#)
     );
+    let out = home.0.path().join("pem");
+    let written = stdout(&home.dvsctl(&format!("context export soon {}", out.display())));
+    assert_eq!(written, "written; nodes prove to be node.dvs.dvs\n");
+    for (name, label) in
+        [("authority", "CERTIFICATE"), ("certificate", "CERTIFICATE"), ("key", "PRIVATE KEY")]
+    {
+        let path = out.join(format!("{name}.pem"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(&format!("-----BEGIN {label}-----\n")), "{text}");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
     let removed = home.dvsctl("context remove soon");
     assert!(removed.status.success() && !home.context("soon").exists(), "{removed:?}");
     let error = failure(&home.dvsctl("--context soon node list"), 1);

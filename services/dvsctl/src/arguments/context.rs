@@ -41,6 +41,15 @@ pub(crate) enum ContextCommand {
         #[command(flatten)]
         token: TokenArguments,
     },
+    /// Write certificates and key as PEM files, for other programs: authority.pem, certificate.pem and key.pem
+    Export {
+        /// The context
+        #[arg(value_parser = context_name)]
+        name: String,
+        /// Where to write them; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Forget a context; what it could do, a copy of its file still can
     Remove {
         /// The context
