@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the nodes agree on: the cluster itself, keys and values, leases and locks.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a value that the API takes. The store itself takes more, but everything has to go through
@@ -10,7 +11,7 @@ pub const KV_VALUE_BYTES_MAX: usize = 128 * 1024;
 pub const WAIT_MS_MAX: u64 = 30_000;
 
 /// Answer of `GET /v1/cluster`: how the nodes agree, as the node that answers knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterStatus {
     /// Name of the cluster; empty until the nodes have agreed on it.
     pub name: String,
@@ -39,7 +40,7 @@ pub struct ClusterStatus {
 }
 
 /// See [`ClusterStatus::members`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterMember {
     /// The node it is on.
     pub node: u32,
@@ -54,7 +55,7 @@ pub struct ClusterMember {
 }
 
 /// A value: text where it is some, else its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum KvValue {
     /// UTF-8.
@@ -64,7 +65,7 @@ pub enum KvValue {
 }
 
 /// See [`KvValue::Bytes`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvBytes {
     /// Two hexadecimal digits for each byte.
@@ -98,7 +99,7 @@ impl KvValue {
 }
 
 /// A key and what it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvPair {
     /// The key.
     pub key: String,
@@ -116,7 +117,7 @@ pub struct KvPair {
 
 /// Answer of `GET /v1/kv?key=K` and `GET /v1/kv?prefix=P&limit=N`. With `stale=true` it is what the node that answers has, which
 /// may be behind; else it shows everything that was agreed on before the question.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvRange {
     /// The revision of the store.
     pub revision: u64,
@@ -127,7 +128,7 @@ pub struct KvRange {
 }
 
 /// Body of `POST /v1/kv`: if all comparisons hold, `then` is done, else `otherwise`; at once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvTransaction {
     /// What has to hold.
@@ -141,7 +142,7 @@ pub struct KvTransaction {
 }
 
 /// A comparison that holds if what is given is as it is said.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KvCompare {
     /// Which key.
@@ -155,7 +156,7 @@ pub struct KvCompare {
 }
 
 /// One operation. Each sees what those before it did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum KvOperation {
     /// Reads a key.
@@ -184,7 +185,7 @@ pub enum KvOperation {
 }
 
 /// Answer of `POST /v1/kv`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvDone {
     /// The revision of the store after it.
     pub revision: u64,
@@ -195,7 +196,7 @@ pub struct KvDone {
 }
 
 /// What came of an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KvResult {
     /// What was read; none, or one.
@@ -207,7 +208,7 @@ pub enum KvResult {
 }
 
 /// Answer of `GET /v1/kv/changes?prefix=P&from=R&wait_ms=T`: changes of revision `from` and later. Without any, it waits for some.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvChanges {
     /// The revision that the answer has come to. Go on with the next one.
     pub revision: u64,
@@ -216,7 +217,7 @@ pub struct KvChanges {
 }
 
 /// A change of a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KvChange {
     /// The revision that made it.
     pub revision: u64,
@@ -227,7 +228,7 @@ pub struct KvChange {
 }
 
 /// Body of `POST /v1/leases`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// How many milliseconds it lasts unless it is kept alive.
@@ -238,7 +239,7 @@ pub struct LeaseRequest {
 }
 
 /// Answer of `POST /v1/leases` and `POST /v1/leases/{id}`, which keeps a lease alive. `DELETE /v1/leases/{id}` ends it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     /// Its id.
     pub lease: u64,
@@ -247,7 +248,7 @@ pub struct Lease {
 }
 
 /// An element of `GET /v1/locks`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lock {
     /// Its name.
     pub name: String,
@@ -260,7 +261,7 @@ pub struct Lock {
 }
 
 /// Who holds a lock or waits for it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LockHolder {
     /// Under which lease.
     pub lease: u64,
@@ -271,7 +272,7 @@ pub struct LockHolder {
 }
 
 /// Body of `POST /v1/locks`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LockRequest {
     /// Which lock.
@@ -295,7 +296,7 @@ fn one() -> u32 {
 
 /// Where a lease stands: answer of `POST /v1/locks`, and of `GET /v1/locks/standing?name=N&lease=L&wait_ms=T`, which waits until it
 /// holds the lock, or the time is over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LockStanding {
     /// The fencing token, if it holds the lock: greater than that of everybody who held it before.
     pub fence: Option<u64>,
@@ -304,7 +305,7 @@ pub struct LockStanding {
 }
 
 /// Body of `POST /v1/locks/release`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LockRelease {
     /// Which lock.
@@ -314,7 +315,7 @@ pub struct LockRelease {
 }
 
 /// Answer of `POST /v1/locks/release`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LockReleased {
     /// Whether the lease held the lock or was in line.
     pub released: bool,

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod agreed;
@@ -28,7 +29,7 @@ pub const PING_COUNT_MAX: u64 = 10_000_000;
 pub const LOG_LINES_MAX: usize = 10_000;
 
 /// `GET /v1/version`: which program answers, and for which node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Version {
     /// Version of `dvsd`.
     pub version: String,
@@ -41,7 +42,7 @@ pub struct Version {
 }
 
 /// What state this node is in, as `/run/dvs/status.json` and `GET /v1/status` say it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// This node's id; `None` while it is in no cluster.
     pub node: Option<u32>,
@@ -64,7 +65,7 @@ pub struct Status {
 }
 
 /// See [`Status::state`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StatusState {
     /// `dvsd` has just been started.
@@ -80,7 +81,7 @@ pub enum StatusState {
 }
 
 /// How another node is seen by the one that answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NodeState {
     /// A member like any other.
@@ -102,7 +103,7 @@ impl fmt::Display for NodeState {
 }
 
 /// An element of `GET /v1/nodes`, and the answer of `GET /v1/nodes/{id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Node {
     /// The node's id.
     pub id: u32,
@@ -131,7 +132,7 @@ pub struct Node {
 }
 
 /// See [`Link::segment`]: frames that came from the other end, or claimed to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkSegment {
     /// Frames that were what they claim to be.
     pub accepted: u64,
@@ -145,7 +146,7 @@ pub struct LinkSegment {
 
 /// `GET /v1/segment`, and the answer of `POST /v1/segment/rotate`: how the answering node protects its
 /// traffic with the others on the segment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Segment {
     /// Whether frames are encrypted. If not, all that follows is empty.
     pub encrypted: bool,
@@ -164,7 +165,7 @@ pub struct Segment {
 }
 
 /// A cluster interface, and what came in by it since `dvsd` started.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SegmentInterface {
     /// Its name.
     pub name: String,
@@ -183,7 +184,7 @@ pub struct SegmentInterface {
 }
 
 /// Body of `POST /v1/ipc/ping`: M3-IPC round trips from the answering node to `to`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PingRequest {
     /// The node whose echo server is asked; may be the answering node itself.
@@ -208,7 +209,7 @@ fn ping_timeout_ms() -> u64 {
 }
 
 /// Answer of `POST /v1/ipc/ping`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PingResult {
     /// The node that sent.
     pub from: u32,
@@ -229,7 +230,7 @@ pub struct PingResult {
 }
 
 /// Round-trip times in microseconds; all 0 if no reply came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RttUs {
     /// The shortest.
     pub min: f64,
@@ -244,7 +245,7 @@ pub struct RttUs {
 }
 
 /// Answer of `GET /v1/logs/{service}?lines=N`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Log {
     /// The service.
     pub service: String,
@@ -255,7 +256,7 @@ pub struct Log {
 }
 
 /// Body of every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Error {
     /// What went wrong and what to do, for people.
     pub error: String,

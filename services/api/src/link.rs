@@ -4,10 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// An element of `GET /v1/links`: a link of the answering node's as that node sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Link {
     /// The node at the other end.
     pub node: u32,
@@ -60,7 +61,7 @@ impl Link {
 }
 
 /// See [`Link::state`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkState {
     /// No transport, or the node is down.
@@ -83,7 +84,18 @@ impl fmt::Display for LinkState {
 
 /// What carries the frames of a link.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
@@ -135,7 +147,7 @@ impl FromStr for Transport {
 
 /// Body of `PUT /v1/links/{node}`: what is to carry the link between the answering node and that
 /// one. Both ends change to it while messages flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransportRequest {
     /// The transport.
@@ -143,7 +155,7 @@ pub struct TransportRequest {
 }
 
 /// Answer of `PUT /v1/links/{node}`: the choice that holds now. The two ends have yet to follow it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkChoice {
     /// The node that answers.
     pub from: u32,

@@ -18,6 +18,7 @@ use dvs_api::{
     Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Segment, Status,
     TransportRequest, Usage, Version, LOG_LINES_MAX, PING_COUNT_MAX,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{oneshot, Semaphore};
 
@@ -27,6 +28,7 @@ use crate::logs::{self, LogError};
 use crate::machine::{self, PROC};
 use crate::membership::Refusal;
 use crate::metrics;
+use crate::openapi::{self, Description};
 use crate::orders::Order;
 use crate::ping;
 
@@ -71,6 +73,7 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .route("/v1/links/{node}", put(choose))
         .route("/v1/ipc/ping", post(ipc_ping))
         .route("/v1/logs/{service}", get(log))
+        .route("/v1/openapi.json", get(openapi::answer))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
         .with_state(api);
@@ -84,6 +87,30 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
             let text = format!("`{}` does not take {}", request.uri().path(), request.method());
             Failure(StatusCode::METHOD_NOT_ALLOWED, text)
         })
+}
+
+/// Describes them.
+pub fn describe(api: &mut Description) {
+    api.get("/v1/version", "Which program answers, and for which node").answers::<Version>();
+    api.get("/v1/status", "What state the answering node is in").answers::<Status>();
+    api.get("/v1/nodes", "All nodes, as the answering one sees them").answers::<Vec<Node>>();
+    api.get("/v1/nodes/{id}", "One node, as the answering one sees it").answers::<Node>();
+    api.get("/v1/links", "The links of the answering node").answers::<Vec<Link>>();
+    api.get("/v1/segment", "How the answering node protects its traffic on the segment")
+        .answers::<Segment>();
+    api.get("/v1/usage", "What the machine of the answering node uses").answers::<Usage>();
+    let log =
+        api.get("/v1/logs/{service}", "The last lines of a service's log on the answering node");
+    log.query::<LogQuery>().answers::<Log>();
+    api.get("/v1/openapi.json", "This description")
+        .answers::<serde_json::Map<String, serde_json::Value>>();
+    let summary = "Have the answering node encrypt with another key; answers once it does";
+    api.post("/v1/segment/rotate", summary).answers::<Segment>();
+    let summary = "Choose what carries the link between the answering node and another one";
+    let choose = api.put("/v1/links/{node}", summary);
+    choose.takes::<TransportRequest>().answers::<LinkChoice>();
+    let summary = "Exchange messages by M3-IPC from the answering node to another one";
+    api.post("/v1/ipc/ping", summary).takes::<PingRequest>().answers::<PingResult>();
 }
 
 async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -230,9 +257,10 @@ async fn choose(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LogQuery {
+    /// How many lines: 1 to 10,000.
     #[serde(default = "log_lines")]
     lines: usize,
 }

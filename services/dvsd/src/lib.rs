@@ -19,6 +19,7 @@ pub mod membership;
 pub mod metrics;
 pub mod multicast;
 pub mod netlink;
+pub mod openapi;
 pub mod orders;
 pub mod orphans;
 pub mod ping;

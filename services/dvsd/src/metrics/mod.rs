@@ -20,6 +20,7 @@ use dvs_consensus::Status as ConsensusStatus;
 
 use crate::daemon::{Handle, Snapshot};
 use crate::machine::{self as proc, PROC};
+use crate::openapi::Description;
 use exposition::{Exposition, Kind};
 use Kind::{Counter, Gauge};
 
@@ -31,6 +32,12 @@ const CONTENT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The route.
 pub fn routes(daemon: Handle) -> Router {
     Router::new().route("/metrics", get(metrics)).with_state(Arc::new(daemon))
+}
+
+/// Describes it.
+pub fn describe(api: &mut Description) {
+    let summary = "What the answering node counts and measures, in the text format of Prometheus";
+    api.get("/metrics", summary).answers_with("text/plain");
 }
 
 async fn metrics(State(daemon): State<Arc<Handle>>) -> impl IntoResponse {

@@ -18,6 +18,7 @@ use dvs_state::kv::{
 };
 use dvs_state::leases::LeaseId;
 use dvs_state::{Answer, Command};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
@@ -32,12 +33,16 @@ const CHANGES_MAX: usize = 1_000;
 /// Bytes of values after which an answer has no more pairs or changes.
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RangeQuery {
+    /// The only key.
     key: Option<String>,
+    /// How all of them begin.
     prefix: Option<String>,
+    /// Most keys to be had.
     limit: Option<usize>,
+    /// Take what the answering node has, which may be behind, and needs no majority.
     #[serde(default)]
     stale: bool,
 }
@@ -170,12 +175,15 @@ fn result(response: &Response) -> KvResult {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
+    /// How their keys begin.
     #[serde(default)]
     prefix: String,
+    /// The first revision. Without it only the present one is told.
     from: Option<u64>,
+    /// Milliseconds to wait for a change.
     #[serde(default)]
     wait_ms: u64,
 }

@@ -14,6 +14,7 @@ use dvs_state::leases::{Command as LeaseCommand, LeaseId};
 use dvs_state::line::{Line, Standing};
 use dvs_state::locks::{Command as LockCommand, Wait};
 use dvs_state::{Answer, Command, Refusal, Thing};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{deadline, in_space, out_of_space, parse, query, refused, strange, wait_for, Api};
@@ -120,11 +121,14 @@ pub(super) async fn release(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StandingQuery {
+    /// The lock.
     name: String,
+    /// The lease.
     lease: u64,
+    /// Milliseconds to wait until it is held.
     #[serde(default)]
     wait_ms: u64,
 }

@@ -19,7 +19,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::Router;
-use dvs_api::{KV_VALUE_BYTES_MAX, WAIT_MS_MAX};
+use dvs_api::{
+    ClusterStatus, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
+    LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+};
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal};
 use serde::de::DeserializeOwned;
@@ -29,6 +32,7 @@ use tokio::time::{timeout_at, Instant};
 use super::Access;
 use crate::api::{bad, unavailable, Failure};
 use crate::membership::Standing;
+use crate::openapi::Description;
 
 /// Bytes of a request's body: a value of which every byte is escaped, or a transaction of several.
 const BODY_MAX: usize = 6 * KV_VALUE_BYTES_MAX + (16 << 10);
@@ -60,6 +64,29 @@ pub fn routes(access: Access) -> Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
         .with_state(api)
+}
+
+/// Describes them.
+pub fn describe(api: &mut Description) {
+    let summary = "How the nodes agree: who leads, who votes, who is missing";
+    api.get("/v1/cluster", summary).answers::<ClusterStatus>();
+    let range = api.get("/v1/kv", "One key, or all that begin with something");
+    range.query::<kv::RangeQuery>().answers::<KvRange>();
+    let transact = api.post("/v1/kv", "Compare keys, then do one thing or the other, at once");
+    transact.takes::<KvTransaction>().answers::<KvDone>();
+    let changes = api.get("/v1/kv/changes", "Changes of keys; waits until there are some");
+    changes.query::<kv::ChangesQuery>().answers::<KvChanges>();
+    let grant = api.post("/v1/leases", "Begin a lease, with which locks and keys end");
+    grant.takes::<LeaseRequest>().answers::<Lease>();
+    api.post("/v1/leases/{id}", "Keep a lease alive").answers::<Lease>();
+    api.delete("/v1/leases/{id}", "End a lease").answers::<Lease>();
+    api.get("/v1/locks", "All locks that are held").answers::<Vec<Lock>>();
+    let acquire = api.post("/v1/locks", "Get a lock, or in line for it");
+    acquire.takes::<LockRequest>().answers::<LockStanding>();
+    let standing = api.get("/v1/locks/standing", "Wait until a lock is held by a lease");
+    standing.query::<locks::StandingQuery>().answers::<LockStanding>();
+    let release = api.post("/v1/locks/release", "Give a lock back");
+    release.takes::<LockRelease>().answers::<LockReleased>();
 }
 
 async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
