@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What has happened to the cluster.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /v1/events?after=N&wait_ms=MS&limit=N`: the events with numbers above `after`, in order, as far as the node
 /// that answers has come. If there are none it waits for one, `wait_ms` at most.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Events {
     /// The events, the oldest first.
     pub events: Vec<Event>,
@@ -18,7 +19,7 @@ pub struct Events {
 }
 
 /// One event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Its number, from 1; the same on every node.
     pub number: u64,

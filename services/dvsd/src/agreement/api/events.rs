@@ -7,6 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::Json;
 use dvs_api::{Event, Events};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{deadline, query, wait_for, Api};
@@ -15,13 +16,16 @@ use crate::api::Failure;
 /// Most events of an answer.
 const EVENTS_MAX: usize = 1_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EventsQuery {
+    /// The number of the last event that is known.
     #[serde(default)]
     after: u64,
+    /// Milliseconds to wait for one.
     #[serde(default)]
     wait_ms: u64,
+    /// Most events to be had.
     limit: Option<usize>,
 }
 

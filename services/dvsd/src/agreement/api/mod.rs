@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::Router;
 use dvs_api::{
-    ClusterStatus, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
+    ClusterStatus, Events, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
     LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
@@ -85,6 +85,9 @@ pub fn describe(api: &mut Description) {
     acquire.takes::<LockRequest>().answers::<LockStanding>();
     let standing = api.get("/v1/locks/standing", "Wait until a lock is held by a lease");
     standing.query::<locks::StandingQuery>().answers::<LockStanding>();
+    let events =
+        api.get("/v1/events", "What has happened to the cluster; waits until something does");
+    events.query::<events::EventsQuery>().answers::<Events>();
     let release = api.post("/v1/locks/release", "Give a lock back");
     release.takes::<LockRelease>().answers::<LockReleased>();
 }
