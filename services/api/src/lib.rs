@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod agreed;
 mod events;
 mod link;
+mod look;
 mod usage;
 
 pub use agreed::{
@@ -19,14 +20,13 @@ pub use agreed::{
 };
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
+pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, MachineConfig, LOG_LINES_MAX};
 pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.
 pub const PORT: u16 = 7700;
 /// Most round trips one ping may ask for.
 pub const PING_COUNT_MAX: u64 = 10_000_000;
-/// Most lines of a log one request may ask for.
-pub const LOG_LINES_MAX: usize = 10_000;
 
 /// `GET /v1/version`: which program answers, and for which node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -242,17 +242,6 @@ pub struct RttUs {
     pub max: f64,
     /// The arithmetic mean.
     pub mean: f64,
-}
-
-/// Answer of `GET /v1/logs/{service}?lines=N`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Log {
-    /// The service.
-    pub service: String,
-    /// The node that answers, if it has an id.
-    pub node: Option<u32>,
-    /// The last lines, oldest first.
-    pub lines: Vec<String>,
 }
 
 /// Body of every answer that is not a success.

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::body::{to_bytes, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -15,16 +16,14 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use dvk_abi::Endpoint;
 use dvs_api::{
-    Link, LinkChoice, Log, Node, NodeState, PingRequest, PingResult, Segment, Status,
-    TransportRequest, Usage, Version, LOG_LINES_MAX, PING_COUNT_MAX,
+    Link, LinkChoice, Node, NodeState, PingRequest, PingResult, Segment, Status, TransportRequest,
+    Usage, Version, PING_COUNT_MAX,
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tokio::sync::{oneshot, Semaphore};
 
 use crate::agreement;
 use crate::daemon::{Handle, Snapshot};
-use crate::logs::{self, LogError};
+use crate::look;
 use crate::machine::{self, PROC};
 use crate::membership::Refusal;
 use crate::metrics;
@@ -46,18 +45,17 @@ const ROTATION: Duration = Duration::from_secs(15);
 
 struct Api {
     daemon: Handle,
-    logs: PathBuf,
     requests: Semaphore,
     pings: Semaphore,
 }
 
-/// The routes of the API. `logs` is the directory of the services' logs.
-pub fn router(daemon: Handle, logs: PathBuf) -> Router {
+/// The routes of the API. `directory` is where PID 1 leaves what services need to know.
+pub fn router(daemon: Handle, directory: PathBuf) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
+    let look = look::routes(daemon.clone(), directory);
     let api = Arc::new(Api {
         daemon,
-        logs,
         requests: Semaphore::new(REQUESTS_MAX),
         pings: Semaphore::new(PINGS_MAX),
     });
@@ -72,13 +70,13 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
         .route("/v1/segment/rotate", post(segment_rotate))
         .route("/v1/links/{node}", put(choose))
         .route("/v1/ipc/ping", post(ipc_ping))
-        .route("/v1/logs/{service}", get(log))
         .route("/v1/openapi.json", get(openapi::answer))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), limit))
         .with_state(api);
     own.merge(agreed)
         .merge(metrics)
+        .merge(look)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))
@@ -87,6 +85,7 @@ pub fn router(daemon: Handle, logs: PathBuf) -> Router {
             let text = format!("`{}` does not take {}", request.uri().path(), request.method());
             Failure(StatusCode::METHOD_NOT_ALLOWED, text)
         })
+        .layer(middleware::map_response(explain))
 }
 
 /// Describes them.
@@ -99,9 +98,6 @@ pub fn describe(api: &mut Description) {
     api.get("/v1/segment", "How the answering node protects its traffic on the segment")
         .answers::<Segment>();
     api.get("/v1/usage", "What the machine of the answering node uses").answers::<Usage>();
-    let log =
-        api.get("/v1/logs/{service}", "The last lines of a service's log on the answering node");
-    log.query::<LogQuery>().answers::<Log>();
     api.get("/v1/openapi.json", "This description")
         .answers::<serde_json::Map<String, serde_json::Value>>();
     let summary = "Have the answering node encrypt with another key; answers once it does";
@@ -111,6 +107,21 @@ pub fn describe(api: &mut Description) {
     choose.takes::<TransportRequest>().answers::<LinkChoice>();
     let summary = "Exchange messages by M3-IPC from the answering node to another one";
     api.post("/v1/ipc/ping", summary).takes::<PingRequest>().answers::<PingResult>();
+}
+
+/// Has every answer that is not a success say why in the same form, those of the library included.
+async fn explain(answer: Response) -> Response {
+    let status = answer.status();
+    let is_json = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_json || !(status.is_client_error() || status.is_server_error()) {
+        return answer;
+    }
+    let body = to_bytes(answer.into_body(), BODY_MAX).await.unwrap_or_default();
+    let text = match String::from_utf8_lossy(&body).trim() {
+        "" => status.to_string(),
+        text => text.to_owned(),
+    };
+    Failure(status, text).into_response()
 }
 
 async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
@@ -254,39 +265,6 @@ async fn choose(
         Err(Refusal::Unknown | Refusal::NoMember) => {
             Err(unavailable(format!("node {to} has just left the cluster, or this node has")))
         }
-    }
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct LogQuery {
-    /// How many lines: 1 to 10,000.
-    #[serde(default = "log_lines")]
-    lines: usize,
-}
-
-fn log_lines() -> usize {
-    100
-}
-
-async fn log(
-    State(api): State<Arc<Api>>,
-    Path(service): Path<String>,
-    query: Result<Query<LogQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Log>, Failure> {
-    let Query(LogQuery { lines }) = query.map_err(|error| bad(error.body_text()))?;
-    if !(1..=LOG_LINES_MAX).contains(&lines) {
-        return Err(bad(format!("lines = {lines}: 1 to {LOG_LINES_MAX} can be had")));
-    }
-    let (directory, name) = (api.logs.clone(), service.clone());
-    let tail = tokio::task::spawn_blocking(move || logs::tail(&directory, &name, lines)).await;
-    match tail {
-        Ok(Ok(lines)) => Ok(Json(Log { service, node: api.now().status.node, lines })),
-        Ok(Err(LogError::Unknown(text))) => Err(Failure(StatusCode::NOT_FOUND, text)),
-        Ok(Err(LogError::Unreadable(text))) => {
-            Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, text))
-        }
-        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
     }
 }
 

@@ -101,7 +101,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
     let snapshots = handle.snapshots.clone();
-    doors.open(&api::router(handle, directory.join("logs")), &snapshots);
+    doors.open(&api::router(handle, directory.to_owned()), &snapshots);
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
     tokio::select! {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `cargo xtask fuzz`: random hostile input that a seed repeats. What it finds is printed, and the exit status is 1.
 
+mod api;
 pub(crate) mod dvk;
 mod host;
 mod tally;
@@ -21,6 +22,8 @@ pub(crate) enum Fuzz {
     Wire(host::Arguments),
     /// The state machine of links, on the host: two of them and a bad network
     Link(host::Arguments),
+    /// The API of a node, on the host: hostile requests to a whole daemon in one process
+    Api(api::Arguments),
 }
 
 impl Fuzz {
@@ -33,6 +36,7 @@ impl Fuzz {
             Self::Dvk(arguments) => dvk::run(arguments, session, origin)?,
             Self::Wire(arguments) => host::run("wire", arguments, session)?,
             Self::Link(arguments) => host::run("link", arguments, session)?,
+            Self::Api(arguments) => return api::run(arguments, session),
         };
         Ok(if found_nothing { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

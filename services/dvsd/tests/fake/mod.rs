@@ -329,6 +329,8 @@ pub(crate) struct Segment {
     directory: tempfile::TempDir,
     /// What each machine's daemon knows.
     handles: Mutex<BTreeMap<u8, dvsd::daemon::Handle>>,
+    /// Each machine's API, without a network.
+    routers: Mutex<BTreeMap<u8, axum::Router>>,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
 }
@@ -361,6 +363,7 @@ impl Segment {
             secured: Arc::default(),
             guarded: Mutex::default(),
             handles: Mutex::default(),
+            routers: Mutex::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -379,6 +382,11 @@ impl Segment {
     /// Where a machine keeps its files.
     pub(crate) fn run_directory(&self, number: u8) -> PathBuf {
         self.directory.path().join(number.to_string())
+    }
+
+    /// A machine's API, without a network.
+    pub(crate) fn router(&self, number: u8) -> axum::Router {
+        self.routers.lock().unwrap()[&number].clone()
     }
 
     /// What a machine's daemon knows.
@@ -457,7 +465,13 @@ impl Segment {
         let authority = Arc::new(dvs_authority::Authority::derived(&secret, "dvs").unwrap());
         let snapshots = handle.snapshots.clone();
         self.handles.lock().unwrap().insert(number, handle.clone());
-        let router = dvsd::api::router(handle, directory.join("logs"));
+        let configured = format!(
+            "[cluster]\ntoken = '{}'\nbootstrap_expect = {}\ninsecure = {}\n",
+            boot.token, boot.expect, boot.insecure
+        );
+        std::fs::write(directory.join("config.toml"), configured).unwrap();
+        let router = dvsd::api::router(handle, directory.clone());
+        self.routers.lock().unwrap().insert(number, router.clone());
         let inside = router.clone();
         spawn(Box::pin(async move {
             axum::serve(api, router).await.unwrap();
