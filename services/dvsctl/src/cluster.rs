@@ -69,10 +69,20 @@ impl Endpoint {
     }
 
     /// Asks what may take `wait_ms` until there is something to say.
-    fn get_within<T: DeserializeOwned>(&self, path: &str, wait_ms: u64) -> Result<T, Error> {
+    pub(crate) fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait_ms: u64,
+    ) -> Result<T, Error> {
         let request = self.agent.get(self.request(path));
         let limit = ANSWER + Duration::from_millis(wait_ms);
         self.answer(request.config().timeout_global(Some(limit)).build().call())
+    }
+
+    /// What is no JSON.
+    pub(crate) fn text(&self, path: &str) -> Result<String, Error> {
+        let request = self.agent.get(self.request(path));
+        self.text_of(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
     /// Has something ended.
@@ -104,6 +114,15 @@ impl Endpoint {
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<T, Error> {
+        let text = self.text_of(answer)?;
+        serde_json::from_str(&text)
+            .map_err(|error| Error::Strange { url: self.url.clone(), why: error.to_string() })
+    }
+
+    fn text_of(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<String, Error> {
         let url = self.url.clone();
         let unreachable = |error: ureq::Error| match &error {
             ureq::Error::Io(inner) if Client::is_of_trust(inner) => {
@@ -122,7 +141,7 @@ impl Endpoint {
                 Err(_) => strange(format!("HTTP status {status}")),
             });
         }
-        serde_json::from_str(&text).map_err(|error| strange(error.to_string()))
+        Ok(text)
     }
 
     fn plain(&self, error: &ureq::Error) -> String {

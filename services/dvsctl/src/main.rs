@@ -5,12 +5,17 @@
 mod agreed;
 mod arguments;
 mod cluster;
+mod config;
 mod context;
 mod events;
 mod link;
 mod lock;
+mod look;
+mod pages;
 mod segment;
+mod support;
 mod table;
+mod top;
 mod yaml;
 
 use std::io::{self, IsTerminal, Write};
@@ -20,7 +25,7 @@ use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
 use serde::Serialize;
 
 use arguments::{
-    Arguments, ClusterCommand, Command, IpcCommand, LinkCommand, LogsArguments, NodeCommand,
+    Arguments, ClusterCommand, Command, ConfigCommand, IpcCommand, LinkCommand, NodeCommand,
     Output, PingArguments,
 };
 use cluster::{Cluster, Error};
@@ -59,6 +64,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let cluster = match &arguments.command {
         // They are about reaching one.
         Command::Context(command) => return context::run(arguments, command),
+        Command::Completions { shell } => return pages::completions(*shell),
+        Command::Man { directory } => return pages::manual(directory),
+        Command::Config(ConfigCommand::Validate { file }) => return config::validate(output, file),
         _ => context::cluster(arguments)?,
     };
     match &arguments.command {
@@ -77,18 +85,13 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
         Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),
-        Command::Logs(LogsArguments { service, node, lines }) => {
-            let path = format!("/v1/logs/{service}?lines={lines}");
-            let log: dvs_api::Log = match node {
-                Some(node) => cluster.node(*node)?.get(&path)?,
-                None => cluster.any(&path)?,
-            };
-            print(output, &log, || {
-                log.lines.iter().fold(String::new(), |text, line| text + line + "\n")
-            })?;
-        }
+        Command::Logs(logs) => look::logs(&cluster, output, logs)?,
+        Command::Dmesg(dmesg) => look::dmesg(&cluster, output, dmesg)?,
+        Command::Top(top) => return top::run(&cluster, output, top),
+        Command::Config(command) => return config::run(&cluster, output, command),
+        Command::Support(support) => return support::run(&cluster, output, support),
         Command::Segment(command) => return segment::run(&cluster, output, command),
-        Command::Context(_) => {}
+        Command::Context(_) | Command::Completions { .. } | Command::Man { .. } => {}
         Command::Version => return version(&cluster, output),
     }
     Ok(ExitCode::SUCCESS)

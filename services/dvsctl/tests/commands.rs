@@ -187,10 +187,12 @@ fn failures_say_what_was_tried_and_what_to_do() {
     let waits = |error: &String| error.contains("not part of cluster dvs yet: 1 of 2 nodes found");
     eventually(|| failure(&dvsctl(&[gone.clone(), alone.clone()], "node list"), 1), waits);
 
-    for line in
-        ["", "node", "node show x", "ipc ping --to 1 --count 0", "logs ../x", "-o xml version"]
-    {
+    for line in ["", "node show x", "ipc ping --to 1 --count 0", "logs ../x", "-o xml version"] {
         let error = failure(&dvsctl(&[], line), 2);
         assert!(!error.is_empty(), "{line}");
     }
+    // What is not complete is answered with what there is.
+    let output = dvsctl(&[], "node");
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("Usage: dvsctl node"), "{output:?}");
 }

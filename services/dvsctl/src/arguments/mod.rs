@@ -3,15 +3,22 @@
 
 mod agreed;
 mod context;
+mod look;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
+use std::path::PathBuf;
+
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use dvs_api::{Transport, LOG_LINES_MAX, PING_COUNT_MAX};
+use clap_complete::Shell;
+use dvs_api::{Transport, PING_COUNT_MAX};
 use dvs_client::Address;
 
 pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
+pub(crate) use look::{
+    ConfigCommand, DmesgArguments, LogsArguments, SupportArguments, TopArguments,
+};
 
 /// Look at and work with a DVS.
 ///
@@ -79,11 +86,31 @@ pub(crate) enum Command {
     Lock(LockCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
+    /// What the kernel of a node said
+    Dmesg(DmesgArguments),
+    /// What nodes and links are doing
+    Top(TopArguments),
+    /// The machine configuration of nodes
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Collect everything that helps to find out what is wrong, from all nodes, into one file
+    Support(SupportArguments),
     /// Clusters, and what proves to them that you are an administrator
     #[command(subcommand)]
     Context(ContextCommand),
     /// Versions of dvsctl and of each node that is reached
     Version,
+    /// Print what makes a shell complete dvsctl's words, such as: source <(dvsctl completions bash)
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write manual pages, one for each command, such as dvsctl-node-list.1
+    Man {
+        /// Where to write them; made if it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -174,20 +201,6 @@ pub(crate) struct PingArguments {
     pub(crate) interval_ms: u64,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct LogsArguments {
-    /// Name of the service, such as dvsd
-    #[arg(value_parser = service)]
-    pub(crate) service: String,
-    /// Id of the node whose log is wanted [default: that of the first endpoint that answers]
-    #[arg(long)]
-    pub(crate) node: Option<u32>,
-    /// Number of lines
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 100,
-          value_parser = clap::value_parser!(u64).range(1..=LOG_LINES_MAX as u64))]
-    pub(crate) lines: u64,
-}
-
 #[derive(Clone, Debug, Args)]
 pub(crate) struct EventsArguments {
     /// Go on and print events as they happen, a line each, until interrupted
@@ -213,7 +226,16 @@ pub(crate) struct EventsArguments {
 impl Arguments {
     /// Those of the program. What is wrong with them is told, and ends it.
     pub(crate) fn of_program() -> Self {
-        let matches = Self::command().get_matches();
+        let mut command = Self::command();
+        // An empty variable is one that is not set.
+        for (argument, variable) in
+            [("context", "DVSCTL_CONTEXT"), ("endpoints", "DVSCTL_ENDPOINTS")]
+        {
+            if std::env::var_os(variable).is_some_and(|text| text.is_empty()) {
+                command = command.mut_arg(argument, |it| it.env(Resettable::Reset));
+            }
+        }
+        let matches = command.get_matches();
         let mut arguments = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         // A context that is named means its own endpoints, whatever the environment says of others.
         let source = |name| matches.value_source(name);
@@ -233,14 +255,6 @@ fn context_name(text: &str) -> Result<String, String> {
 fn transport() -> impl TypedValueParser<Value = Transport> {
     PossibleValuesParser::new(Transport::ALL.map(Transport::as_str))
         .try_map(|name| name.parse::<Transport>())
-}
-
-fn service(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if text.is_empty() || !text.chars().all(plain) {
-        return Err("expected letters, digits, - and _".into());
-    }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Looking at nodes, and what is made of the command line's definition.
+
+#[path = "../../dvsd/tests/fake/mod.rs"]
+mod fake;
+mod program;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Output, Stdio};
+
+use fake::{eventually, Segment};
+use program::{failure, program, stdout};
+
+const TOKEN: &str = "the token of this cluster";
+
+fn dvsctl(endpoints: &[String], line: &str) -> Output {
+    program(endpoints, &line.split(' ').collect::<Vec<_>>()).output().unwrap()
+}
+
+#[test]
+fn a_log_is_followed() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(1);
+    let path = segment.run_directory(1).join("logs/dvsd.log");
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let mut following = program(&urls, &["logs", "dvsd", "-n", "1", "--follow"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().unwrap().unwrap();
+    assert_eq!(next(), "two");
+    let mut file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    writeln!(file, "three").unwrap();
+    assert_eq!(next(), "three");
+    fs::rename(&path, path.with_extension("log.1")).unwrap();
+    fs::write(&path, "four\n").unwrap();
+    assert_eq!(next(), "four");
+    following.kill().unwrap();
+    following.wait().unwrap();
+}
+
+#[test]
+fn what_nodes_do_is_shown_once_for_scripts() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(2);
+    let links = || dvsctl(&urls, "top --once --interval 200ms");
+    let shown = eventually(links, |output| {
+        String::from_utf8_lossy(&output.stdout).contains("0-1   up     ethernet")
+    });
+    let shown = stdout(&shown);
+    let lines: Vec<Vec<_>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0][..4], ["NODE", "NAME", "CPUS", "CPU"], "{shown}");
+    assert_eq!((lines[1][0], lines[2][1]), ("0", "node1"), "{shown}");
+    assert!(lines[1][3].ends_with('%'), "{shown}");
+    assert_eq!(lines.len(), 6, "{shown}");
+    let json = stdout(&dvsctl(&urls, "top --once --interval 200ms -o json"));
+    let sight: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let percent = sight["nodes"][0]["cpu_percent"].as_f64().unwrap();
+    assert!((0.0..=100.0).contains(&percent), "{json}");
+    let error = failure(&dvsctl(&urls, "top"), 1);
+    assert!(error.contains("stdout is no terminal; use --once"), "{error}");
+    segment.kill(2);
+    let output = dvsctl(&urls, "top --once --interval 200ms");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not reached: "), "{output:?}");
+}
+
+#[test]
+fn support_has_everything_but_secrets() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(2);
+    for number in [1, 2] {
+        let log = segment.run_directory(number).join("logs/dvsd.log");
+        fs::write(log, format!("line of {number}\n")).unwrap();
+    }
+    let agreed = || dvsctl(&urls, "cluster status");
+    eventually(agreed, |output| output.status.success());
+    let file = segment.run_directory(1).join("support.tar.zst");
+    let output = dvsctl(&urls, &format!("support {}", file.display()));
+    let told = String::from_utf8(output.stderr).unwrap();
+    // Where tests run, the kernel's log may be closed.
+    assert!(told.lines().all(|line| line.contains("/dev/kmsg")), "{told}");
+    let mut tar = Vec::new();
+    zstd::Decoder::new(fs::File::open(&file).unwrap()).unwrap().read_to_end(&mut tar).unwrap();
+    let holds = |text: &str| tar.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(!holds(TOKEN), "the token is in it");
+    assert!(holds("bootstrap_expect = 2") && holds("line of 2") && holds("dvs_link_up"));
+    let mut names = Vec::new();
+    for entry in tar::Archive::new(tar.as_slice()).entries().unwrap() {
+        names.push(entry.unwrap().path().unwrap().display().to_string());
+    }
+    for name in [
+        "dvsctl.txt",
+        "errors.txt",
+        "node0/config.toml",
+        "node0/nodes.json",
+        "node0/metrics.txt",
+        "node1/logs/dvsd.log",
+        "node1/events.json",
+    ] {
+        assert!(names.contains(&format!("dvs-support/{name}")), "{name}: {names:?}");
+    }
+    segment.kill(2);
+    let output = dvsctl(&urls, &format!("support {}", file.display()));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("does not answer"), "{output:?}");
+    let error = failure(&dvsctl(&urls, "support /nowhere/x"), 1);
+    assert!(error.contains("write /nowhere/x: "), "{error}");
+}
+
+#[test]
+fn configurations_are_shown_without_the_token_and_checked() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(1);
+    let shown = stdout(&dvsctl(&urls, "config show"));
+    assert!(shown.starts_with("# cluster.token is set, and not shown\n[cluster]\n"), "{shown}");
+    assert!(shown.contains("bootstrap_expect = 1\n") && !shown.contains(TOKEN), "{shown}");
+    let file = segment.run_directory(1).join("good.toml");
+    fs::write(&file, "[cluster]\nname = 'lab'\n").unwrap();
+    let validate = format!("config validate {}", file.display());
+    // No cluster is needed for that.
+    assert!(stdout(&dvsctl(&[], &validate)).ends_with("good.toml is a machine configuration\n"));
+    fs::write(&file, "[cluster]\nnaem = 'lab'\n").unwrap();
+    let error = failure(&dvsctl(&[], &validate), 1);
+    assert!(
+        error.contains("good.toml") && error.contains("did you mean `cluster.name`?"),
+        "{error}"
+    );
+    let output = dvsctl(&[], &format!("{validate} -o json"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(r#""valid":false"#), "{output:?}");
+}
+
+#[test]
+fn completions_and_manual_pages_are_those_of_all_commands() {
+    for (shell, part) in [
+        ("bash", "complete -F _dvsctl"),
+        ("zsh", "#compdef dvsctl"),
+        ("fish", "complete -c dvsctl"),
+    ] {
+        let text = stdout(&dvsctl(&[], &format!("completions {shell}")));
+        assert!(text.contains(part) && text.contains("renew"), "{shell}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man");
+    assert_eq!(stdout(&dvsctl(&[], &format!("man {}", pages.display()))), "");
+    for (page, text) in [
+        ("dvsctl", "Look at and work with a DVS"),
+        ("dvsctl-link-set", "Choose what carries the link"),
+        ("dvsctl-context-add", "token\\-file"),
+    ] {
+        let page = fs::read_to_string(pages.join(format!("{page}.1"))).unwrap();
+        assert!(page.contains(".TH dvsctl") && page.contains(text), "{page}");
+    }
+}
