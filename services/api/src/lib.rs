@@ -11,6 +11,7 @@ mod agreed;
 mod events;
 mod link;
 mod look;
+mod node;
 mod usage;
 
 pub use agreed::{
@@ -21,6 +22,10 @@ pub use agreed::{
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, MachineConfig, LOG_LINES_MAX};
+pub use node::{
+    NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, PowerAction, PowerAnswer,
+    PowerRequest,
+};
 pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.
@@ -88,6 +93,8 @@ pub enum NodeState {
     Ready,
     /// A member whose kernel tables or links are not complete yet.
     Joining,
+    /// A ready member on which nothing new is placed.
+    Draining,
     /// Nothing has been heard of it for about two seconds.
     Down,
 }
@@ -97,6 +104,7 @@ impl fmt::Display for NodeState {
         f.pad(match self {
             Self::Ready => "ready",
             Self::Joining => "joining",
+            Self::Draining => "draining",
             Self::Down => "down",
         })
     }

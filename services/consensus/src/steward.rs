@@ -36,6 +36,7 @@ impl Absences {
 /// Runs until it is aborted.
 pub(crate) async fn run(consensus: Consensus) {
     let mut absences = Absences::default();
+    let mut resigned = None;
     let beat = consensus.shared.timing.heartbeat;
     loop {
         sleep(beat).await;
@@ -59,7 +60,18 @@ pub(crate) async fn run(consensus: Consensus) {
         }
         let standings = standings(&consensus, &peers, &mut absences);
         let status = consensus.status();
+        // A leader that is to be no member any more leads until that is known to those who elect another. What is to be changed
+        // then, that one does.
+        let own = consensus.shared.owner.member;
+        let is_member = status.voters.contains(&own) || status.learners.contains(&own);
+        let waits = |(term, until): (u64, Instant)| term == status.term && Instant::now() < until;
+        if !is_member || resigned.is_some_and(waits) {
+            continue;
+        }
         if let Some(step) = next_step(&status.voters, &status.learners, &standings) {
+            if matches!(&step, Step::Elect(voters) if !voters.contains(&own)) {
+                resigned = Some((status.term, deadline + consensus.shared.timing.patience));
+            }
             // What cannot be done now is found again by the next round.
             let change = tokio::time::timeout_at(deadline, perform(&consensus, step, &peers));
             drop(change.await);
@@ -109,7 +121,12 @@ async fn perform(consensus: &Consensus, step: Step, peers: &BTreeMap<MemberId, P
             let peer = peers.get(&member).copied().unwrap_or_default();
             drop(raft.add_learner(member, peer, false).await);
         }
-        Step::Elect(voters) => drop(raft.change_membership(voters, true).await),
+        Step::Elect(voters) => {
+            // A leader that becomes a learner goes on leading; one that is no member at all steps down, and whoever leads then lets
+            // it learn again.
+            let stays = voters.contains(&consensus.shared.owner.member);
+            drop(raft.change_membership(voters, stays).await);
+        }
         Step::Dismiss(members) => {
             drop(raft.change_membership(ChangeMembers::RemoveNodes(members), true).await);
         }

@@ -22,6 +22,7 @@ use dvs_history::{
 use dvs_state::kv::{Compare, Operation as KvOperation, Order, Selector, Subject, Transaction};
 use dvs_state::leases::LeaseId;
 use dvs_state::line::Standing;
+use dvs_state::nodes::{self, Phase};
 use dvs_state::{kv, leases, locks, Answer, Command, Refusal};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{sleep, timeout, Instant};
@@ -383,4 +384,53 @@ fn histories_under_faults_are_linearizable_and_all_nodes_end_the_same() {
     // Faults that leave nothing to do, or none at all, would prove nothing.
     let count = seeds.end - seeds.start;
     assert!(acknowledged > 50 * count && unknown * 20 > count, "{acknowledged}, {unknown}");
+}
+
+/// Each leader in turn is drained and undrained, while somebody writes.
+async fn drain_leaders(seed: u64) {
+    let mut random = Random::new(seed);
+    let cluster = Cluster::form(&mut random, 4, 0).await;
+    let deadline = Instant::now() + Duration::from_secs(600);
+    for round in 0..3 {
+        while !cluster.is_whole() {
+            assert!(Instant::now() < deadline, "seed {seed}, round {round}: it is not whole");
+            sleep(Duration::from_millis(50)).await;
+        }
+        let members = cluster.network.all_running();
+        let leading = || members.iter().find(|(_, member)| member.is_leader()).map(|(id, _)| *id);
+        let Some(old) = leading() else { continue };
+        let other = &members.iter().find(|(id, _)| *id != old).unwrap().1;
+        let phase = |phase| {
+            let seat = other.look(|state| state.nodes().seat(old)).unwrap();
+            Command::Nodes(nodes::Command::SetPhase { seat, phase })
+        };
+        while !matches!(other.propose(&phase(Phase::Draining)).await, Ok(Ok(_))) {}
+        loop {
+            assert!(Instant::now() < deadline, "seed {seed}: node {old} leads or votes still");
+            let status = other.status();
+            let voter =
+                |id: u16| status.voters.iter().any(|member| status.peers[member].node == id);
+            let learns = status.learners.iter().any(|member| status.peers[member].node == old);
+            if leading().is_some_and(|now| now != old) && !voter(old) && learns {
+                break;
+            }
+            // Whatever comes of it: there may be no leader at the moment.
+            drop(other.propose(&Command::Tick).await);
+            sleep(Duration::from_millis(20)).await;
+        }
+        while !matches!(other.propose(&phase(Phase::Ready)).await, Ok(Ok(_))) {}
+    }
+    settle(&cluster).await;
+}
+
+#[test]
+fn a_leader_that_is_drained_gives_its_lead_and_vote_away_and_learns() {
+    for seed in 0..20 {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        LocalSet::new().block_on(&runtime, drain_leaders(seed));
+    }
 }

@@ -192,9 +192,17 @@ impl Cluster {
     /// The first endpoint that knows a leader and hears a majority, so that what must not be done twice need not be asked of
     /// a second one; else the first that answers, which then says what is wrong.
     pub(crate) fn agreeing(&self) -> Result<&Endpoint, Error> {
+        self.agreeing_but(None)
+    }
+
+    /// The same, and another one than a given node.
+    pub(crate) fn agreeing_but(&self, node: Option<u32>) -> Result<&Endpoint, Error> {
         let mut unable = None;
         for endpoint in &self.0 {
             if let Ok(status) = endpoint.get::<dvs_api::ClusterStatus>("/v1/cluster") {
+                if Some(status.node) == node {
+                    continue;
+                }
                 if status.majority && status.leader.is_some() {
                     return Ok(endpoint);
                 }

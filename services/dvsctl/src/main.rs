@@ -11,6 +11,7 @@ mod events;
 mod link;
 mod lock;
 mod look;
+mod node;
 mod pages;
 mod segment;
 mod support;
@@ -78,6 +79,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
             print(output, &node, || node_show(&node))?;
         }
+        Command::Node(command) => node::run(&cluster, output, command)?,
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),

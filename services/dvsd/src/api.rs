@@ -16,16 +16,18 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use dvk_abi::Endpoint;
 use dvs_api::{
-    Link, LinkChoice, Node, NodeState, PingRequest, PingResult, Segment, Status, TransportRequest,
-    Usage, Version, PING_COUNT_MAX,
+    Link, LinkChoice, Node, NodeState, PingRequest, PingResult, PowerAnswer, PowerRequest, Segment,
+    Status, TransportRequest, Usage, Version, PING_COUNT_MAX,
 };
+use dvs_state::lifecycle::Until;
+use dvs_state::nodes::Phase;
 use tokio::sync::{oneshot, Semaphore};
 
 use crate::agreement;
 use crate::daemon::{Handle, Snapshot};
 use crate::look;
 use crate::machine::{self, PROC};
-use crate::membership::Refusal;
+use crate::membership::{Refusal, Standing};
 use crate::metrics;
 use crate::openapi::{self, Description};
 use crate::orders::Order;
@@ -40,6 +42,8 @@ const PINGS_MAX: usize = 4;
 /// How long a ping waits for a node that is about to be ready.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a vote may take to go to another node.
+const VACATE: Duration = Duration::from_secs(20);
 /// How long another key may take: twice what it takes when a node does not answer.
 const ROTATION: Duration = Duration::from_secs(15);
 
@@ -66,6 +70,7 @@ pub fn router(daemon: Handle, directory: PathBuf) -> Router {
         .route("/v1/nodes/{id}", get(node))
         .route("/v1/links", get(links))
         .route("/v1/usage", get(usage))
+        .route("/v1/power", post(power))
         .route("/v1/segment", get(segment))
         .route("/v1/segment/rotate", post(segment_rotate))
         .route("/v1/links/{node}", put(choose))
@@ -105,6 +110,8 @@ pub fn describe(api: &mut Description) {
     let summary = "Choose what carries the link between the answering node and another one";
     let choose = api.put("/v1/links/{node}", summary);
     choose.takes::<TransportRequest>().answers::<LinkChoice>();
+    let summary = "Restart the machine of the answering node, or switch it off";
+    api.post("/v1/power", summary).takes::<PowerRequest>().answers::<PowerAnswer>();
     let summary = "Exchange messages by M3-IPC from the answering node to another one";
     api.post("/v1/ipc/ping", summary).takes::<PingRequest>().answers::<PingResult>();
 }
@@ -170,6 +177,23 @@ impl Api {
     }
 }
 
+impl Api {
+    /// A node with what was agreed on about it, which its beacons do not say.
+    fn as_agreed(&self, mut node: Node) -> Node {
+        let Ok(consensus) = self.daemon.agreement.consensus() else { return node };
+        let agreed = u16::try_from(node.id).ok().and_then(|id| {
+            consensus.look(|state| state.nodes().get(id).map(|it| (it.name.clone(), it.phase)))
+        });
+        if let Some((name, phase)) = agreed {
+            node.name = name;
+            if node.state == NodeState::Ready && phase == Phase::Draining {
+                node.state = NodeState::Draining;
+            }
+        }
+        node
+    }
+}
+
 impl Snapshot {
     fn node(&self, id: u32) -> Result<&Node, Failure> {
         self.nodes.iter().find(|node| node.id == id).ok_or_else(|| {
@@ -190,12 +214,35 @@ async fn status(State(api): State<Arc<Api>>) -> Json<Status> {
 }
 
 async fn nodes(State(api): State<Arc<Api>>) -> Result<Json<Vec<Node>>, Failure> {
-    Ok(Json(api.member()?.nodes.clone()))
+    let nodes = api.member()?.nodes.clone();
+    Ok(Json(nodes.into_iter().map(|node| api.as_agreed(node)).collect()))
+}
+
+/// Answers when the node is free of duties and PID 1 was asked.
+async fn power(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<PowerAnswer>, Failure> {
+    let PowerRequest { action, force } = serde_json::from_slice(&body)
+        .map_err(|error| bad(format!("what to do with the machine: {error}")))?;
+    let agreement = &api.daemon.agreement;
+    let seat = match agreement.view().standing {
+        Standing::Member { seat, .. } => Some(seat),
+        Standing::Discovering { .. } => None,
+    };
+    if let Some(seat) = seat {
+        let vacated = agreement.vacate(seat.id, Until::Back, force, VACATE).await;
+        vacated.map_err(|obstacle| Failure(StatusCode::CONFLICT, obstacle.to_string()))?;
+    }
+    let (done, outcome) = oneshot::channel();
+    let stopping = |_| unavailable("this node's daemon is stopping");
+    let order = Order::Power { action, done };
+    api.daemon.orders.send(order).await.map_err(|_| stopping(()))?;
+    outcome.await.map_err(|_| stopping(()))?.map_err(unavailable)?;
+    let (node, incarnation) = seat.map(|seat| (seat.id.into(), seat.incarnation)).unzip();
+    Ok(Json(PowerAnswer { node, incarnation }))
 }
 
 async fn node(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Json<Node>, Failure> {
     let id = id.parse().map_err(|_| bad(format!("`{id}` is no node id")))?;
-    Ok(Json(api.member()?.node(id)?.clone()))
+    Ok(Json(api.as_agreed(api.member()?.node(id)?.clone())))
 }
 
 async fn links(State(api): State<Arc<Api>>) -> Result<Json<Vec<Link>>, Failure> {

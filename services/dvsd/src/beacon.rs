@@ -23,7 +23,7 @@
 //! | 1 + n | management address: 0, 4 or 16 bytes |
 //! | 1 + n | node name |
 //! | 1 + n | program version |
-//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1: heard 1, confirmed 2, down 4, 8 × (1 + association number of its newest key that the sender holds) |
+//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1: heard 1, confirmed 2, down 4, 8 × (1 + association number of its newest key that the sender holds), removed 64 |
 //! | 1 + 7 n | choices of the sender's links: node at the other end 2, revision 4, transport 1 |
 //! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
 //!
@@ -47,7 +47,7 @@ use crate::segment::key::ASSOCIATIONS;
 use crate::segment::Announced;
 
 /// Version of the format.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Most members of a cluster whose roster travels whole in every beacon.
 pub const MEMBERS_MAX: usize = 52;
 /// Most [`PeerEntry`]s in a beacon: the members and a few that want to become one.
@@ -104,11 +104,13 @@ pub enum Phase {
     Member,
     /// Member of `cluster`, able to exchange messages with every live member.
     Ready,
+    /// It was a member of `cluster` and is going: nothing more will be heard of this run of it.
+    Leaving,
 }
 
 impl Phase {
-    const ALL: [Self; 5] =
-        [Self::Candidate, Self::Proposer, Self::Accepter, Self::Member, Self::Ready];
+    const ALL: [Self; 6] =
+        [Self::Candidate, Self::Proposer, Self::Accepter, Self::Member, Self::Ready, Self::Leaving];
 
     /// Whether the sender belongs to a formed cluster.
     pub fn is_member(self) -> bool {
@@ -133,6 +135,8 @@ pub struct PeerEntry {
     pub down: bool,
     /// Association number, 0 to 3, of the newest of its keys that the sender holds.
     pub holds: Option<u8>,
+    /// The nodes have agreed that it is not to be a member.
+    pub removed: bool,
 }
 
 /// A place in a roster.
@@ -296,7 +300,8 @@ impl Beacon {
                 u8::from(peer.heard)
                     | u8::from(peer.confirmed) << 1
                     | u8::from(peer.down) << 2
-                    | holds << 3,
+                    | holds << 3
+                    | u8::from(peer.removed) << 6,
             );
         }
         out.push(self.choices.len() as u8);
@@ -474,8 +479,8 @@ impl<'a> Reader<'a> {
         let (mac, instance) = (self.mac()?, self.u64()?);
         let seat = Seat { id: self.u16()?, incarnation: self.u32()? };
         let flags = self.byte()?;
-        let holds = flags >> 3;
-        if u32::from(holds) > ASSOCIATIONS {
+        let holds = flags >> 3 & 7;
+        if u32::from(holds) > ASSOCIATIONS || flags >> 7 != 0 {
             return None;
         }
         Some(PeerEntry {
@@ -487,6 +492,7 @@ impl<'a> Reader<'a> {
             confirmed: flags & 2 != 0,
             down: flags & 4 != 0,
             holds: holds.checked_sub(1),
+            removed: flags & 64 != 0,
         })
     }
 
@@ -531,6 +537,7 @@ mod tests {
                     confirmed: n % 5 == 0,
                     down: n % 7 == 0,
                     holds: (n % 5).checked_sub(1).map(|association| association as u8),
+                    removed: n % 4 == 1,
                 })
                 .collect(),
             choices: (0..peers.min(2)).map(choice).collect(),
@@ -580,8 +587,11 @@ mod tests {
         assert_eq!(why(&sealed, "dvs", &other), Rejected { mac, why: Rejection::Token });
         assert_eq!(why(&sealed, "dvs2", &key), Rejected { mac, why: Rejection::OtherCluster });
         let mut newer = sealed.clone();
-        newer[4] = 3;
-        assert_eq!(why(&newer, "dvs", &key), Rejected { mac, why: Rejection::Version(3) });
+        newer[4] = VERSION + 1;
+        assert_eq!(
+            why(&newer, "dvs", &key),
+            Rejected { mac, why: Rejection::Version(VERSION + 1) }
+        );
         assert_eq!(why(b"hello", "dvs", &key), Rejected { mac: None, why: Rejection::Malformed });
     }
 
@@ -610,7 +620,7 @@ mod tests {
         assert!(resign(&|_| ()).is_ok());
         let malformed = Err(Rejection::Malformed);
         let phase = 4 + 1 + 4 + 6 + 8 + 8 + 6;
-        assert_eq!(resign(&|bytes| bytes[phase] = 5), malformed);
+        assert_eq!(resign(&|bytes| bytes[phase] = 6), malformed);
         // Pending, but of no generation.
         let keys = phase + 1 + 2 + 8 + 8;
         assert_eq!(

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dvk_abi::ioctl::LINK_UP;
-use dvs_api::{Node, NodeState, Status, StatusState, Transport};
+use dvs_api::{Node, NodeState, PowerAction, Status, StatusState, Transport};
 use dvs_secret::ClusterSecret;
-use tokio::sync::{mpsc, watch};
+use dvs_state::lifecycle::Until;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::agreement::{self, Agreement};
 use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
@@ -38,6 +40,12 @@ const RELEASE: &str = env!("CARGO_PKG_VERSION");
 const TICK: Duration = Duration::from_millis(20);
 /// Milliseconds between two looks at kernel and links when nothing else happens.
 const LOOK_MS: u64 = 100;
+/// How long a node that is asked to end tries to give away its vote: most of what PID 1 gives it.
+const VACATE: Duration = Duration::from_secs(6);
+/// How long it tries to say that it is going.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// How often a node says that it is going: any of it may be lost.
+const GOODBYES: u32 = 3;
 /// Milliseconds before something that failed is tried again.
 const RETRY_MS: u64 = 1_000;
 
@@ -48,6 +56,9 @@ pub type LinkLocal = Box<dyn FnMut(u32) -> Option<Ipv6Addr> + Send>;
 
 /// Gives the kernel's MACsec devices.
 pub type GiveDevices = Box<dyn Fn() -> Box<dyn Devices> + Send>;
+
+/// Has the machine restart or switch itself off; an error is for people.
+pub type ChangePower = Box<dyn FnMut(PowerAction) -> Result<(), String> + Send>;
 
 /// The machine around the daemon.
 pub struct Surroundings {
@@ -61,6 +72,8 @@ pub struct Surroundings {
     pub status: StatusFile,
     /// Where the other nodes' members of the consensus are reached.
     pub reach: agreement::Reach,
+    /// Has the machine restart or switch itself off: asks whoever can for that.
+    pub power: ChangePower,
     /// Gives what encrypts on the cluster interfaces; not called where the configuration says that
     /// nothing does.
     pub devices: GiveDevices,
@@ -81,6 +94,24 @@ pub struct Handle {
     pub orders: Orders,
     /// What the nodes agree on.
     pub agreement: agreement::Access,
+}
+
+impl Handle {
+    /// Goes without the others having to miss this node: its vote and lead go to another one, if there is time, and all are told that it
+    /// is going.
+    pub async fn leave(&self) {
+        if let Standing::Member { seat, .. } = self.agreement.view().standing {
+            // One that cannot give them away goes nevertheless; somebody has decided so.
+            let vacated = self.agreement.vacate(seat.id, Until::Back, false, VACATE);
+            if let Ok(Err(why)) = timeout(VACATE, vacated).await {
+                println!("note: this node goes with its vote: {why}");
+            }
+        }
+        let (done, told) = oneshot::channel();
+        if self.orders.send(Order::Leave { done }).await.is_ok() {
+            drop(timeout(GOODBYE, told).await);
+        }
+    }
 }
 
 /// What the daemon knows at one moment, as the API tells it.
@@ -122,11 +153,19 @@ pub struct Daemon {
     segment: Option<Segment>,
     end: OwnEnd,
     orders: mpsc::Receiver<Order>,
+    goodbye: Option<Goodbye>,
     /// The seat in which this node has been ready.
     was_ready: Option<Seat>,
     look_ms: u64,
     start: Instant,
     publish: watch::Sender<Arc<Snapshot>>,
+}
+
+/// How often this node has still to say that it is going, and whom to tell that it has.
+#[derive(Debug)]
+struct Goodbye {
+    left: u32,
+    done: oneshot::Sender<()>,
 }
 
 /// The kernel's side, as far as it has come.
@@ -215,6 +254,7 @@ impl Daemon {
             },
             end: OwnEnd { management: settings.management, ..OwnEnd::default() },
             orders,
+            goodbye: None,
             was_ready: None,
             look_ms: 0,
             start: Instant::now(),
@@ -263,6 +303,13 @@ impl Daemon {
                 // Whoever asked may have gone; what is chosen is chosen.
                 let _ = done.send(chosen);
             }
+            Order::Leave { done } => {
+                self.membership.leave(now_ms);
+                self.goodbye = Some(Goodbye { left: GOODBYES, done });
+            }
+            Order::Power { action, done } => {
+                let _ = done.send((self.surroundings.power)(action));
+            }
         }
     }
 
@@ -301,6 +348,9 @@ impl Daemon {
                 beacons.push((interface.index, beacon.seal(&self.key)));
             }
         }
+        if !beacons.is_empty() || self.settings.token.is_none() {
+            self.say_goodbye(now_ms);
+        }
         let events = self.membership.take_events();
         if !events.is_empty() || now_ms >= self.look_ms {
             self.look_ms = now_ms + LOOK_MS;
@@ -308,6 +358,18 @@ impl Daemon {
             self.look(now_ms);
         }
         beacons
+    }
+
+    /// Counts what was said, and has it said again.
+    fn say_goodbye(&mut self, now_ms: u64) {
+        let Some(Goodbye { left, done }) = self.goodbye.take() else { return };
+        match left.checked_sub(1) {
+            None | Some(0) => drop(done.send(())),
+            Some(left) => {
+                self.membership.leave(now_ms);
+                self.goodbye = Some(Goodbye { left, done });
+            }
+        }
     }
 
     fn tell(&mut self, now_ms: u64, event: &Event) {
@@ -332,6 +394,9 @@ impl Daemon {
                     self.end.link_locals.insert(interface.index, address);
                 }
             }
+        }
+        if let Some(removals) = self.agreement.removals() {
+            self.membership.remove(now_ms, removals);
         }
         let mut view = self.membership.view(now_ms);
         self.protect(now_ms, &view);

@@ -25,6 +25,7 @@ pub mod openapi;
 pub mod orders;
 pub mod orphans;
 pub mod ping;
+pub mod power;
 pub mod proxies;
 pub mod rates;
 pub mod reconcile;

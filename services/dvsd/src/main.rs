@@ -18,7 +18,7 @@ use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{api, multicast, orphans};
+use dvsd::{api, multicast, orphans, power};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -95,18 +95,25 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         links: Links::new(Box::new(proxies), Box::new(Tipc::default())),
         status: StatusFile::new(directory),
         reach: Arc::new(SocketAddr::V6),
+        power: Box::new(power::change),
         devices: Box::new(|| Box::new(Macsec::default())),
     };
     let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
     let snapshots = handle.snapshots.clone();
-    doors.open(&api::router(handle, directory.to_owned()), &snapshots);
+    doors.open(&api::router(handle.clone(), directory.to_owned()), &snapshots);
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        handle.leave().await;
+    };
     tokio::select! {
         result = daemon.run(network) => result,
-        _ = terminate.recv() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        () = asked => Ok(()),
     }
 }

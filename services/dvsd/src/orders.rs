@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the API has the daemon do.
 
-use dvs_api::Transport;
+use dvs_api::{PowerAction, Transport};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::beacon::Choice;
@@ -21,6 +21,18 @@ pub enum Order {
         transport: Transport,
         /// Gets the choice that holds now.
         done: oneshot::Sender<Result<Choice, Refusal>>,
+    },
+    /// Tell the others that this node is going.
+    Leave {
+        /// Told once they have been told.
+        done: oneshot::Sender<()>,
+    },
+    /// Have the machine restart or switch itself off.
+    Power {
+        /// Which of the two.
+        action: PowerAction,
+        /// Gets why it cannot be done, if so.
+        done: oneshot::Sender<Result<(), String>>,
     },
 }
 

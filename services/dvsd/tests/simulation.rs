@@ -4,6 +4,8 @@
 
 #[path = "simulation/choices.rs"]
 mod choices;
+#[path = "simulation/departures.rs"]
+mod departures;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -619,6 +621,7 @@ fn strangers_do_not_get_past_the_envelope() {
     let (key, wrong) = (Key::new("the token of this cluster"), Key::new("another token"));
     let peers = vec![PeerEntry {
         holds: None,
+        removed: false,
         mac: Mac([2, 0, 0, 0, 0, 1]),
         instance: 1,
         seat: Some(Seat { id: 0, incarnation: 9 }),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::refusal::Refusal;
 use crate::time::Time;
 use crate::{
-    barriers, containers, elections, events, groups, kv, leases, line, links, locks, nodes, tokens,
+    barriers, containers, elections, events, groups, kv, leases, lifecycle, line, links, locks,
+    nodes, tokens,
 };
 
 /// The latest version of commands and of the state that this release understands.
@@ -57,6 +58,8 @@ pub enum Command {
     Groups(groups::Command),
     /// About events. Since version 2.
     Events(events::Command),
+    /// About what becomes of nodes. Since version 2.
+    Lifecycle(lifecycle::Command),
 }
 
 /// What came of a command.
@@ -104,7 +107,7 @@ impl Command {
     /// The version in which the command came.
     pub fn needs(&self) -> u16 {
         match self {
-            Self::Events(_) => 2,
+            Self::Events(_) | Self::Lifecycle(_) => 2,
             _ => 1,
         }
     }

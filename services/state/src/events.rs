@@ -107,6 +107,11 @@ pub enum Happening {
         /// Its name.
         name: String,
     },
+    /// A machine that was removed may come back.
+    MachineAllowed {
+        /// Which machine.
+        machine: Machine,
+    },
     /// The others hear a node again.
     NodeUp {
         /// Which one.
@@ -202,6 +207,7 @@ impl Happening {
             Self::NodeReady { .. } => "node-ready",
             Self::NodeDraining { .. } => "node-draining",
             Self::NodeRemoved { .. } => "node-removed",
+            Self::MachineAllowed { .. } => "machine-allowed",
             Self::NodeUp { .. } => "node-up",
             Self::NodeDown { .. } => "node-down",
             Self::NodeRenamed { .. } => "node-renamed",
@@ -238,6 +244,7 @@ impl Happening {
             Self::Seen { by, about, .. } => [*by].into_iter().chain(*about).collect(),
             Self::Begun { .. }
             | Self::Raised { .. }
+            | Self::MachineAllowed { .. }
             | Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::TokenExpired { .. }
@@ -260,6 +267,9 @@ impl fmt::Display for Happening {
             Self::NodeReady { node } => write!(f, "node {node} is ready"),
             Self::NodeDraining { node } => write!(f, "node {node} is being drained"),
             Self::NodeRemoved { node, name } => write!(f, "node {node}, {name}, was removed"),
+            Self::MachineAllowed { machine } => {
+                write!(f, "machine {machine} may be a node again")
+            }
             Self::NodeUp { node } => write!(f, "node {node} is heard again"),
             Self::NodeDown { node } => write!(f, "node {node} is not heard any more"),
             Self::NodeRenamed { node, from, to } => {

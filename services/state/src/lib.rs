@@ -10,6 +10,7 @@ pub mod events;
 pub mod groups;
 pub mod kv;
 pub mod leases;
+pub mod lifecycle;
 pub mod line;
 pub mod links;
 pub mod locks;

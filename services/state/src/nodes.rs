@@ -159,6 +159,12 @@ impl Nodes {
         present.map(|(id, node)| (*id, node))
     }
 
+    /// Those that were removed, by id.
+    pub fn removed(&self) -> impl Iterator<Item = (NodeId, &Node)> + '_ {
+        let removed = self.by_id.iter().filter(|(_, node)| node.phase == Phase::Removed);
+        removed.map(|(id, node)| (*id, node))
+    }
+
     /// The node that a machine is.
     pub fn of_machine(&self, machine: Machine) -> Option<(NodeId, &Node)> {
         self.iter().find(|(_, node)| node.machine == machine)

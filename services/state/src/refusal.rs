@@ -53,7 +53,7 @@ pub enum Refusal {
     /// The command is of a later version than the nodes have agreed to use.
     #[error(
         "the command needs version {needed} of the cluster's state, which is at version {agreed}; \
-         update every node, then raise the version"
+         nodes of an earlier release must be updated; if there are none, try again in a moment"
     )]
     TooNew {
         /// What the command needs.

@@ -11,6 +11,7 @@ use crate::events::{Events, Happening};
 use crate::groups::{self, Groups};
 use crate::kv;
 use crate::leases::{self, LeaseId, Leases};
+use crate::lifecycle::{self, Bar, Lifecycle};
 use crate::links::{self, Links};
 use crate::locks::{self, Locks};
 use crate::nodes::{self, Join, NodeId, Nodes, Phase, Seat};
@@ -49,9 +50,12 @@ pub struct State {
     /// Since version 2; in a snapshot it follows what there was before.
     #[serde(skip)]
     events: Events,
+    /// The same.
+    #[serde(skip)]
+    lifecycle: Lifecycle,
 }
 
-/// The version since which events are recorded, and are part of a snapshot.
+/// The version since which events are recorded, and are part of a snapshot like what people decide about nodes.
 const EVENTS_SINCE: u16 = 2;
 
 /// Why bytes are no state that this node can go on with.
@@ -87,6 +91,7 @@ impl Default for State {
             barriers: Barriers::default(),
             groups: Groups::default(),
             events: Events::default(),
+            lifecycle: Lifecycle::default(),
         }
     }
 }
@@ -167,6 +172,11 @@ impl State {
         &self.events
     }
 
+    /// What was decided about nodes.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
     /// When something ends by itself, if no command comes before. A leader then proposes [`Command::Tick`].
     pub fn deadline(&self) -> Option<Time> {
         self.leases.deadline().into_iter().chain(self.tokens.deadline()).min()
@@ -180,7 +190,7 @@ impl State {
         // What a later version has added is left out of an earlier one, which nodes of an earlier release have to read.
         let bytes = match self.version < EVENTS_SINCE {
             true => postcard::to_allocvec(self),
-            false => postcard::to_allocvec(&(self, &self.events)),
+            false => postcard::to_allocvec(&(self, &self.events, &self.lifecycle)),
         };
         bytes.map_err(|_| SnapshotError::Malformed)
     }
@@ -199,7 +209,7 @@ impl State {
         let (mut state, mut rest): (Self, _) =
             postcard::take_from_bytes(bytes).map_err(|_| SnapshotError::Malformed)?;
         if state.version >= EVENTS_SINCE {
-            (state.events, rest) =
+            ((state.events, state.lifecycle), rest) =
                 postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
         }
         match rest {
@@ -267,6 +277,7 @@ impl State {
             Command::Events(command) => {
                 self.events.apply(self.now, &self.nodes, command).map(|()| Answer::Done)
             }
+            Command::Lifecycle(command) => self.lifecycle_command(command),
         }
     }
 
@@ -330,43 +341,100 @@ impl State {
 
     fn nodes_command(&mut self, command: &nodes::Command) -> Outcome {
         match command {
-            nodes::Command::Join(join) => {
-                let had = self.nodes.of_machine(join.machine);
-                let had = had.map(|(id, node)| (id, node.incarnation));
-                let (seat, ended) = self.nodes.join(join, self.version)?;
-                for id in ended {
-                    self.containers.node_down(&self.nodes, id);
-                }
-                if had != Some((seat.id, seat.incarnation)) {
-                    self.record_joined(seat.id);
-                }
-                Ok(Answer::Seated(seat))
-            }
-            nodes::Command::SetPhase { seat, phase } => {
-                let before = self.nodes.get(seat.id).map(|node| (node.phase, node.name.clone()));
-                self.nodes.set_phase(*seat, *phase)?;
-                if let Some((before, name)) = before.filter(|(before, _)| before != phase) {
-                    self.record_phase(seat.id, name, before, *phase);
-                }
-                if *phase != Phase::Removed {
-                    return Ok(Answer::Done);
-                }
-                let fates = self.containers.node_down(&self.nodes, seat.id);
-                self.containers.remove_node(seat.id);
-                self.links.remove_node(seat.id);
-                Ok(Answer::Fates(fates))
-            }
+            nodes::Command::Join(join) => self.join(join),
+            nodes::Command::SetPhase { seat, phase } => self.set_phase(*seat, *phase),
             nodes::Command::SetUp { seat, up } => self.set_up(*seat, *up),
             nodes::Command::SetRole { id, role } => {
                 self.nodes.set_role(*id, *role).map(|()| Answer::Done)
             }
             nodes::Command::Rename { id, name } => {
-                let before = self.nodes.get(*id).map(|node| node.name.clone());
+                let before = self.nodes.get(*id).map(|node| (node.name.clone(), node.machine));
                 self.nodes.rename(*id, name)?;
-                if let Some(from) = before.filter(|before| before != name) {
+                if self.version >= EVENTS_SINCE {
+                    before.iter().for_each(|(_, machine)| self.lifecycle.name(*machine));
+                }
+                if let Some((from, _)) = before.filter(|(before, _)| before != name) {
                     self.record(Happening::NodeRenamed { node: *id, from, to: name.clone() });
                 }
                 Ok(Answer::Done)
+            }
+        }
+    }
+
+    fn join(&mut self, join: &Join) -> Outcome {
+        if let Some(Bar { seat, name, .. }) = self.lifecycle.bar(join.machine) {
+            return Err(Refusal::Invalid(format!(
+                "machine {} was node {}, {name}, and was removed; reset it, or let it join by a new \
+                 token",
+                join.machine, seat.id
+            )));
+        }
+        let had = self.nodes.of_machine(join.machine);
+        let had = had.map(|(id, node)| (id, node.incarnation));
+        let (seat, ended) = self.nodes.join(join, self.version)?;
+        for id in ended {
+            self.containers.node_down(&self.nodes, id);
+        }
+        if had != Some((seat.id, seat.incarnation)) {
+            self.record_joined(seat.id);
+            if self.lifecycle.is_drained(join.machine) {
+                self.nodes.set_phase(seat, Phase::Draining)?;
+            }
+        }
+        Ok(Answer::Seated(seat))
+    }
+
+    fn set_phase(&mut self, seat: Seat, phase: Phase) -> Outcome {
+        let node = self.nodes.get(seat.id);
+        let before = node.map(|node| (node.phase, node.name.clone()));
+        let kept = node.is_some_and(|node| self.lifecycle.is_drained(node.machine));
+        // It is kept empty however far it has come.
+        let phase = if kept && phase == Phase::Ready { Phase::Draining } else { phase };
+        self.nodes.set_phase(seat, phase)?;
+        if let Some((before, name)) = before.filter(|(before, _)| *before != phase) {
+            self.record_phase(seat.id, name, before, phase);
+        }
+        if phase != Phase::Removed {
+            return Ok(Answer::Done);
+        }
+        let fates = self.containers.node_down(&self.nodes, seat.id);
+        self.containers.remove_node(seat.id);
+        self.links.remove_node(seat.id);
+        Ok(Answer::Fates(fates))
+    }
+
+    fn lifecycle_command(&mut self, command: &lifecycle::Command) -> Outcome {
+        match command {
+            lifecycle::Command::Drain { seat, until } => {
+                self.set_phase(*seat, Phase::Draining)?;
+                let machine = self.nodes.get(seat.id).map(|node| node.machine);
+                machine.into_iter().for_each(|machine| self.lifecycle.drain(machine, *until));
+                Ok(Answer::Done)
+            }
+            lifecycle::Command::Undrain { id } => {
+                let seat = self.nodes.seat(*id)?;
+                let node = self.nodes.get(*id).map(|node| (node.machine, node.phase));
+                node.into_iter().for_each(|(machine, _)| self.lifecycle.undrain(machine));
+                match node {
+                    Some((_, Phase::Draining)) => self.set_phase(seat, Phase::Ready),
+                    _ => Ok(Answer::Done),
+                }
+            }
+            lifecycle::Command::Remove { seat } => {
+                let node = self.nodes.get(seat.id).map(|node| (node.machine, node.name.clone()));
+                let answer = self.set_phase(*seat, Phase::Removed)?;
+                if let Some((machine, name)) = node {
+                    let (seat, since) = (*seat, self.now);
+                    self.lifecycle.keep_out(machine, Bar { seat, name, since });
+                }
+                Ok(answer)
+            }
+            lifecycle::Command::Allow { machine } => {
+                let changed = self.lifecycle.allow(*machine);
+                if changed {
+                    self.record(Happening::MachineAllowed { machine: *machine });
+                }
+                Ok(Answer::Changed(changed))
             }
         }
     }

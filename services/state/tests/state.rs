@@ -5,6 +5,7 @@
 use dvs_state::events::{self, Sight};
 use dvs_state::kv::{Compare, Operation, Order, Selector, Subject, Transaction};
 use dvs_state::leases::LeaseId;
+use dvs_state::lifecycle::{self, Until};
 use dvs_state::nodes::{Join, Machine, Phase, Role, Seat};
 use dvs_state::{barriers, containers, elections, groups, kv, leases, links, locks, nodes, tokens};
 use dvs_state::{Answer, Command, Entry, Outcome, Refusal, SnapshotError, State, Time, VERSION};
@@ -176,6 +177,17 @@ fn service_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn lifecycle_command() -> impl Strategy<Value = lifecycle::Command> {
+    use lifecycle::Command as C;
+    let until = prop_oneof![Just(Until::Undrained), Just(Until::Back)];
+    prop_oneof![
+        2 => (seat(), until).prop_map(|(seat, until)| C::Drain { seat, until }),
+        2 => (0u16..4).prop_map(|id| C::Undrain { id }),
+        1 => seat().prop_map(|seat| C::Remove { seat }),
+        2 => (0u8..5).prop_map(|n| C::Allow { machine: Machine([2, 0, 0, 0, 0, n]) }),
+    ]
+}
+
 fn event_command() -> impl Strategy<Value = events::Command> {
     prop_oneof![
         (seat(), 0u64..4, 0u64..9).prop_map(|(by, term, unix_ms)| events::Command::Lead {
@@ -208,6 +220,7 @@ fn command() -> impl Strategy<Value = Command> {
             let transport = Some(links::Transport::Tipc);
             Command::Links(links::Command::Choose { a, b, transport })
         }),
+        2 => lifecycle_command().prop_map(Command::Lifecycle),
         2 => event_command().prop_map(Command::Events),
         6 => container_command().prop_map(Command::Containers),
         6 => kv_command().prop_map(Command::Kv),
@@ -255,6 +268,12 @@ proptest! {
             prop_assert_eq!(replica.to_bytes().unwrap(), state.to_bytes().unwrap());
             for lease in holders(&state) {
                 prop_assert!(state.leases().get(lease).is_some(), "{} is held on", lease);
+            }
+            for (machine, bar) in state.lifecycle().barred() {
+                prop_assert!(state.nodes().of_machine(machine).is_none(), "{:?} is back", bar);
+            }
+            for (id, node) in state.nodes().iter().filter(|(_, node)| node.phase == Phase::Ready) {
+                prop_assert!(!state.lifecycle().is_drained(node.machine), "{} is {:?}", id, node);
             }
             prop_assert!(state.deadline().is_none_or(|deadline| deadline > state.now()));
             for (_, container) in state.containers().iter() {
@@ -502,4 +521,54 @@ fn what_is_decided_is_recorded_once_and_what_is_refused_or_repeated_is_not() {
     assert_eq!(texts[5], "node 1 is named east and no longer node1");
     assert_eq!(texts[7], "container 1, c, spans nodes 0");
     assert_eq!(texts[14], "machine 02:00:00:00:00:01 is node 1 in incarnation 2, named east");
+}
+
+#[test]
+fn a_drained_node_stays_empty_when_it_restarts_and_one_that_is_restarted_does_not() {
+    let mut state = formed();
+    let phase = |state: &State| state.nodes().get(1).unwrap().phase;
+    let drain = |incarnation, until| {
+        let seat = Seat { id: 1, incarnation };
+        Command::Lifecycle(lifecycle::Command::Drain { seat, until })
+    };
+    let back = |run| Command::Nodes(nodes::Command::Join(join(1, run)));
+    let place = Command::Containers(containers::Command::Create {
+        name: "c".into(),
+        nodes: [1].into(),
+        limits: containers::Limits::default(),
+        image: None,
+    });
+    apply(&mut state, 0, &drain(1, Until::Back)).unwrap();
+    assert_eq!(phase(&state), Phase::Draining);
+    assert!(apply(&mut state, 0, &place).unwrap_err().to_string().contains("is draining"));
+    apply(&mut state, 0, &back(2)).unwrap();
+    assert_eq!(phase(&state), Phase::Joining);
+    assert!(apply(&mut state, 0, &drain(1, Until::Undrained)).is_err(), "an earlier life");
+    apply(&mut state, 0, &drain(2, Until::Undrained)).unwrap();
+    apply(&mut state, 0, &back(3)).unwrap();
+    assert_eq!(phase(&state), Phase::Draining);
+    apply(&mut state, 0, &Command::Lifecycle(lifecycle::Command::Undrain { id: 1 })).unwrap();
+    assert_eq!(phase(&state), Phase::Ready);
+    apply(&mut state, 0, &place).unwrap();
+    apply(&mut state, 0, &back(4)).unwrap();
+    assert_eq!(phase(&state), Phase::Joining);
+}
+
+#[test]
+fn a_machine_that_was_removed_is_kept_out_until_it_is_allowed() {
+    let mut state = formed();
+    let seat = Seat { id: 1, incarnation: 1 };
+    let machine = Machine([2, 0, 0, 0, 0, 1]);
+    apply(&mut state, 7, &Command::Lifecycle(lifecycle::Command::Remove { seat })).unwrap();
+    assert_eq!(state.nodes().removed().map(|(id, _)| id).collect::<Vec<_>>(), [1]);
+    let bar = state.lifecycle().bar(machine).unwrap();
+    assert_eq!((bar.seat, bar.name.as_str(), bar.since), (seat, "node1", Time(7)));
+    let back = Command::Nodes(nodes::Command::Join(join(1, 2)));
+    let refused = apply(&mut state, 8, &back).unwrap_err().to_string();
+    assert!(refused.contains("was node 1, node1, and was removed"), "{refused}");
+    let allow = Command::Lifecycle(lifecycle::Command::Allow { machine });
+    assert_eq!(apply(&mut state, 9, &allow), Ok(Answer::Changed(true)));
+    assert_eq!(apply(&mut state, 9, &allow), Ok(Answer::Changed(false)));
+    let seat = Seat { id: 1, incarnation: 2 };
+    assert_eq!(apply(&mut state, 9, &back), Ok(Answer::Seated(seat)));
 }

@@ -15,6 +15,7 @@ mod copies;
 mod exchanges;
 pub(crate) mod faults;
 pub(crate) mod guest;
+mod lives;
 pub(crate) mod mismatch;
 mod moves;
 mod outages;
@@ -92,6 +93,9 @@ const SCENARIOS: &[Scenario] = &[
     ("half of the nodes without a majority refuse changes and heal", agreement::halves),
     ("commands run under a lock one at a time", agreement::one_at_a_time),
     ("what clients see of a key while nodes fail is linearizable", agreement::histories),
+    ("a leader is drained and undrained while messages flow", lives::drain),
+    ("a node that is asked to restarts without being missed", lives::reboot),
+    ("a node that was removed stays out until it is let in again", lives::remove),
     ("a link changes its transport while messages flow", transports::while_messages_flow),
     ("much memory is copied intact over ethernet", |bed| much_memory(bed, Transport::Ethernet)),
     ("much memory is copied intact over tipc", |bed| much_memory(bed, Transport::Tipc)),

@@ -122,6 +122,74 @@ pub(crate) enum NodeCommand {
         /// Id of the node
         node: u32,
     },
+    /// Empty a node: nothing new is placed on it, and it neither votes nor leads
+    ///
+    /// Waits until its vote has gone to another node. It stays drained when it restarts. Containers that it has
+    /// stay: scale them off it.
+    Drain(DrainArguments),
+    /// Make a drained node one like any other again
+    Undrain {
+        /// Id of the node
+        node: u32,
+    },
+    /// Give a node another name, which it keeps when it restarts
+    Rename {
+        /// Id of the node
+        node: u32,
+        /// Its name
+        name: String,
+    },
+    /// Restart a node's machine, and wait until it is back
+    ///
+    /// Its vote goes to another node first, and the others are told that it is going. It must be among the endpoints.
+    Reboot(PowerArguments),
+    /// Switch a node's machine off, and wait until it is gone
+    ///
+    /// As `node reboot`. It stays a node that is down; `node remove` makes it none.
+    Shutdown(PowerArguments),
+    /// Make a node none any more, dead or alive
+    ///
+    /// Its id is given to no other machine, the others change their keys, and its machine stays out of the cluster, whatever
+    /// token it has, until `node reset`.
+    Remove(RemoveArguments),
+    /// Have a node come back as if it had never been one; one that was removed may come back
+    ///
+    /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again.
+    Reset(PowerArguments),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DrainArguments {
+    /// Id of the node
+    pub(crate) node: u32,
+    /// Drain it even if no other node could vote instead
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// Id of the node
+    pub(crate) node: u32,
+    /// Remove it even if no other node could vote instead
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct PowerArguments {
+    /// Id of the node
+    pub(crate) node: u32,
+    /// Do it even if no other node could vote meanwhile: the nodes may lose what they have agreed on
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Only have it begin
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Seconds after which waiting ends with an error
+    #[arg(long = "timeout", value_name = "S", default_value_t = 180,
+          value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    pub(crate) timeout_s: u64,
 }
 
 #[derive(Debug, Subcommand)]

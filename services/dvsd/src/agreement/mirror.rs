@@ -10,7 +10,7 @@ use dvs_state::nodes::{self, Join, Machine, MemberId, Phase, Role};
 use dvs_state::{events, Command, State, Time, VERSION};
 
 use crate::beacon;
-use crate::membership::{Liveness, MemberView, Standing, View};
+use crate::membership::{Liveness, MemberView, Removal, Removals, Standing, View};
 
 /// The version of the state that a node understands. Beacons say nothing about that: whoever speaks this version of them is
 /// of a release that understands this version of the state.
@@ -34,7 +34,9 @@ pub(super) fn seat(seat: beacon::Seat) -> nodes::Seat {
 }
 
 fn join(member: &MemberView, state: &State) -> Join {
-    let free = !state.nodes().has_name(member.seat.id, &member.name);
+    // The name that people gave it later counts for more than the one that it brings.
+    let free = !state.nodes().has_name(member.seat.id, &member.name)
+        && !state.lifecycle().is_named(machine(member.mac));
     Join {
         machine: machine(member.mac),
         run: member.instance,
@@ -67,6 +69,20 @@ pub(super) fn next(name: &str, view: &View, state: &State) -> Option<Command> {
     view.members.iter().find_map(|member| about(member, state)).map(Command::Nodes)
 }
 
+/// Who is no node any more, and so must not be in the roster.
+pub(super) fn removals(state: &State) -> Removals {
+    let gone = state.nodes().removed().filter(|(_, node)| {
+        // One that was given another place is a node still.
+        state.nodes().of_machine(node.machine).is_none()
+    });
+    let removal = |(id, node): (u16, &nodes::Node)| {
+        let seat = beacon::Seat { id, incarnation: node.incarnation };
+        let barred = state.lifecycle().bar(node.machine).is_some();
+        (Mac(node.machine.0), Removal { seat, barred })
+    };
+    gone.map(removal).collect()
+}
+
 /// What a leader has to say of itself: that it leads, and what its clock shows. `now` is the agreed time.
 pub(super) fn lead(
     view: &View,
@@ -96,7 +112,12 @@ fn about(member: &MemberView, state: &State) -> Option<nodes::Command> {
         let older = node.is_some_and(|node| {
             node.machine == machine(member.mac) && node.incarnation >= place.incarnation
         });
-        return (!older).then(|| nodes::Command::Join(join(member, state)));
+        let gone = state.nodes().removed().any(|(id, node)| {
+            let same = (id, node.machine) == (place.id, machine(member.mac));
+            same && node.incarnation >= place.incarnation
+        });
+        let barred = state.lifecycle().bar(machine(member.mac)).is_some();
+        return (!older && !gone && !barred).then(|| nodes::Command::Join(join(member, state)));
     };
     let up = match member.liveness {
         Liveness::Alive => true,

@@ -10,6 +10,7 @@
 //! leader lets the new one learn, and vote in the old one's place.
 
 pub mod api;
+pub mod departure;
 mod frame;
 mod journal;
 mod lines;
@@ -36,7 +37,7 @@ use tokio::time::sleep;
 
 use crate::beacon::Seat;
 use crate::carrier::OwnEnd;
-use crate::membership::{Liveness, MemberView, Roster, Standing, View};
+use crate::membership::{Liveness, MemberView, Removals, Roster, Standing, View};
 pub use journal::Journal;
 use journal::Pages;
 use lines::{Directory, Lines};
@@ -55,6 +56,8 @@ const TIMING: Timing = Timing {
 };
 /// How often the leader looks whether the state has the nodes as the membership does.
 const LOOK: Duration = Duration::from_millis(200);
+/// The same after it had something to say.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Gives the address at which an address of a cluster interface is reached: the same one, but for tests.
 pub type Reach = Arc<dyn Fn(SocketAddrV6) -> SocketAddr + Send + Sync>;
@@ -151,6 +154,14 @@ impl Agreement {
     /// Where is put what the others should know of.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Who must not be a member, as far as this node knows what was agreed on; `None` while it knows nothing.
+    pub fn removals(&self) -> Option<Removals> {
+        match &*self.now.borrow() {
+            Now::Present(consensus) => Some(consensus.look(mirror::removals)),
+            Now::Absent(_) => None,
+        }
     }
 
     /// Follows the membership. `founders` are those who formed the cluster, if this node was among them.
@@ -285,8 +296,9 @@ fn life(view: &View) -> Option<Life> {
 /// Proposes what the leader has to say about the nodes, for as long as this node leads.
 async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
     let mut told = String::new();
+    let mut pause = LOOK;
     loop {
-        sleep(LOOK).await;
+        sleep(std::mem::replace(&mut pause, LOOK)).await;
         if !consensus.is_leader() {
             continue;
         }
@@ -298,13 +310,18 @@ async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
             of_itself.or_else(|| mirror::next(name, &seen, state))
         });
         let Some(command) = command else { continue };
-        // What is not agreed on now is found again by the next look.
-        if let Ok(Err(refusal)) = consensus.propose(&command).await {
-            let text = format!("warning: agree on the nodes: {refusal}");
-            if text != told {
-                println!("{text}");
-                told = text;
+        match consensus.propose(&command).await {
+            // There may be more.
+            Ok(Ok(_)) => pause = SOON,
+            Ok(Err(refusal)) => {
+                let text = format!("warning: agree on the nodes: {refusal}");
+                if text != told {
+                    println!("{text}");
+                    told = text;
+                }
             }
+            // What is not agreed on now is found again by the next look.
+            Err(_) => {}
         }
     }
 }

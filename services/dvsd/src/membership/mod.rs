@@ -18,6 +18,7 @@
 mod choices;
 mod formation;
 mod peers;
+mod removals;
 mod roster;
 mod view;
 
@@ -34,6 +35,7 @@ pub use formation::SETTLE_MS;
 use formation::{Formation, Step};
 use peers::{Heard, Peers};
 pub use peers::{Novelty, Path};
+pub use removals::{Removal, Removals};
 pub use roster::{Entry, Roster};
 pub use view::{Event, Liveness, MemberView, Said, Standing, View};
 
@@ -133,6 +135,12 @@ pub struct Membership {
     last_beacon_ms: u64,
     /// The last of the choices that the latest beacon told.
     last_told: Option<u16>,
+    /// Whether this node is going.
+    is_leaving: bool,
+    /// Who must not be a member.
+    removals: Removals,
+    /// Members say that this node must not be one.
+    is_removed: bool,
     events: Vec<Event>,
 }
 
@@ -165,6 +173,9 @@ impl Membership {
             next_beacon_ms: now_ms,
             last_beacon_ms: 0,
             last_told: None,
+            is_leaving: false,
+            removals: Removals::default(),
+            is_removed: false,
             events: Vec::new(),
         }
     }
@@ -182,6 +193,58 @@ impl Membership {
         if self.keys != keys {
             self.keys = keys;
             self.hurry(now_ms);
+        }
+    }
+
+    /// Says from now on that this node is going, so that the others need not wait until they miss it.
+    pub fn leave(&mut self, now_ms: u64) {
+        self.is_leaving = true;
+        self.hurry(now_ms);
+    }
+
+    /// Leaves out who was removed, as the nodes have agreed.
+    pub fn remove(&mut self, now_ms: u64, removals: Removals) {
+        if self.removals == removals {
+            return;
+        }
+        self.removals = removals;
+        let Role::Member(member) = &mut self.role else { return };
+        let before = member.roster.clone();
+        if !self.removals.apply(&mut member.roster) {
+            return;
+        }
+        if member.roster.of_machine(self.identity.mac).is_none() {
+            self.become_removed(now_ms);
+            return;
+        }
+        for Entry { seat, mac, .. } in before.entries() {
+            if member.roster.get(seat.id).is_none() {
+                member.arrived_ms.remove(&seat.id);
+                member.down.remove(&seat.id);
+                self.events.push(Event::NodeRemoved { seat: *seat, mac: *mac });
+            }
+        }
+        self.note_arrivals(now_ms);
+        self.hurry(now_ms);
+    }
+
+    fn become_removed(&mut self, now_ms: u64) {
+        if let Role::Member(member) = &self.role {
+            self.events.push(Event::Removed { cluster: member.cluster });
+            self.become_candidate(now_ms);
+        }
+        self.is_removed = true;
+    }
+
+    /// Takes what a member says of whether this node may be one.
+    fn hear_removal(&mut self, now_ms: u64, beacon: &Beacon) {
+        let own = (self.identity.mac, self.identity.instance);
+        let told = beacon.peers.iter().find(|peer| (peer.mac, peer.instance) == own);
+        let Some(told) = told else { return };
+        match &self.role {
+            Role::Member(member) if member.cluster != beacon.cluster || !told.removed => {}
+            _ if told.removed => self.become_removed(now_ms),
+            _ => self.is_removed = false,
         }
     }
 
@@ -251,6 +314,8 @@ impl Membership {
 
     fn step(&mut self, now_ms: u64, entropy: u64) {
         match &mut self.role {
+            // It neither asks for a place nor founds another cluster behind the back of who removed it.
+            Role::Candidate(_) if self.is_removed => {}
             Role::Candidate(formation) => {
                 match formation.step(now_ms, entropy, &self.identity, &self.peers) {
                     Step::Stay => {}
@@ -274,6 +339,7 @@ impl Membership {
         self.counter += 1;
         let (phase, cluster) = match &self.role {
             Role::Candidate(formation) => formation.phase(),
+            Role::Member(member) if self.is_leaving => (Phase::Leaving, member.cluster),
             Role::Member(member) if self.announcement.ready => (Phase::Ready, member.cluster),
             Role::Member(member) => (Phase::Member, member.cluster),
         };
@@ -389,8 +455,10 @@ impl Membership {
     }
 
     fn hear_member(&mut self, now_ms: u64, beacon: &Beacon) {
+        self.hear_removal(now_ms, beacon);
         let own = (self.identity.mac, self.identity.instance);
-        let told = Roster::of_peers(&beacon.peers);
+        let mut told = Roster::of_peers(&beacon.peers);
+        self.removals.apply(&mut told);
         let member = match &mut self.role {
             Role::Candidate(formation) => {
                 if told.of_instance(own.0, own.1).is_some() {
@@ -474,6 +542,9 @@ impl Membership {
         let since = member.arrived_ms.get(&entry.seat.id).map_or(0, |(_, at)| *at);
         let fresh = now_ms.saturating_sub(since) <= DOWN_MS;
         if let Some(heard) = heard.filter(|heard| heard.is_live(now_ms, DOWN_MS)) {
+            if heard.beacon.phase == Phase::Leaving {
+                return Liveness::Down;
+            }
             if !belongs(heard) {
                 return Liveness::Expected;
             }
@@ -506,6 +577,7 @@ impl Membership {
             heard.is_live(now_ms, CANDIDATE_MS)
                 && heard.beacon.phase == Phase::Candidate
                 && heard.beacon.cluster == member.cluster
+                && !self.removals.bar(heard.beacon.mac)
         })
     }
 
@@ -540,7 +612,7 @@ impl Membership {
                 None => majority && member.roster.len() < MEMBERS_MAX,
             };
             if admit {
-                member.roster.admit(mac, instance);
+                member.roster.admit(mac, instance, &self.removals);
                 changed = true;
             }
         }
@@ -562,9 +634,11 @@ impl Membership {
                     if !was_down {
                         let heard = self.peers.of_instance(mac, entry.instance);
                         let deaf = heard.is_some_and(|heard| heard.is_live(now_ms, DOWN_MS));
-                        self.events.push(match deaf {
-                            true => Event::NodeDeaf { seat, mac },
-                            false => Event::NodeDown { seat, mac },
+                        let left = heard.is_some_and(|heard| heard.beacon.phase == Phase::Leaving);
+                        self.events.push(match (left, deaf) {
+                            (true, _) => Event::NodeLeft { seat, mac },
+                            (false, true) => Event::NodeDeaf { seat, mac },
+                            (false, false) => Event::NodeDown { seat, mac },
                         });
                     }
                 }
@@ -606,13 +680,14 @@ impl Membership {
                     confirmed: heard,
                     down: down.is_some_and(|down| down.contains_key(&entry.seat.id)),
                     holds: self.keys.held.get(&(entry.mac, entry.instance)).copied(),
+                    removed: false,
                 }
             })
             .collect();
         let confirmed = self.peers.confirmed().filter(|heard| live(heard)).map(|h| (h, true));
         let provisional = self.peers.provisional(now_ms, CANDIDATE_MS).map(|h| (h, false));
         for (heard, confirmed) in confirmed.chain(provisional) {
-            let Beacon { mac, instance, .. } = heard.beacon;
+            let Beacon { mac, instance, phase, .. } = heard.beacon;
             if roster.of_instance(mac, instance).is_none() && peers.len() < PEERS_MAX {
                 peers.push(PeerEntry {
                     mac,
@@ -622,6 +697,7 @@ impl Membership {
                     confirmed,
                     down: false,
                     holds: None,
+                    removed: self.removals.concern(mac, phase.is_member()),
                 });
             }
         }

@@ -241,6 +241,7 @@ mod tests {
                     confirmed: false,
                     down: false,
                     holds: None,
+                    removed: false,
                 })
                 .into_iter()
                 .collect(),

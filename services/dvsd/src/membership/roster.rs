@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use dvs_config::Mac;
 
+use super::removals::Removals;
 use crate::beacon::{PeerEntry, Seat};
 
 /// A machine's place in the cluster.
@@ -19,8 +20,8 @@ pub struct Entry {
     pub instance: u64,
 }
 
-/// All places of a cluster by id. Nobody is ever taken off, so that a machine that comes back
-/// gets its id again.
+/// All places of a cluster by id. Nobody is taken off but who was [removed](super::Removals), so that a machine that comes
+/// back gets its id again.
 ///
 /// Rosters are not agreed upon but merged. Two nodes that have merged the same entries, in any
 /// order and however often, hold the same roster: of two entries for an id the lower MAC address
@@ -100,15 +101,23 @@ impl Roster {
         *self != before
     }
 
-    /// Gives a machine a place: the id it had with the next incarnation, or the lowest free one.
-    pub fn admit(&mut self, mac: Mac, instance: u64) -> Entry {
-        let seat = match self.of_machine(mac) {
-            Some(Entry { seat, .. }) => {
-                Seat { id: seat.id, incarnation: seat.incarnation.saturating_add(1) }
-            }
+    /// Keeps only some entries. Says whether any went.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) -> bool {
+        let before = self.0.len();
+        self.0.retain(|_, entry| keep(entry));
+        self.0.len() < before
+    }
+
+    /// Gives a machine a place: the id it had, even if it was removed meanwhile, with the next incarnation; or the lowest one
+    /// that was nobody's.
+    pub(super) fn admit(&mut self, mac: Mac, instance: u64, removed: &Removals) -> Entry {
+        let had = self.of_machine(mac).map(|entry| entry.seat);
+        let had = had.or_else(|| removed.place(mac).filter(|seat| !self.0.contains_key(&seat.id)));
+        let seat = match had {
+            Some(seat) => Seat { id: seat.id, incarnation: seat.incarnation.saturating_add(1) },
             None => {
-                let id = (0..).find(|id| !self.0.contains_key(id)).unwrap_or(u16::MAX);
-                Seat { id, incarnation: 1 }
+                let free = |id: &u16| !self.0.contains_key(id) && !removed.holds(*id);
+                Seat { id: (0..).find(free).unwrap_or(u16::MAX), incarnation: 1 }
             }
         };
         let entry = Entry { seat, mac, instance };
@@ -138,7 +147,12 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use super::super::removals::Removal;
     use super::*;
+
+    fn none() -> Removals {
+        Removals::default()
+    }
 
     fn mac(n: u8) -> Mac {
         Mac([2, 0, 0, 0, 0, n])
@@ -157,20 +171,20 @@ mod tests {
     #[test]
     fn a_machine_that_comes_back_has_its_id_and_the_next_incarnation() {
         let mut roster = roster(&[1, 2]);
-        assert_eq!(roster.admit(mac(1), 100).seat, Seat { id: 0, incarnation: 2 });
-        assert_eq!(roster.admit(mac(7), 7).seat, Seat { id: 2, incarnation: 1 });
+        assert_eq!(roster.admit(mac(1), 100, &none()).seat, Seat { id: 0, incarnation: 2 });
+        assert_eq!(roster.admit(mac(7), 7, &none()).seat, Seat { id: 2, incarnation: 1 });
         assert_eq!(roster.len(), 3);
     }
 
     #[test]
     fn merging_is_the_same_in_any_order_and_leaves_no_id_and_no_machine_twice() {
         let (mut left, mut right) = (roster(&[1, 2]), roster(&[1, 2]));
-        left.admit(mac(8), 8);
-        right.admit(mac(7), 7);
-        left.admit(mac(1), 100);
-        right.admit(mac(1), 200);
-        right.admit(mac(8), 8);
-        left.admit(mac(2), 300);
+        left.admit(mac(8), 8, &none());
+        right.admit(mac(7), 7, &none());
+        left.admit(mac(1), 100, &none());
+        right.admit(mac(1), 200, &none());
+        right.admit(mac(8), 8, &none());
+        left.admit(mac(2), 300, &none());
         let (mut a, mut b) = (left.clone(), right.clone());
         assert!(a.merge(&right));
         assert!(b.merge(&left));
@@ -180,5 +194,23 @@ mod tests {
         assert_eq!(a.of_machine(mac(7)).unwrap().seat.id, 2);
         assert_eq!(a.of_machine(mac(8)).unwrap().seat.id, 3);
         assert_eq!(a.len(), 4);
+    }
+
+    #[test]
+    fn an_id_of_a_removed_machine_is_kept_for_it_and_given_to_nobody_else() {
+        let mut roster = roster(&[1, 2, 3]);
+        let gone = |barred| {
+            let seat = Seat { id: 1, incarnation: 4 };
+            Removals::from_iter([(mac(2), Removal { seat, barred })])
+        };
+        assert!(gone(true).apply(&mut roster));
+        assert!(!gone(true).apply(&mut roster));
+        let other = self::roster(&[1, 2, 3]);
+        roster.merge(&other);
+        assert!(gone(false).apply(&mut roster), "what others still have is left out again");
+        assert_eq!(roster.admit(mac(7), 7, &gone(true)).seat, Seat { id: 3, incarnation: 1 });
+        assert_eq!(roster.admit(mac(2), 22, &gone(false)).seat, Seat { id: 1, incarnation: 5 });
+        assert!(!gone(false).apply(&mut roster), "a later life of it is no removed one");
+        assert!(gone(true).apply(&mut roster));
     }
 }

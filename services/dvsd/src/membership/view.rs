@@ -12,6 +12,10 @@ use super::{Membership, Role, CANDIDATE_MS, DOWN_MS};
 use crate::beacon::{Choice, Phase, Seat, MEMBERS_MAX};
 use crate::segment::Announced;
 
+/// What a node says of itself that was removed.
+const REMOVED: &str =
+    "it was removed from the cluster and stays out until `dvsctl node reset` lets it come back";
+
 /// The membership at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
@@ -131,6 +135,25 @@ pub enum Event {
         /// Its identity.
         mac: Mac,
     },
+    /// A member has said that it is going.
+    NodeLeft {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// A member was removed from the cluster.
+    NodeRemoved {
+        /// Its id and incarnation.
+        seat: Seat,
+        /// Its identity.
+        mac: Mac,
+    },
+    /// This node was removed from its cluster.
+    Removed {
+        /// Id of the cluster.
+        cluster: u64,
+    },
     /// A member is heard, but does not hear this node.
     NodeDeaf {
         /// Its id and incarnation.
@@ -190,6 +213,7 @@ impl Event {
             Self::NodeDown { .. }
                 | Self::NodeDeaf { .. }
                 | Self::Evicted { .. }
+                | Self::Removed { .. }
                 | Self::Abandoned { .. }
                 | Self::TwoClusters { .. }
                 | Self::SameIdentity { .. }
@@ -215,6 +239,15 @@ impl fmt::Display for Event {
                 seat.id,
                 DOWN_MS / 1000
             ),
+            Self::NodeLeft { seat, mac } => {
+                write!(f, "node {} ({mac}) is down: it said that it is going", seat.id)
+            }
+            Self::NodeRemoved { seat, mac } => {
+                write!(f, "node {} ({mac}) was removed from the cluster", seat.id)
+            }
+            Self::Removed { cluster } => {
+                write!(f, "cluster {cluster:016x} has removed this node")
+            }
             Self::NodeDeaf { seat, mac } => write!(
                 f,
                 "node {} ({mac}) is down: it is heard, but does not hear this node; check the \
@@ -266,7 +299,10 @@ impl Membership {
         let member = match &self.role {
             Role::Candidate(formation) => {
                 let heard = self.peers.confirmed().any(|heard| heard.is_live(now_ms, CANDIDATE_MS));
-                let detail = self.explain(&formation.obstacle);
+                let detail = match self.is_removed {
+                    true => REMOVED.to_owned(),
+                    false => self.explain(&formation.obstacle),
+                };
                 return View {
                     standing: Standing::Discovering { detail, heard },
                     members: Vec::new(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use dvk_abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_UP};
 use dvk_abi::{Endpoint, Message};
-use dvs_api::Transport;
+use dvs_api::{PowerAction, Transport};
 use dvs_config::Mac;
 use dvsd::beacon::{transport_number, Seat};
 use dvsd::carrier::{Carrier, ProxyRoute};
@@ -326,6 +326,8 @@ pub(crate) struct Segment {
     secured: Arc<Mutex<Secured>>,
     /// Where each machine's API is answered by TLS.
     guarded: Mutex<BTreeMap<u8, SocketAddr>>,
+    /// Which machines were to restart or to be switched off.
+    asked: Arc<Mutex<Vec<(u8, PowerAction)>>>,
     directory: tempfile::TempDir,
     /// What each machine's daemon knows.
     handles: Mutex<BTreeMap<u8, dvsd::daemon::Handle>>,
@@ -364,6 +366,7 @@ impl Segment {
             guarded: Mutex::default(),
             handles: Mutex::default(),
             routers: Mutex::default(),
+            asked: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -432,6 +435,13 @@ impl Segment {
             links: Links::new(Box::new(proxies), Box::new(NoBearers)),
             status: StatusFile::new(&directory),
             reach: self.reach(),
+            power: {
+                let asked = Arc::clone(&self.asked);
+                Box::new(move |action| {
+                    asked.lock().unwrap().push((number, action));
+                    Ok(())
+                })
+            },
             devices: {
                 let secured = Arc::clone(&self.secured);
                 Box::new(move || Box::new(FakeDevices::new(mac, Arc::clone(&secured))))
@@ -502,6 +512,11 @@ impl Segment {
     /// Somebody removes the device that encrypts for a machine.
     pub(crate) fn remove_device(&self, number: u8) {
         self.secured.lock().unwrap().remove(Mac([0x52, 0x54, 0, 0, 0, number]));
+    }
+
+    /// Which machines were to restart or to be switched off since the last call.
+    pub(crate) fn asked(&self) -> Vec<(u8, PowerAction)> {
+        std::mem::take(&mut self.asked.lock().unwrap())
     }
 
     /// Cuts a machine's power: its daemon, its API and its kernel are gone.

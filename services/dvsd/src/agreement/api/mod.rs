@@ -8,6 +8,7 @@ mod cluster;
 mod events;
 mod kv;
 mod locks;
+mod nodes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,15 @@ use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::Router;
 use dvs_api::{
     ClusterStatus, Events, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
-    LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename,
+    NodeStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
-use dvs_state::{Answer, Command, Refusal};
+use dvs_state::{Answer, Command, Refusal, VERSION};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::{timeout_at, Instant};
@@ -54,6 +56,12 @@ pub fn routes(access: Access) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/events", get(events::list))
+        .route("/v1/nodes/{id}/standing", get(nodes::standing))
+        .route("/v1/nodes/{id}/drain", post(nodes::drain))
+        .route("/v1/nodes/{id}/undrain", post(nodes::undrain))
+        .route("/v1/nodes/{id}/name", put(nodes::rename))
+        .route("/v1/nodes/{id}/remove", post(nodes::remove))
+        .route("/v1/nodes/{id}/allow", post(nodes::allow))
         .route("/v1/kv", get(kv::range).post(kv::transact))
         .route("/v1/kv/changes", get(kv::changes))
         .route("/v1/leases", post(locks::grant))
@@ -88,6 +96,18 @@ pub fn describe(api: &mut Description) {
     let events =
         api.get("/v1/events", "What has happened to the cluster; waits until something does");
     events.query::<events::EventsQuery>().answers::<Events>();
+    let standing = api.get("/v1/nodes/{id}/standing", "What the nodes have agreed on about a node");
+    standing.answers::<NodeStanding>();
+    let drain = api.post("/v1/nodes/{id}/drain", "Empty a node; answers once its vote has gone");
+    drain.takes::<NodeDrain>().answers::<NodeStanding>();
+    let undrain = api.post("/v1/nodes/{id}/undrain", "Make a drained node one like any other");
+    undrain.answers::<NodeStanding>();
+    let rename = api.put("/v1/nodes/{id}/name", "Give a node another name");
+    rename.takes::<NodeRename>().answers::<NodeStanding>();
+    let remove = api.post("/v1/nodes/{id}/remove", "Make a node none any more");
+    remove.takes::<NodeRemoval>().answers::<NodeStanding>();
+    let allow = api.post("/v1/nodes/{id}/allow", "Let the machine come back that was a node");
+    allow.answers::<NodeStanding>();
     let release = api.post("/v1/locks/release", "Give a lock back");
     release.takes::<LockRelease>().answers::<LockReleased>();
 }
@@ -158,6 +178,8 @@ impl Api {
 fn refused(refusal: &Refusal) -> Failure {
     let code = match refusal {
         Refusal::Missing { .. } => StatusCode::NOT_FOUND,
+        // The leader sees to that by itself as soon as all nodes are of this release.
+        Refusal::TooNew { needed, .. } if *needed <= VERSION => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Exists { .. }
         | Refusal::Busy { .. }
         | Refusal::Stale { .. }

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What becomes of nodes: draining, restarting, removing them.
+
+use std::io::{self, IsTerminal};
+use std::time::{Duration, Instant};
+
+use dvs_api::{
+    Node, NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, NodeState, PowerAction,
+    PowerAnswer, PowerRequest,
+};
+
+use crate::arguments::{DrainArguments, NodeCommand, Output, PowerArguments, RemoveArguments};
+use crate::cluster::{Cluster, Error};
+use crate::{print, Failure};
+
+/// How often is looked whether something has come about.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a node may take to leave out one that it has agreed to remove.
+const HEEDED: Duration = Duration::from_secs(30);
+
+pub(crate) fn run(cluster: &Cluster, output: Output, command: &NodeCommand) -> Result<(), Failure> {
+    match command {
+        NodeCommand::List | NodeCommand::Show { .. } => Ok(()),
+        NodeCommand::Drain(drain) => self::drain(cluster, output, drain),
+        NodeCommand::Undrain { node } => {
+            let path = format!("/v1/nodes/{node}/undrain");
+            let standing: NodeStanding = cluster.agreeing()?.post(&path, &())?;
+            print(output, &standing, || format!("node {node} is a node like any other again\n"))
+        }
+        NodeCommand::Rename { node, name } => {
+            let path = format!("/v1/nodes/{node}/name");
+            let rename = NodeRename { name: name.clone() };
+            let standing: NodeStanding = cluster.agreeing()?.put(&path, &rename)?;
+            print(output, &standing, || format!("node {node} is named {}\n", standing.name))
+        }
+        NodeCommand::Reboot(power) => self::power(cluster, output, power, PowerAction::Reboot),
+        NodeCommand::Shutdown(power) => self::power(cluster, output, power, PowerAction::Shutdown),
+        NodeCommand::Remove(remove) => self::remove(cluster, output, remove),
+        NodeCommand::Reset(reset) => self::reset(cluster, output, reset),
+    }
+}
+
+fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        eprintln!("{text}…");
+    }
+}
+
+fn drain(cluster: &Cluster, output: Output, drain: &DrainArguments) -> Result<(), Failure> {
+    let DrainArguments { node, force } = *drain;
+    progress(&format!("giving the vote of node {node} to another one"));
+    let path = format!("/v1/nodes/{node}/drain");
+    let asked = NodeDrain { force };
+    let standing: NodeStanding = cluster.agreeing()?.post(&path, &asked)?;
+    print(output, &standing, || {
+        let left = match &standing.containers[..] {
+            [] => String::new(),
+            names => format!(
+                "; what runs there stays: {} (`dvsctl dc scale` moves a container off it)",
+                names.join(", ")
+            ),
+        };
+        let duties = match (standing.leads, standing.votes) {
+            (false, false) => "it neither votes nor leads",
+            (true, _) => "it leads still, since no other node can",
+            (false, true) => "it votes still, since no other node can",
+        };
+        format!("node {node} is drained: nothing new is placed on it, and {duties}{left}\n")
+    })
+}
+
+/// What a node says of its standing.
+fn standing(cluster: &Cluster, node: u32) -> Result<NodeStanding, Error> {
+    cluster.any(&format!("/v1/nodes/{node}/standing"))
+}
+
+fn power(
+    cluster: &Cluster,
+    output: Output,
+    arguments: &PowerArguments,
+    action: PowerAction,
+) -> Result<(), Failure> {
+    let PowerArguments { node, force, no_wait, timeout_s } = *arguments;
+    let endpoint = cluster.node(node)?;
+    progress(&format!("node {node} gives its vote to another one"));
+    let request = PowerRequest { action, force };
+    let answer: PowerAnswer = endpoint.post("/v1/power", &request)?;
+    if !no_wait {
+        let deadline = Instant::now() + Duration::from_secs(timeout_s);
+        let before = answer.incarnation.unwrap_or_default();
+        match action {
+            PowerAction::Reboot => await_back(cluster, node, before, deadline)?,
+            PowerAction::Shutdown => await_gone(cluster, node, deadline)?,
+        }
+    }
+    print(output, &answer, || match (action, no_wait) {
+        (PowerAction::Reboot, false) => format!("node {node} has restarted and is ready\n"),
+        (PowerAction::Reboot, true) => format!("node {node} restarts\n"),
+        (PowerAction::Shutdown, false) => format!("node {node} is off\n"),
+        (PowerAction::Shutdown, true) => format!("node {node} switches itself off\n"),
+    })
+}
+
+fn await_back(cluster: &Cluster, node: u32, before: u32, deadline: Instant) -> Result<(), Failure> {
+    progress(&format!("waiting for node {node} to come back"));
+    loop {
+        let seen = cluster.any::<Node>(&format!("/v1/nodes/{node}"));
+        if let Ok(seen) = &seen {
+            let works = matches!(seen.state, NodeState::Ready | NodeState::Draining);
+            if seen.incarnation > before && works {
+                return Ok(());
+            }
+        }
+        if Instant::now() >= deadline {
+            let last = match seen {
+                Ok(seen) => format!("it is {} in incarnation {}", seen.state, seen.incarnation),
+                Err(error) => error.to_string(),
+            };
+            return Err(Failure::Refused(format!(
+                "node {node} was asked to restart and is not back yet: {last}; look at its console, or \
+                 wait longer with --timeout"
+            )));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Until another node says that it is gone; if there is none, until it does not answer itself.
+fn await_gone(cluster: &Cluster, node: u32, deadline: Instant) -> Result<(), Failure> {
+    progress(&format!("waiting for node {node} to be gone"));
+    loop {
+        match cluster.any::<Node>(&format!("/v1/nodes/{node}")) {
+            Ok(seen) if seen.state == NodeState::Down => return Ok(()),
+            Err(Error::Unreachable(_)) => return Ok(()),
+            _ if Instant::now() >= deadline => {
+                return Err(Failure::Refused(format!(
+                    "node {node} was asked to switch itself off and is heard still; look at its console, \
+                     or wait longer with --timeout"
+                )));
+            }
+            _ => std::thread::sleep(POLL),
+        }
+    }
+}
+
+fn remove(cluster: &Cluster, output: Output, remove: &RemoveArguments) -> Result<(), Failure> {
+    let RemoveArguments { node, force } = *remove;
+    let standing = out(cluster, node, force, true)?;
+    print(output, &standing, || {
+        format!(
+            "node {node}, {}, was removed; machine {} stays out until `dvsctl node reset {node}`\n",
+            standing.name, standing.machine
+        )
+    })
+}
+
+/// Has the nodes agree that a node is none any more, and waits until none of those that answer lists it.
+fn out(cluster: &Cluster, node: u32, force: bool, barred: bool) -> Result<NodeStanding, Failure> {
+    // The removed node itself cannot tell what became of it.
+    let endpoint = cluster.agreeing_but(Some(node))?;
+    progress(&format!("giving the vote of node {node} to another one, and removing it"));
+    let path = format!("/v1/nodes/{node}/remove");
+    let removal = NodeRemoval { force, barred };
+    let standing: NodeStanding = endpoint.post(&path, &removal)?;
+    let deadline = Instant::now() + HEEDED;
+    loop {
+        let nodes: Vec<Node> = endpoint.get("/v1/nodes")?;
+        if nodes.iter().all(|seen| seen.id != node) {
+            return Ok(standing);
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::Refused(format!(
+                "the nodes have agreed to remove node {node}, but {} lists it still; look at its log",
+                endpoint.url()
+            )));
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn reset(cluster: &Cluster, output: Output, reset: &PowerArguments) -> Result<(), Failure> {
+    let PowerArguments { node, force, no_wait, timeout_s } = *reset;
+    let before = standing(cluster, node)?;
+    let deadline = Instant::now() + Duration::from_secs(timeout_s);
+    let (standing, incarnation) = match before.phase {
+        // It hears that it may come back, and does by itself.
+        NodePhase::Removed => {
+            let path = format!("/v1/nodes/{node}/allow");
+            (cluster.agreeing_but(Some(node))?.post(&path, &())?, before.incarnation)
+        }
+        _ => {
+            // Found while it is a node: nobody can tell later which endpoint it was.
+            let itself = cluster.node(node)?;
+            let standing = out(cluster, node, force, false)?;
+            let request = PowerRequest { action: PowerAction::Reboot, force: true };
+            let answer: PowerAnswer = itself.post("/v1/power", &request)?;
+            (standing, answer.incarnation.unwrap_or_default().max(before.incarnation))
+        }
+    };
+    if !no_wait {
+        await_back(cluster, node, incarnation, deadline)?;
+    }
+    print(output, &standing, || match no_wait {
+        true => format!("node {node} may come back, with nothing of what it was\n"),
+        false => format!("node {node} is back and ready, with nothing of what it was\n"),
+    })
+}
