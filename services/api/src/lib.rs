@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod agreed;
+mod config;
 mod events;
 mod link;
 mod look;
@@ -19,9 +20,12 @@ pub use agreed::{
     KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseRequest, Lock, LockHolder,
     LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
+pub use config::{
+    ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
+};
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
-pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, MachineConfig, LOG_LINES_MAX};
+pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, LOG_LINES_MAX};
 pub use node::{
     NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, PowerAction, PowerAnswer,
     PowerRequest,

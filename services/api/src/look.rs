@@ -32,17 +32,6 @@ pub struct Log {
     pub next: String,
 }
 
-/// Answer of `GET /v1/config`: the machine configuration that the answering node runs with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct MachineConfig {
-    /// The node that answers, if it has an id.
-    pub node: Option<u32>,
-    /// The configuration as TOML, defaults included, without the join token.
-    pub toml: String,
-    /// Whether there is a join token.
-    pub has_token: bool,
-}
-
 /// Answer of `GET /v1/kernel/log`: what the kernel of the answering node said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KernelLog {

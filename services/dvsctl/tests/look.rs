@@ -132,6 +132,67 @@ fn configurations_are_shown_without_the_token_and_checked() {
 }
 
 #[test]
+fn a_configuration_is_applied_on_trial_and_confirmed() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(2);
+    let all = || dvsctl(&urls, "node list");
+    eventually(all, |output| {
+        String::from_utf8_lossy(&output.stdout).matches(" ready ").count() == 2
+    });
+    let file = segment.run_directory(1).join("wanted.toml");
+    let wanted =
+        "[cluster]\nbootstrap_expect = 2\n[node]\nname = 'a'\n[network]\ncluster = ['eth0']\n";
+    fs::write(&file, wanted).unwrap();
+    let apply = |more: &str| dvsctl(&urls, &format!("config apply {} {more}", file.display()));
+    let error = failure(&apply(""), 2);
+    assert!(error.contains("<--node <NODE>|--all>"), "{error}");
+    let error = failure(&apply("--node 0 --mode reboot"), 1);
+    assert!(error.contains("this node keeps nothing over a reboot"), "{error}");
+    let output = apply("--all --dry-run");
+    let note = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "node 0: would change node.name\nnode 1: would change node.name\n"
+    );
+    assert!(
+        note.starts_with("note: node 0 keeps what takes a reboot")
+            && note.contains("network.cluster"),
+        "{note}"
+    );
+    // The daemons of this test are not started anew, which is what would be waited for.
+    let output = apply("--node 1 --no-wait --confirm-within 30s");
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .starts_with("node 1: node.name changed; taken back after 30 s"),
+        "{output:?}"
+    );
+    let written = fs::read_to_string(segment.run_directory(2).join("config.toml")).unwrap();
+    assert!(written.contains("name = \"a\"") && written.contains(TOKEN), "{written}");
+    let shown = stdout(&dvsctl(&urls, "config show --node 1"));
+    assert!(shown.starts_with("# on trial: taken back in ") && !shown.contains(TOKEN), "{shown}");
+    let output = apply("--node 1 --no-wait --mode now");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "nothing is left to change: {error}");
+    fs::write(&file, wanted.replace("'a'", "'b'")).unwrap();
+    let output = apply("--node 1 --no-wait --mode now");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && error.contains("another change is on trial"),
+        "{error}"
+    );
+    assert_eq!(stdout(&dvsctl(&urls, "config confirm --node 1")), "node 1: the change stays\n");
+    let output = dvsctl(&urls, "config confirm --all");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("no change is on trial"),
+        "{output:?}"
+    );
+    fs::write(&file, "[cluster]\nnaem = 'x'\n").unwrap();
+    let error = failure(&apply("--all"), 1);
+    assert!(error.contains("wanted.toml") && error.contains("did you mean"), "{error}");
+}
+
+#[test]
 fn completions_and_manual_pages_are_those_of_all_commands() {
     for (shell, part) in [
         ("bash", "complete -F _dvsctl"),

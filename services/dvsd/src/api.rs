@@ -24,6 +24,7 @@ use dvs_state::nodes::Phase;
 use tokio::sync::{oneshot, Semaphore};
 
 use crate::agreement;
+use crate::configuration;
 use crate::daemon::{Handle, Snapshot};
 use crate::look;
 use crate::machine::{self, PROC};
@@ -57,6 +58,7 @@ struct Api {
 pub fn router(daemon: Handle, directory: PathBuf) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
+    let configuration = configuration::routes(daemon.clone(), directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let api = Arc::new(Api {
         daemon,
@@ -82,6 +84,7 @@ pub fn router(daemon: Handle, directory: PathBuf) -> Router {
     own.merge(agreed)
         .merge(metrics)
         .merge(look)
+        .merge(configuration)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

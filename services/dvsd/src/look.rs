@@ -14,8 +14,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use dvs_api::{KernelLog, KernelTables, Log, Logs, MachineConfig, LOG_LINES_MAX, WAIT_MS_MAX};
-use dvs_config::{Config, Source};
+use dvs_api::{KernelLog, KernelTables, Log, Logs, LOG_LINES_MAX, WAIT_MS_MAX};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -49,7 +48,6 @@ pub fn routes(daemon: Handle, directory: PathBuf) -> Router {
     Router::new()
         .route("/v1/logs", get(services))
         .route("/v1/logs/{service}", get(log))
-        .route("/v1/config", get(config))
         .route("/v1/kernel/log", get(kernel))
         .route("/v1/kernel/tables", get(tables))
         .layer(middleware::from_fn_with_state(Arc::clone(&look), limit))
@@ -61,8 +59,6 @@ pub fn describe(api: &mut Description) {
     api.get("/v1/logs", "Which services have a log on the answering node").answers::<Logs>();
     let log = api.get("/v1/logs/{service}", "Lines of a service's log on the answering node");
     log.query::<LogQuery>().answers::<Log>();
-    let config = api.get("/v1/config", "The machine configuration of the answering node");
-    config.answers::<MachineConfig>();
     let kernel = api.get("/v1/kernel/log", "What the kernel of the answering node said");
     kernel.query::<KernelQuery>().answers::<KernelLog>();
     let tables = api.get("/v1/kernel/tables", "What the DVK of the answering node shows of itself");
@@ -155,21 +151,6 @@ fn deadline(wait_ms: u64) -> Result<Instant, Failure> {
         true => Ok(Instant::now() + Duration::from_millis(wait_ms)),
         false => Err(bad(format!("wait_ms = {wait_ms}: expected 0 to {WAIT_MS_MAX}"))),
     }
-}
-
-async fn config(State(look): State<Arc<Look>>) -> Result<Json<MachineConfig>, Failure> {
-    let (node, path) = (look.node(), look.directory.join("config.toml"));
-    let config = aside(move || {
-        let failed = |text: String| Failure(StatusCode::INTERNAL_SERVER_ERROR, text);
-        let text = fs::read_to_string(&path)
-            .map_err(|error| failed(format!("read {}: {error}", path.display())))?;
-        let mut config = Config::from_sources(&[(Source::File(path), text)])
-            .map_err(|error| failed(error.to_string()))?;
-        // Whoever may ask here may do everything but make others that may, so the token stays here.
-        let has_token = config.cluster.token.take().is_some();
-        Ok(MachineConfig { node, toml: config.to_toml(), has_token })
-    });
-    Ok(Json(config.await?))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -18,7 +18,7 @@ use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{api, multicast, orphans, power};
+use dvsd::{api, multicast, orphans, power, trial};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -75,7 +75,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(directory: &std::path::Path) -> Result<(), String> {
+    if trial::settle(directory, trial::now_s())? {
+        println!("the change of the configuration was not confirmed, and is taken back");
+    }
     let settings = Settings::read(directory)?;
+    let (configured, _) = trial::read(directory)?;
     let interfaces = match settings.token {
         Some(_) => settings.interfaces.as_slice(),
         // Nothing could be authenticated.
@@ -109,6 +113,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
+            () = trial::changed(directory, &configured) => {}
         }
         handle.leave().await;
     };

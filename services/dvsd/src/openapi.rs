@@ -153,6 +153,7 @@ pub fn whole() -> Value {
     let mut description = Description::default();
     crate::api::describe(&mut description);
     crate::agreement::api::describe(&mut description);
+    crate::configuration::describe(&mut description);
     crate::look::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()

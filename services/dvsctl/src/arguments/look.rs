@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use dvs_api::LOG_LINES_MAX;
 
 #[derive(Debug, Args)]
@@ -55,21 +55,6 @@ pub(crate) struct TopArguments {
 pub(crate) struct SupportArguments {
     /// The file [default: dvs-support-TIME.tar.zst]
     pub(crate) file: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum ConfigCommand {
-    /// What a node runs with, defaults included, as TOML; the join token is left out
-    Show {
-        /// Id of the node [default: that of the first endpoint that answers]
-        #[arg(long)]
-        node: Option<u32>,
-    },
-    /// Say whether a file is a machine configuration, and what is wrong with it; no cluster is asked
-    Validate {
-        /// The file, TOML; - for stdin
-        file: PathBuf,
-    },
 }
 
 fn service(text: &str) -> Result<String, String> {

@@ -2,6 +2,7 @@
 //! The command line.
 
 mod agreed;
+mod config;
 mod context;
 mod look;
 
@@ -15,10 +16,9 @@ use dvs_api::{Transport, PING_COUNT_MAX};
 use dvs_client::Address;
 
 pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
+pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
-pub(crate) use look::{
-    ConfigCommand, DmesgArguments, LogsArguments, SupportArguments, TopArguments,
-};
+pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
 
 /// Look at and work with a DVS.
 ///
