@@ -12,9 +12,10 @@ use rcgen::{
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use zeroize::Zeroizing;
 
 use super::role::Role;
-use super::{named, provider, Authority};
+use super::{named, provider, Authority, ED25519_HEAD};
 
 /// How much earlier than now a certificate begins to hold, since the clocks of nodes may be behind.
 const EARLIER: Duration = Duration::from_secs(24 * 3600);
@@ -56,7 +57,12 @@ impl Authority {
             now.duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
         let now = Duration::from_secs(seconds.as_secs());
         let (begins, expires) = (now.saturating_sub(EARLIER), now + valid);
-        let key = KeyPair::generate_for(&PKCS_ED25519).context("making a key")?;
+        // Not as the library makes one: it adds the public key (RFC 5958), which other programs that are to use it cannot read.
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).context("making a key")?;
+        let document = [&ED25519_HEAD[..], &seed[..]].concat();
+        let own = PrivatePkcs8KeyDer::from(document.clone());
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&own, &PKCS_ED25519)?;
         let mut params = CertificateParams::new(vec![Role::Administrator.name(&self.cluster)])?;
         params.distinguished_name = named(&format!("administrator {name} of {}", self.cluster));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -67,7 +73,7 @@ impl Authority {
         Ok(Administrator {
             authority: self.certificate.to_vec(),
             certificate: certificate.der().to_vec(),
-            key: key.serialize_der(),
+            key: document,
             begins: UNIX_EPOCH + begins,
             expires: UNIX_EPOCH + expires,
         })

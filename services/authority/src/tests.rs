@@ -150,3 +150,13 @@ fn strangers_and_those_whose_time_is_over_are_kept_out_of_the_api() {
         assert!(said[0].is_err());
     }
 }
+
+#[test]
+fn the_key_of_an_administrator_is_of_the_form_that_all_programs_read() {
+    let made =
+        authority(TOKEN, "lab").administrator("me", SystemTime::now(), Duration::from_secs(60));
+    let key = made.unwrap().key;
+    // RFC 8410, 7: version 0, and nothing after the key.
+    assert_eq!((key.len(), &key[..16]), (48, &ED25519_HEAD[..]));
+    assert_eq!(usize::from(key[1]) + 2, key.len());
+}
