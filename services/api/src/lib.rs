@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod agreed;
 mod config;
+mod containers;
 mod events;
 mod link;
 mod look;
@@ -22,6 +23,10 @@ pub use agreed::{
 };
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
+};
+pub use containers::{
+    Container, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest,
+    ContainerUse, EXEC_PROTOCOL,
 };
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};

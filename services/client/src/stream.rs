@@ -75,6 +75,25 @@ impl Stream {
         }
     }
 
+    /// Reads what is there already, without waiting.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if nothing is.
+    pub fn read_ready(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.set_nonblocking(true)?;
+        let read = self.read(bytes);
+        self.set_nonblocking(false)?;
+        read
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Tls(stream) => stream.sock.set_nonblocking(nonblocking),
+            Self::Plain(stream) => stream.set_nonblocking(nonblocking),
+            Self::Socket(stream) => stream.set_nonblocking(nonblocking),
+        }
+    }
+
     /// Whether the other end has neither closed it nor sent what nobody asked for.
     pub(crate) fn is_idle(&mut self) -> bool {
         let silent = |looked: io::Result<usize>| matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);

@@ -51,6 +51,11 @@ impl Endpoint {
         &self.url
     }
 
+    /// The way there, for who speaks something else than requests and answers.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     fn request(&self, path: &str) -> String {
         format!("{}{path}", self.client.address().base())
     }

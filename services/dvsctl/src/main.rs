@@ -7,7 +7,9 @@ mod arguments;
 mod cluster;
 mod config;
 mod context;
+mod dc;
 mod events;
+mod exec;
 mod link;
 mod lock;
 mod look;
@@ -81,6 +83,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         }
         Command::Node(command) => node::run(&cluster, output, command)?,
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
+        Command::Dc(command) => return dc::run(&cluster, output, command),
         Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),
         Command::Lock(command) => return lock::run(&cluster, output, command),

@@ -25,6 +25,7 @@ use tokio::sync::{oneshot, Semaphore};
 
 use crate::agreement;
 use crate::configuration;
+use crate::containers::{self, Runtime};
 use crate::daemon::{Handle, Snapshot};
 use crate::look;
 use crate::machine::{self, PROC};
@@ -54,12 +55,13 @@ struct Api {
     pings: Semaphore,
 }
 
-/// The routes of the API. `directory` is where PID 1 leaves what services need to know.
-pub fn router(daemon: Handle, directory: PathBuf) -> Router {
+/// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers.
+pub fn router(daemon: Handle, directory: PathBuf, runtime: Arc<dyn Runtime>) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
     let configuration = configuration::routes(daemon.clone(), directory.clone());
     let look = look::routes(daemon.clone(), directory);
+    let containers = containers::api::routes(daemon.clone(), runtime);
     let api = Arc::new(Api {
         daemon,
         requests: Semaphore::new(REQUESTS_MAX),
@@ -85,6 +87,7 @@ pub fn router(daemon: Handle, directory: PathBuf) -> Router {
         .merge(metrics)
         .merge(look)
         .merge(configuration)
+        .merge(containers)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

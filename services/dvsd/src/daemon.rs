@@ -125,6 +125,8 @@ pub struct Snapshot {
     pub echoes: BTreeMap<u32, u64>,
     /// The DVK to send them with.
     pub kernel: Option<Arc<dyn Kernel>>,
+    /// The place in the cluster for which the DVK has been set up, once endpoints can be bound.
+    pub programmed: Option<Seat>,
     /// How traffic on the segment is protected.
     pub segment: dvs_api::Segment,
     /// Where another key can be wished for; `None` for a node that does not encrypt.
@@ -225,6 +227,7 @@ impl Daemon {
             nodes: Vec::new(),
             echoes: BTreeMap::new(),
             kernel: None,
+            programmed: None,
             segment: dvs_api::Segment::default(),
             wish: segment.as_ref().map(Segment::wish),
         };
@@ -645,6 +648,7 @@ impl Daemon {
             nodes,
             echoes,
             kernel: kernel.open.clone(),
+            programmed: kernel.tables.own().filter(|_| kernel.tables.is_usable()),
             segment: segment.map(|segment| segment.report(now_ms)).unwrap_or_default(),
             wish: segment.map(Segment::wish),
         };

@@ -8,6 +8,7 @@ use dvk_abi::limits::LEASE_SLOTS;
 use dvk_abi::{Endpoint, Message};
 
 use crate::carrier::{Carrier, Route};
+use crate::containers::ContainerCall;
 use crate::reconcile::{Call, SYSTEM_CONTAINER, SYSTEM_NAME};
 
 /// What `dvsd` needs of a DVK; tests put their own in its place.
@@ -17,6 +18,12 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// For people: what failed and why.
     fn control(&self, call: &Call) -> Result<(), String>;
+
+    /// Makes a control call about a Distributed Container. One whose effect is there already succeeds.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn container(&self, call: &ContainerCall) -> Result<(), String>;
 
     /// State and counters of the link to a node.
     ///
@@ -141,6 +148,37 @@ impl Kernel for Dvk {
                 let endpoint = Endpoint::from_raw(endpoint);
                 let node = u32::from(node);
                 (control.endpoint_set_remote(SYSTEM_CONTAINER, endpoint, node), None)
+            }
+        };
+        match result {
+            Err(error) if error.errno() != there || there.is_none() => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    fn container(&self, call: &ContainerCall) -> Result<(), String> {
+        let Self(control) = self;
+        let (result, there) = match call {
+            ContainerCall::Create { id, name, endpoints } => {
+                let limits = Limits { endpoints: *endpoints, ..Limits::default() };
+                (control.dc_create(u32::from(*id), name, limits), Some(Errno::Exists))
+            }
+            ContainerCall::AddNode { id, node, first_slot, first_generation } => {
+                let lease = Lease {
+                    container: u32::from(*id),
+                    node: u32::from(*node),
+                    first_slot: *first_slot,
+                    slots: LEASE_SLOTS,
+                    first_generation: *first_generation,
+                    ..Lease::default()
+                };
+                (control.dc_add_node(&lease), None)
+            }
+            ContainerCall::RemoveNode { id, node } => {
+                (control.dc_remove_node(u32::from(*id), u32::from(*node)), Some(Errno::NoDevice))
+            }
+            ContainerCall::Destroy { id } => {
+                (control.dc_destroy(u32::from(*id)), Some(Errno::NoDevice))
             }
         };
         match result {

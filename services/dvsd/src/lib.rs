@@ -7,6 +7,7 @@ pub mod api;
 pub mod beacon;
 pub mod carrier;
 pub mod configuration;
+pub mod containers;
 pub mod daemon;
 pub mod doors;
 pub mod echo;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use dvs_api::{Status, StatusState};
+use dvsd::containers::{Containers, Runtime};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::doors::Doors;
 use dvsd::kernel::{Dvk, Kernel};
@@ -106,7 +107,9 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
     let snapshots = handle.snapshots.clone();
-    doors.open(&api::router(handle.clone(), directory.to_owned()), &snapshots);
+    let runtime: Arc<dyn Runtime> = Arc::new(dvs_runtime::Runtime::default());
+    tokio::spawn(Containers::new(handle.clone(), Arc::clone(&runtime)).run());
+    doors.open(&api::router(handle.clone(), directory.to_owned(), runtime), &snapshots);
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
     let asked = async {

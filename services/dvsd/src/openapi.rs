@@ -155,6 +155,7 @@ pub fn whole() -> Value {
     crate::agreement::api::describe(&mut description);
     crate::configuration::describe(&mut description);
     crate::look::describe(&mut description);
+    crate::containers::api::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()
 }

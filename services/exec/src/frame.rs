@@ -168,6 +168,11 @@ impl Decoder {
         Ok(Some(frame))
     }
 
+    /// What was pushed and not taken, for who passes the rest of the stream on.
+    pub fn into_rest(mut self) -> Vec<u8> {
+        self.bytes.split_off(self.taken)
+    }
+
     /// Whether the stream may end here: no frame has begun.
     pub fn is_between_frames(&self) -> bool {
         self.taken == self.bytes.len()

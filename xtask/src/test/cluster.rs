@@ -12,6 +12,7 @@ mod command_line;
 mod containers;
 mod control;
 mod copies;
+mod dc;
 mod exchanges;
 pub(crate) mod faults;
 pub(crate) mod guest;
@@ -69,6 +70,9 @@ const SCENARIOS: &[Scenario] = &[
     ("a test can run programs on every node", guest::programs_run),
     ("containers run, are shut in and leave nothing behind", containers::keep_the_rules),
     ("containers on two nodes share a network", containers::share_a_network),
+    ("a Distributed Container spans nodes and leaves nothing behind", dc::span_nodes),
+    ("Distributed Containers are apart from each other", dc::are_apart),
+    ("a node that comes back has its Distributed Containers again", dc::come_back),
     ("messages are exchanged exactly once", exchanges::exactly_once),
     (
         "a bad network loses, repeats and reorders nothing",

@@ -4,6 +4,7 @@
 mod agreed;
 mod config;
 mod context;
+mod dc;
 mod look;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
@@ -18,6 +19,9 @@ use dvs_client::Address;
 pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
 pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
+pub(crate) use dc::{
+    CreateArguments, DcCommand, ExecArguments, NodeSet, ScaleArguments, WaitArguments,
+};
 pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
 
 /// Look at and work with a DVS.
@@ -76,6 +80,9 @@ pub(crate) enum Command {
     /// How the nodes agree
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Distributed Containers, which span nodes
+    #[command(subcommand)]
+    Dc(DcCommand),
     /// What has happened to the cluster, in the same order whichever node is asked
     Events(EventsArguments),
     /// Keys and values that the nodes agree on

@@ -13,6 +13,7 @@ pub(crate) fn program(endpoints: &[String], words: &[&str]) -> Command {
     command
 }
 
+#[allow(dead_code, reason = "not every test needs it")]
 /// What a command that succeeded printed; it had nothing to complain of.
 pub(crate) fn stdout(output: &Output) -> String {
     let error = String::from_utf8_lossy(&output.stderr);

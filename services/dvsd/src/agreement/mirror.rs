@@ -29,7 +29,7 @@ fn machine(mac: Mac) -> Machine {
     Machine(mac.0)
 }
 
-pub(super) fn seat(seat: beacon::Seat) -> nodes::Seat {
+pub(crate) fn seat(seat: beacon::Seat) -> nodes::Seat {
     nodes::Seat { id: seat.id, incarnation: seat.incarnation }
 }
 

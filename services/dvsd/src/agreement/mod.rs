@@ -42,6 +42,7 @@ pub use journal::Journal;
 use journal::Pages;
 use lines::{Directory, Lines};
 use listener::{Answer, Listener};
+pub(crate) use mirror::seat;
 
 /// The port on which members listen.
 pub const PORT: u16 = 7701;

@@ -2,9 +2,10 @@
 //! Whole daemons in one process: real beacons over a pretended segment, a real API on a loopback
 //! port, and a pretended DVK that refuses what the real one refuses.
 
+mod containers;
 mod devices;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use dvs_api::{PowerAction, Transport};
 use dvs_config::Mac;
 use dvsd::beacon::{transport_number, Seat};
 use dvsd::carrier::{Carrier, ProxyRoute};
+use dvsd::containers::{ContainerCall, Containers};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::kernel::{Failure, Kernel, Messenger};
 use dvsd::links::Links;
@@ -29,6 +31,7 @@ use dvsd::tipc::{Bearers, Network as TipcNetwork};
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::AbortHandle;
 
+use containers::FakeRuntime;
 use devices::{FakeDevices, Secured, SECURED};
 
 type Request = (Message, mpsc::Sender<Message>);
@@ -55,6 +58,8 @@ struct Tables {
     init: Option<Seat>,
     container: bool,
     leases: BTreeMap<u16, (u32, u32)>,
+    /// Distributed Containers, and the slots of nodes in them.
+    containers: BTreeMap<u16, BTreeMap<u16, u32>>,
     up: BTreeMap<u16, u32>,
     links: BTreeMap<u16, Carrier>,
     remotes: HashMap<u64, u16>,
@@ -145,6 +150,30 @@ impl Kernel for FakeDvk {
                 refuse(!tables.container, "ENODEV: no container")?;
                 tables.remotes.insert(endpoint, node);
             }
+        }
+        Ok(())
+    }
+
+    fn container(&self, call: &ContainerCall) -> Result<(), String> {
+        let mut world = self.world();
+        let tables = world.kernels.entry(self.mac).or_default();
+        refuse(tables.init.is_none(), "ENODEV: no DVS")?;
+        let all = &mut tables.containers;
+        let none = "ENODEV: no container";
+        match call {
+            ContainerCall::Create { id, .. } => drop(all.entry(*id).or_default()),
+            ContainerCall::AddNode { id, node, first_slot, first_generation } => {
+                let slots = all.get_mut(id).ok_or(none)?;
+                let other = |(holder, first): (&u16, &u32)| holder != node && first == first_slot;
+                refuse(slots.iter().any(other), "EBUSY")?;
+                refuse(slots.contains_key(node), "EEXIST")?;
+                refuse(*first_generation == 0, "EINVAL")?;
+                slots.insert(*node, *first_slot);
+            }
+            ContainerCall::RemoveNode { id, node } => {
+                all.get_mut(id).ok_or(none)?.remove(node);
+            }
+            ContainerCall::Destroy { id } => drop(all.remove(id)),
         }
         Ok(())
     }
@@ -333,6 +362,8 @@ pub(crate) struct Segment {
     handles: Mutex<BTreeMap<u8, dvsd::daemon::Handle>>,
     /// Each machine's API, without a network.
     routers: Mutex<BTreeMap<u8, axum::Router>>,
+    /// What makes its containers, which outlives its daemon.
+    runtimes: Mutex<BTreeMap<u8, FakeRuntime>>,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
 }
@@ -367,6 +398,7 @@ impl Segment {
             handles: Mutex::default(),
             routers: Mutex::default(),
             asked: Arc::default(),
+            runtimes: Mutex::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -395,6 +427,19 @@ impl Segment {
     /// What a machine's daemon knows.
     pub(crate) fn snapshot(&self, number: u8) -> Arc<dvsd::daemon::Snapshot> {
         Arc::clone(&self.handles.lock().unwrap()[&number].snapshots.borrow())
+    }
+
+    /// What makes the containers of a machine.
+    pub(crate) fn runtime_of(&self, number: u8) -> FakeRuntime {
+        self.runtimes.lock().unwrap().entry(number).or_default().clone()
+    }
+
+    /// Which nodes a machine's kernel knows in which containers.
+    pub(crate) fn dvk_containers(&self, number: u8) -> BTreeMap<u16, BTreeSet<u16>> {
+        let world = self.world.lock().unwrap();
+        let tables = world.kernels.get(&Mac([0x52, 0x54, 0, 0, 0, number]));
+        let of = |(id, nodes): (&u16, &BTreeMap<u16, u32>)| (*id, nodes.keys().copied().collect());
+        tables.map(|tables| tables.containers.iter().map(of).collect()).unwrap_or_default()
     }
 
     /// Where a machine's API is answered by TLS.
@@ -480,7 +525,10 @@ impl Segment {
             boot.token, boot.expect, boot.insecure
         );
         std::fs::write(directory.join("config.toml"), configured).unwrap();
-        let router = dvsd::api::router(handle, directory.clone());
+        let runtime = self.runtime_of(number);
+        let containers = Containers::new(handle.clone(), Arc::new(runtime.clone()));
+        spawn(Box::pin(containers.run()));
+        let router = dvsd::api::router(handle, directory.clone(), Arc::new(runtime));
         self.routers.lock().unwrap().insert(number, router.clone());
         let inside = router.clone();
         spawn(Box::pin(async move {

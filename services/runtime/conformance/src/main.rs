@@ -50,6 +50,8 @@ enum Role {
         #[arg(long)]
         serve: bool,
     },
+    /// Counts what there is on the node, and after a line of input what has been left since.
+    Count,
     /// Makes the container that standard input describes, and waits.
     Maker,
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Some(Role::Span { serve }) => bench::Bench::new(arguments.node)
             .and_then(|bench| cases::network::span(&bench, serve))
             .map(|()| true),
+        Some(Role::Count) => traces::compare().map(|()| true),
         Some(Role::Maker) => bench::make().map(|()| true),
     };
     match done {

@@ -85,6 +85,21 @@ impl Traces {
     }
 }
 
+/// Says what there is, waits for a line, and fails with what is different then.
+pub(crate) fn compare() -> Result<()> {
+    let before = Traces::taken()?;
+    println!(
+        "counted {} namespaces and {} cgroups",
+        before.count("namespaces"),
+        before.count("cgroups")
+    );
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).context("waiting to be told to count again")?;
+    before.equal(&Traces::taken()?)?;
+    println!("nothing is left");
+    Ok(())
+}
+
 fn names(directory: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).with_context(|| format!("listing {directory}"))? {

@@ -2,7 +2,7 @@
 //! The cluster that scenarios are tried on, as its user sees it: through `dvsctl`, the switch and the power buttons.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -92,6 +92,22 @@ impl Bed {
         running.end().map_err(|error| Mismatch::new(step, "it can be run", error))
     }
 
+    /// Runs `dvsctl` with a program of the image as its input.
+    pub(super) fn feed_dvsctl(
+        &self,
+        node: usize,
+        arguments: &[&str],
+        input: &str,
+        limit: Duration,
+    ) -> Result<Ended, Mismatch> {
+        let step = format!("dvsctl {} on node{node}, fed with {input}", arguments.join(" "));
+        let failed = |error| Mismatch::new(&step, "it can be run", error);
+        // They are built side by side.
+        let input = File::open(self.dvsctl.with_file_name(input)).map_err(failed)?;
+        let running = program::start_with(&mut self.command(node, arguments), input.into(), limit);
+        running.and_then(Running::end).map_err(failed)
+    }
+
     /// The same for a command that takes its time.
     pub(super) fn start_dvsctl(
         &self,
@@ -99,12 +115,16 @@ impl Bed {
         arguments: &[&str],
         limit: Duration,
     ) -> Result<Running, Mismatch> {
+        program::start(&mut self.command(node, arguments), limit)
+            .map_err(|error| Mismatch::new("starting dvsctl", "it can be started", error))
+    }
+
+    fn command(&self, node: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.dvsctl);
         command.env("DVSCTL_CONFIG", access::folder(self.cluster.run()));
         command.env("DVSCTL_CONTEXT", access::context(node)).env_remove("DVSCTL_ENDPOINTS");
         command.args(arguments);
-        program::start(&mut command, limit)
-            .map_err(|error| Mismatch::new("starting dvsctl", "it can be started", error))
+        command
     }
 
     /// The cluster as `viewer` sees it, or why that is not known.

@@ -61,8 +61,16 @@ pub(super) struct Running {
 
 /// Starts a program that is killed when it runs for longer than `limit` once somebody waits for it.
 pub(super) fn start(command: &mut Command, limit: Duration) -> io::Result<Running> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    start_with(command, Stdio::null(), limit)
+}
+
+/// The same with something to read.
+pub(super) fn start_with(
+    command: &mut Command,
+    input: Stdio,
+    limit: Duration,
+) -> io::Result<Running> {
+    let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let outputs =
         [child.stdout.take().map(collect as fn(_) -> _), child.stderr.take().map(collect)];
     Ok(Running { child, outputs, deadline: Instant::now() + limit })

@@ -5,6 +5,7 @@
 //! that was agreed on before, so it is all the same which node is asked.
 
 mod cluster;
+mod containers;
 mod events;
 mod kv;
 mod locks;
@@ -21,9 +22,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::Router;
 use dvs_api::{
-    ClusterStatus, Events, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
-    LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename,
-    NodeStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    ClusterStatus, Container, ContainerNodes, ContainerPlace, ContainerRequest, Events, KvChanges,
+    KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock, LockRelease, LockReleased,
+    LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename, NodeStanding,
+    KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal, VERSION};
@@ -55,6 +57,10 @@ pub fn routes(access: Access) -> Router {
     let api = Arc::new(Api { access, requests: Semaphore::new(REQUESTS_MAX) });
     Router::new()
         .route("/v1/cluster", get(cluster::status))
+        .route("/v1/containers", get(containers::list).post(containers::create))
+        .route("/v1/containers/{name}", get(containers::show).delete(containers::delete))
+        .route("/v1/containers/{name}/nodes", put(containers::scale))
+        .route("/v1/removals/{id}", get(containers::removal))
         .route("/v1/events", get(events::list))
         .route("/v1/nodes/{id}/standing", get(nodes::standing))
         .route("/v1/nodes/{id}/drain", post(nodes::drain))
@@ -93,6 +99,20 @@ pub fn describe(api: &mut Description) {
     acquire.takes::<LockRequest>().answers::<LockStanding>();
     let standing = api.get("/v1/locks/standing", "Wait until a lock is held by a lease");
     standing.query::<locks::StandingQuery>().answers::<LockStanding>();
+    let list = api.get("/v1/containers", "All Distributed Containers, and how far they have come");
+    list.query::<containers::StaleQuery>().answers::<Vec<Container>>();
+    let create = api.post("/v1/containers", "Have a Distributed Container made");
+    create.takes::<ContainerRequest>().answers::<Container>();
+    let show = api.get("/v1/containers/{name}", "One Distributed Container");
+    show.query::<containers::StaleQuery>().answers::<Container>();
+    api.delete("/v1/containers/{name}", "Have a Distributed Container removed")
+        .answers::<Container>();
+    let scale =
+        api.put("/v1/containers/{name}/nodes", "Have a Distributed Container span other nodes");
+    scale.takes::<ContainerNodes>().answers::<Container>();
+    let summary = "What nodes still have of a Distributed Container that was deleted; waits until that is nothing";
+    let removal = api.get("/v1/removals/{id}", summary);
+    removal.query::<containers::RemovalQuery>().answers::<Vec<ContainerPlace>>();
     let events =
         api.get("/v1/events", "What has happened to the cluster; waits until something does");
     events.query::<events::EventsQuery>().answers::<Events>();

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A pretended runtime: its containers are entries of a table, and a command in one repeats its input.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+
+use dvs_runtime::{Decoder, Fault, Frame, Kind, Phase, Request, Spec, Stats, Status};
+use dvsd::containers::Runtime;
+
+/// The containers of one machine, by what the runtime calls them.
+#[derive(Clone, Default)]
+pub(crate) struct FakeRuntime(Arc<Mutex<Machine>>);
+
+#[derive(Default)]
+struct Machine {
+    containers: BTreeMap<String, (Spec, Phase)>,
+    /// How many were made so far.
+    made: usize,
+    /// Why none can be made.
+    trouble: Option<String>,
+}
+
+#[allow(dead_code, reason = "not every test needs everything")]
+impl FakeRuntime {
+    /// From now on none can be made, and why; or it is well again.
+    pub(crate) fn fail(&self, why: Option<&str>) {
+        self.0.lock().unwrap().trouble = why.map(str::to_owned);
+    }
+
+    /// What there is, in order.
+    pub(crate) fn specs(&self) -> Vec<Spec> {
+        self.0.lock().unwrap().containers.values().map(|(spec, _)| spec.clone()).collect()
+    }
+
+    /// How many were made so far.
+    pub(crate) fn made(&self) -> usize {
+        self.0.lock().unwrap().made
+    }
+
+    /// Somebody ends the first process of all of them.
+    pub(crate) fn crash(&self) {
+        let mut machine = self.0.lock().unwrap();
+        machine.containers.values_mut().for_each(|(_, phase)| *phase = Phase::Stopped);
+    }
+}
+
+fn fault(kind: Kind, message: &str) -> Fault {
+    Fault { kind, message: message.to_owned() }
+}
+
+impl Runtime for FakeRuntime {
+    fn create(&self, spec: &Spec) -> Result<(), Fault> {
+        spec.check().map_err(|error| fault(Kind::Invalid, &error.to_string()))?;
+        let mut machine = self.0.lock().unwrap();
+        if let Some(why) = &machine.trouble {
+            return Err(fault(Kind::Failed, why));
+        }
+        if machine.containers.contains_key(&spec.name) {
+            return Err(fault(Kind::Exists, "there is one"));
+        }
+        machine.containers.insert(spec.name.clone(), (spec.clone(), Phase::Created));
+        machine.made += 1;
+        Ok(())
+    }
+
+    fn start(&self, name: &str) -> Result<(), Fault> {
+        match self.0.lock().unwrap().containers.get_mut(name) {
+            Some((_, phase @ Phase::Created)) => {
+                *phase = Phase::Running;
+                Ok(())
+            }
+            Some(_) => Err(fault(Kind::State, "it was started")),
+            None => Err(fault(Kind::NotFound, "there is none")),
+        }
+    }
+
+    fn delete(&self, name: &str) -> Result<(), Fault> {
+        self.0.lock().unwrap().containers.remove(name);
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<Status>, Fault> {
+        let machine = self.0.lock().unwrap();
+        let status = |(name, (spec, phase)): (&String, &(Spec, Phase))| Status {
+            name: name.clone(),
+            dvk: spec.dvk,
+            phase: *phase,
+            pid: None,
+            end: None,
+        };
+        let mut all: Vec<_> = machine.containers.iter().map(status).collect();
+        // One that somebody else made is nobody's affair.
+        all.push(Status {
+            name: "other".into(),
+            dvk: 0,
+            phase: Phase::Stopped,
+            pid: None,
+            end: None,
+        });
+        Ok(all)
+    }
+
+    fn stats(&self, name: &str) -> Result<Stats, Fault> {
+        match self.0.lock().unwrap().containers.get(name) {
+            Some(_) => {
+                Ok(Stats { cpu_us: 1_500_000, memory: 1 << 20, processes: 2, ..Stats::default() })
+            }
+            None => Err(fault(Kind::NotFound, "there is none")),
+        }
+    }
+
+    fn exec(&self, name: &str, request: Request) -> Result<(UnixStream, Child), Fault> {
+        if !self.0.lock().unwrap().containers.contains_key(name) {
+            return Err(fault(Kind::NotFound, "there is none"));
+        }
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        std::thread::spawn(move || repeat(theirs, &request));
+        Ok((ours, Command::new("true").spawn().unwrap()))
+    }
+}
+
+/// Says what is run, repeats its input, and ends with status 7 at its end.
+fn repeat(mut stream: UnixStream, request: &Request) -> Option<()> {
+    let mut say = {
+        let mut stream = stream.try_clone().unwrap();
+        move |frame: Frame| {
+            let mut bytes = Vec::new();
+            frame.encode(&mut bytes).unwrap();
+            stream.write_all(&bytes).ok()
+        }
+    };
+    say(Frame::Error(format!("{}\n", request.command.join(" ")).into_bytes()))?;
+    let (mut decoder, mut bytes) = (Decoder::default(), [0; 1024]);
+    loop {
+        let length = stream.read(&mut bytes).ok().filter(|length| *length > 0)?;
+        decoder.push(&bytes[..length]);
+        while let Some(frame) = decoder.take().unwrap() {
+            match frame {
+                Frame::Input(bytes) => say(Frame::Output(bytes))?,
+                Frame::EndOfInput => return say(Frame::Exited(7)),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
