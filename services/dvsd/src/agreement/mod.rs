@@ -30,7 +30,7 @@ use dvs_config::Token;
 use dvs_consensus::disk::{Content, NoDisk, Owner};
 use dvs_consensus::{Call, CallError, Consensus, Peer, Timing, Transport};
 use dvs_secret::ClusterSecret;
-use dvs_state::nodes::MemberId;
+use dvs_state::nodes::{MemberId, NodeId};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
@@ -98,6 +98,12 @@ impl Access {
     /// The nodes as the membership sees them now.
     pub fn view(&self) -> View {
         self.view.borrow().clone()
+    }
+
+    /// In which incarnation each member is known here, which the nodes may not have agreed on yet.
+    pub(crate) fn heard(&self) -> BTreeMap<NodeId, u32> {
+        let view = self.view.borrow();
+        view.members.iter().map(|member| (member.seat.id, member.seat.incarnation)).collect()
     }
 }
 

@@ -120,16 +120,25 @@ pub(super) fn removals(
 
 /// How far a container has come on each node: those that it spans, and those that have not left it yet. A node that is down leaves
 /// nothing of a container when it comes back, so it counts only if the container spans it.
+///
+/// `heard` has the incarnations in which the answering node hears the others. A node that came back is heard before the nodes have agreed
+/// on that, and what it wrote in the life before is of no worth from then on.
 pub(crate) fn places(
     state: &State,
+    heard: &BTreeMap<NodeId, u32>,
     id: ContainerId,
     container: Option<&Container>,
 ) -> Vec<ContainerPlace> {
+    let is_past = |node: NodeId, incarnation| heard.get(&node).is_some_and(|it| *it > incarnation);
     let mut places = BTreeMap::new();
     for node in container.into_iter().flat_map(|container| &container.nodes) {
-        let is_up = state.nodes().get(*node).is_some_and(|node| node.up);
-        let phase = if is_up { ContainerPhase::Pending } else { ContainerPhase::Unknown };
-        let detail = if is_up { "" } else { "the node is down" };
+        let known = state.nodes().get(*node);
+        let is_back = known.is_some_and(|known| is_past(*node, known.incarnation));
+        let (phase, detail) = match known {
+            _ if is_back => (ContainerPhase::Pending, "the node has just come back"),
+            Some(known) if known.up => (ContainerPhase::Pending, ""),
+            _ => (ContainerPhase::Unknown, "the node is down"),
+        };
         let place = ContainerPlace {
             node: (*node).into(),
             spanned: true,
@@ -140,7 +149,7 @@ pub(crate) fn places(
     }
     for (_, node, value) in written(state).filter(|(one, _, _)| *one == id) {
         let Ok(Written { incarnation, report }) = serde_json::from_slice(value) else { continue };
-        if !state.nodes().is_up(Seat { id: node, incarnation }) {
+        if !state.nodes().is_up(Seat { id: node, incarnation }) || is_past(node, incarnation) {
             continue;
         }
         let spanned = places.contains_key(&node);
@@ -148,4 +157,71 @@ pub(crate) fn places(
         places.insert(node, ContainerPlace { node: node.into(), spanned, phase, detail });
     }
     places.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use dvs_state::containers::{self, Limits};
+    use dvs_state::nodes::{Join, Machine, Role};
+    use dvs_state::{kv, Command, Entry, Time, VERSION};
+
+    use super::*;
+
+    fn agree(state: &mut State, command: &Command) {
+        let entry = Entry::new(Time(0), command).unwrap();
+        state.apply(state.applied() + 1, &entry).unwrap();
+    }
+
+    /// Node 0 in one of its lives.
+    fn join(run: u64) -> Join {
+        Join {
+            machine: Machine([2, 0, 0, 0, 0, 0]),
+            run,
+            name: None,
+            role: Role::Voter,
+            member: Some(run),
+            understands: VERSION,
+            place: None,
+        }
+    }
+
+    fn tell(state: &mut State, id: ContainerId, own: Seat, phase: ContainerPhase) {
+        let reports = BTreeMap::from([(id, Report { phase, detail: String::new() })]);
+        let then = puts(state, own, &reports);
+        let transaction = kv::Transaction { then, ..kv::Transaction::default() };
+        agree(state, &Command::Kv(kv::Command::Transact(transaction)));
+    }
+
+    #[test]
+    fn what_a_node_wrote_in_an_earlier_life_does_not_count() {
+        use ContainerPhase::{Pending, Running};
+        let mut state = State::default();
+        agree(&mut state, &Command::Form { name: "dvs".into(), id: 7, nodes: vec![join(1)] });
+        agree(&mut state, &Command::Raise { version: VERSION });
+        let create = containers::Command::Create {
+            name: "web".into(),
+            nodes: [0].into(),
+            limits: Limits::default(),
+            image: None,
+        };
+        agree(&mut state, &Command::Containers(create));
+        let (id, _) = state.containers().of_name("web").unwrap();
+        let seen = |state: &State, heard: u32| {
+            let container = state.containers().get(id);
+            let places = places(state, &BTreeMap::from([(0, heard)]), id, container);
+            assert_eq!(places.len(), 1);
+            places[0].phase
+        };
+        tell(&mut state, id, Seat { id: 0, incarnation: 1 }, Running);
+        assert_eq!(seen(&state, 1), Running);
+        // Its daemon was killed and is heard again before anybody has taken it for down.
+        assert_eq!(seen(&state, 2), Pending);
+        agree(&mut state, &Command::Nodes(dvs_state::nodes::Command::Join(join(2))));
+        assert_eq!(seen(&state, 2), Pending);
+        // Whoever asks a node that has not heard of it yet is told what was agreed on.
+        assert_eq!(seen(&state, 1), Pending);
+        tell(&mut state, id, Seat { id: 0, incarnation: 2 }, Running);
+        assert_eq!(seen(&state, 2), Running);
+        assert_eq!(seen(&state, 1), Running);
+    }
 }

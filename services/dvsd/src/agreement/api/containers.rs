@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Distributed Containers: which there are, and how far they have come on each node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -36,20 +36,29 @@ pub(super) struct RemovalQuery {
     wait_ms: u64,
 }
 
-fn told(state: &dvs_state::State, id: ContainerId, container: &containers::Container) -> Container {
+fn told(
+    state: &dvs_state::State,
+    heard: &BTreeMap<NodeId, u32>,
+    id: ContainerId,
+    container: &containers::Container,
+) -> Container {
     let Limits { memory_bytes, cpu_milli, pids, endpoints } = container.limits.clone();
     Container {
         id: id.into(),
         name: container.name.clone(),
         limits: ContainerLimits { memory_bytes, cpu_milli, pids, endpoints },
-        places: places(state, id, Some(container)),
+        places: places(state, heard, id, Some(container)),
     }
 }
 
-fn of_name(state: &dvs_state::State, name: &str) -> Result<Container, Refusal> {
+fn of_name(
+    state: &dvs_state::State,
+    heard: &BTreeMap<NodeId, u32>,
+    name: &str,
+) -> Result<Container, Refusal> {
     let found = state.containers().of_name(name);
     let (id, container) = found.ok_or_else(|| Refusal::missing(Thing::Container, name))?;
-    Ok(told(state, id, container))
+    Ok(told(state, heard, id, container))
 }
 
 pub(super) async fn list(
@@ -58,7 +67,8 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<Container>>, Failure> {
     let StaleQuery { stale } = query(asked)?;
     let all = api.read(stale, |state| {
-        state.containers().iter().map(|(id, container)| told(state, id, container)).collect()
+        let (heard, all) = (api.access.heard(), state.containers().iter());
+        all.map(|(id, container)| told(state, &heard, id, container)).collect()
     });
     Ok(Json(all.await?))
 }
@@ -69,7 +79,7 @@ pub(super) async fn show(
     asked: Result<Query<StaleQuery>, QueryRejection>,
 ) -> Result<Json<Container>, Failure> {
     let StaleQuery { stale } = query(asked)?;
-    let found = api.read(stale, |state| of_name(state, &name)).await?;
+    let found = api.read(stale, |state| of_name(state, &api.access.heard(), &name)).await?;
     found.map(Json).map_err(|refusal| refused(&refusal))
 }
 
@@ -94,7 +104,7 @@ pub(super) async fn create(
         Answer::Container(containers::Answer::Created(id)) => {
             let made = api.read(false, |state| {
                 let container = state.containers().get(id)?;
-                Some(told(state, id, container))
+                Some(told(state, &api.access.heard(), id, container))
             });
             let gone = || Failure(StatusCode::CONFLICT, "it was deleted at once".into());
             Ok((StatusCode::CREATED, Json(made.await?.ok_or_else(gone)?)))
@@ -109,13 +119,13 @@ async fn change(
     name: &str,
     command: impl FnOnce(ContainerId) -> containers::Command,
 ) -> Result<Container, Failure> {
-    let found = api.read(false, |state| of_name(state, name)).await?;
+    let found = api.read(false, |state| of_name(state, &api.access.heard(), name)).await?;
     let before = found.map_err(|refusal| refused(&refusal))?;
     let id = ContainerId::try_from(before.id).unwrap_or_default();
     api.propose(&Command::Containers(command(id))).await?;
     let after = api.read(false, |state| {
         let container = state.containers().get(id)?;
-        Some(told(state, id, container))
+        Some(told(state, &api.access.heard(), id, container))
     });
     Ok(after.await?.unwrap_or(before))
 }
@@ -146,7 +156,9 @@ pub(super) async fn removal(
     let RemovalQuery { wait_ms } = query(asked)?;
     let deadline = deadline(wait_ms)?;
     let id: ContainerId = id.parse().map_err(|_| bad(format!("`{id}` is no id of a container")))?;
-    let left = |state: &dvs_state::State| places(state, id, state.containers().get(id));
+    let left = |state: &dvs_state::State| {
+        places(state, &api.access.heard(), id, state.containers().get(id))
+    };
     // This node must have heard of the deletion.
     let first = api.read(false, left).await?;
     if first.is_empty() {
