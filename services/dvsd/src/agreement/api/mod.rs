@@ -47,6 +47,9 @@ const REQUESTS_MAX: usize = 256;
 /// of their own.
 const SPACE: &str = "cluster/";
 
+/// How long a cluster that has just formed may take to be agreed on.
+const SETTLING: Duration = Duration::from_secs(10);
+
 pub(super) struct Api {
     access: Access,
     requests: Semaphore,
@@ -147,13 +150,29 @@ impl Api {
         self.access.consensus().map_err(unavailable)
     }
 
-    /// Has the nodes agree on a command.
+    /// Has the nodes agree on a command. In a cluster that has just formed, or whose last node has just got this release, it waits until
+    /// the leader has seen to that.
     async fn propose(&self, command: &Command) -> Result<Answer, Failure> {
+        let deadline = Instant::now() + SETTLING;
         let consensus = self.consensus()?;
-        match consensus.propose(command).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(refusal)) => Err(refused(&refusal)),
-            Err(error) => Err(self.failed(&consensus, &error)),
+        loop {
+            let refusal = match consensus.propose(command).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(refusal)) => refusal,
+                Err(error) => return Err(self.failed(&consensus, &error)),
+            };
+            let settled = match awaited(&refusal) {
+                Some(version) if Instant::now() < deadline => {
+                    let is_there = |state: &dvs_state::State| {
+                        (state.identity().is_some() && state.version() >= version).then_some(())
+                    };
+                    wait_for(&consensus, deadline, is_there).await
+                }
+                _ => None,
+            };
+            if settled.is_none() {
+                return Err(refused(&refusal));
+            }
         }
     }
 
@@ -214,6 +233,15 @@ fn refused(refusal: &Refusal) -> Failure {
         _ => refusal.to_string(),
     };
     Failure(code, text)
+}
+
+/// If a command was refused for something that the leader sees to by itself soon: which version the state has then.
+fn awaited(refusal: &Refusal) -> Option<u16> {
+    match refusal {
+        Refusal::NotFormed => Some(0),
+        Refusal::TooNew { needed, .. } if *needed <= VERSION => Some(*needed),
+        _ => None,
+    }
 }
 
 /// The answer to a command was that to another one, which does not happen.
