@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod agreed;
 mod config;
 mod containers;
+mod endpoints;
 mod events;
 mod link;
 mod look;
@@ -28,6 +29,7 @@ pub use containers::{
     Container, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest,
     ContainerUse, EXEC_PROTOCOL,
 };
+pub use endpoints::{IpcEndpoint, IpcRole, IpcState};
 pub use events::{Event, Events};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, LOG_LINES_MAX};

@@ -8,6 +8,7 @@ mod cluster;
 mod config;
 mod context;
 mod dc;
+mod endpoint;
 mod events;
 mod exec;
 mod link;
@@ -28,8 +29,8 @@ use dvs_api::{Link, Node, NodeState, PingRequest, PingResult};
 use serde::Serialize;
 
 use arguments::{
-    Arguments, ClusterCommand, Command, ConfigCommand, IpcCommand, LinkCommand, NodeCommand,
-    Output, PingArguments,
+    Arguments, ClusterCommand, Command, ConfigCommand, EndpointCommand, IpcCommand, LinkCommand,
+    NodeCommand, Output, PingArguments,
 };
 use cluster::{Cluster, Error};
 use table::Table;
@@ -89,6 +90,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Lock(command) => return lock::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
+        Command::Endpoint(EndpointCommand::List { dc, node }) => {
+            return endpoint::list(&cluster, output, dc.as_deref(), *node);
+        }
         Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),
         Command::Logs(logs) => look::logs(&cluster, output, logs)?,
         Command::Dmesg(dmesg) => look::dmesg(&cluster, output, dmesg)?,

@@ -188,3 +188,24 @@ fn what_cannot_be_is_refused_before_anything_is_agreed_on() {
     refused(&["dc", "create", "web", "--nodes", "0"], "web");
     assert_eq!(done(&dvsctl(&urls, &["dc", "list", "-o", "json"])).matches("\"name\"").count(), 1);
 }
+
+#[test]
+fn endpoints_are_shown_by_node_and_container() {
+    let segment = Segment::new();
+    let urls = formed(&segment, 2);
+    let listed = |words: &[&str]| -> Vec<dvs_api::IpcEndpoint> {
+        let words = [&["endpoint", "list", "-o", "json"], words].concat();
+        serde_json::from_str(&done(&dvsctl(&urls, &words))).unwrap()
+    };
+    // The echo server of each node is in the nodes' own container.
+    let all = listed(&[]);
+    let nodes: BTreeSet<u32> = all.iter().map(|one| one.node).collect();
+    assert_eq!(nodes, BTreeSet::from([0, 1]), "{all:?}");
+    assert!(all.iter().all(|one| one.container_name == "system" && one.waits_for.is_some()));
+    assert!(listed(&["--node", "1"]).iter().all(|one| one.node == 1));
+    assert_eq!(listed(&["--dc", "system"]).len(), all.len());
+    let table = done(&dvsctl(&urls, &["endpoint", "list", "-o", "wide"]));
+    assert!(table.starts_with("CONTAINER  ENDPOINT"), "{table}");
+    let why = failure(&dvsctl(&urls, &["endpoint", "list", "--dc", "nosuch"]), 1);
+    assert!(why.contains("there is no container nosuch"), "{why}");
+}

@@ -27,6 +27,7 @@ use crate::agreement;
 use crate::configuration;
 use crate::containers::{self, Runtime};
 use crate::daemon::{Handle, Snapshot};
+use crate::endpoints;
 use crate::look;
 use crate::machine::{self, PROC};
 use crate::membership::{Refusal, Standing};
@@ -62,6 +63,7 @@ pub fn router(daemon: Handle, directory: PathBuf, runtime: Arc<dyn Runtime>) -> 
     let configuration = configuration::routes(daemon.clone(), directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let containers = containers::api::routes(daemon.clone(), runtime);
+    let endpoints = endpoints::routes(daemon.clone());
     let api = Arc::new(Api {
         daemon,
         requests: Semaphore::new(REQUESTS_MAX),
@@ -88,6 +90,7 @@ pub fn router(daemon: Handle, directory: PathBuf, runtime: Arc<dyn Runtime>) -> 
         .merge(look)
         .merge(configuration)
         .merge(containers)
+        .merge(endpoints)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

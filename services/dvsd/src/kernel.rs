@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use dvk::{Control, DvsInit, Errno, Lease, Limits, LinkInfo, Port, Slot, Timeout, Transport};
+use dvk::{Control, DvsInit, Errno, Info, Lease, Limits, LinkInfo, Port, Slot, Timeout, Transport};
 use dvk_abi::limits::LEASE_SLOTS;
 use dvk_abi::{Endpoint, Message};
 
@@ -30,6 +30,12 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// For people: what failed and why.
     fn link(&self, node: u16) -> Result<LinkInfo, String>;
+
+    /// The endpoints of a container that this kernel knows, those on other nodes included; none of a container that it does not have.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn endpoints(&self, container: u32) -> Result<Vec<Info>, String>;
 
     /// Binds a new endpoint in the system container, in any free slot of this node's.
     ///
@@ -189,6 +195,13 @@ impl Kernel for Dvk {
 
     fn link(&self, node: u16) -> Result<LinkInfo, String> {
         self.0.link_info(u32::from(node)).map_err(|error| error.to_string())
+    }
+
+    fn endpoints(&self, container: u32) -> Result<Vec<Info>, String> {
+        match self.0.endpoints(container) {
+            Err(error) if error.errno() == Some(Errno::NoDevice) => Ok(Vec::new()),
+            other => other.map_err(|error| error.to_string()),
+        }
     }
 
     fn bind(&self) -> Result<Box<dyn Messenger>, String> {

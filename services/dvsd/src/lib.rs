@@ -11,6 +11,7 @@ pub mod containers;
 pub mod daemon;
 pub mod doors;
 pub mod echo;
+pub mod endpoints;
 pub mod genl;
 pub mod kernel;
 pub mod kernel_log;

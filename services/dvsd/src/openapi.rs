@@ -156,6 +156,7 @@ pub fn whole() -> Value {
     crate::configuration::describe(&mut description);
     crate::look::describe(&mut description);
     crate::containers::api::describe(&mut description);
+    crate::endpoints::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()
 }

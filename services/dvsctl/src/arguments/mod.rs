@@ -74,6 +74,9 @@ pub(crate) enum Command {
     /// M3-IPC, the message passing between nodes
     #[command(subcommand)]
     Ipc(IpcCommand),
+    /// The endpoints of M3-IPC, between which messages are sent
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
     /// The keys that encrypt messages between nodes, and the frames that were dropped
     #[command(subcommand)]
     Segment(SegmentCommand),
@@ -228,6 +231,23 @@ pub(crate) enum LinkCommand {
     /// there and back. The choice stays until the next one, also when a node restarts; only when both
     /// nodes are off at once the link goes back to ethernet.
     Set(SetArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EndpointCommand {
+    /// All endpoints of all nodes: what each is doing, whom it waits for and what it has sent
+    ///
+    /// ENDPOINT is the slot, and how often it has been bound. STATE is what its thread does: receive (waits for a
+    /// message), request (waits for a reply), send (waits until its message is taken), copy, wait (for another
+    /// endpoint to come or go), moving, or idle. -o wide tells of notifications, memory lent and moves as well.
+    List {
+        /// Only those of this container; system for that of the nodes themselves
+        #[arg(long, value_name = "NAME")]
+        dc: Option<String>,
+        /// Only those on this node
+        #[arg(long)]
+        node: Option<u32>,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use dvk_abi::ioctl::{LinkInfo, LINK_CONNECTING, LINK_UP};
+use dvk_abi::ioctl::{self, Info, LinkInfo, LINK_CONNECTING, LINK_UP};
 use dvk_abi::{Endpoint, Message};
 use dvs_api::{PowerAction, Transport};
 use dvs_config::Mac;
@@ -24,7 +24,7 @@ use dvsd::kernel::{Failure, Kernel, Messenger};
 use dvsd::links::Links;
 use dvsd::multicast::{Datagram, Network};
 use dvsd::proxies::Proxies;
-use dvsd::reconcile::Call;
+use dvsd::reconcile::{Call, SYSTEM_CONTAINER};
 use dvsd::settings::{Interface, Settings};
 use dvsd::status::StatusFile;
 use dvsd::tipc::{Bearers, Network as TipcNetwork};
@@ -205,6 +205,30 @@ impl Kernel for FakeDvk {
         let transport = carrier.map_or(0, |carrier| transport_number(carrier.transport()));
         let node = u32::from(node);
         Ok(LinkInfo { node, state, transport, rtt_us: 200, ..LinkInfo::default() })
+    }
+
+    /// Those of the system container, which are bound on all machines in one world.
+    fn endpoints(&self, container: u32) -> Result<Vec<Info>, String> {
+        let world = self.world();
+        let raws = world.ports.keys().filter(|_| container == SYSTEM_CONTAINER).copied();
+        let holder = |raw: u64| {
+            let slot = (raw & 0xffff_ffff) as u32;
+            let all = world.kernels.values().flat_map(|tables| &tables.leases);
+            all.clone().find(|(_, (first, _))| (*first..first + 32).contains(&slot)).map(|it| *it.0)
+        };
+        let node = |raw| holder(raw).map_or(ioctl::NODE_NONE, u32::from);
+        let mut known: Vec<Info> = raws
+            .map(|raw| Info {
+                endpoint: raw,
+                container,
+                node: node(raw),
+                state: ioctl::STATE_RECEIVE,
+                waits_for: Endpoint::ANY.raw(),
+                ..Info::default()
+            })
+            .collect();
+        known.sort_by_key(|info| info.endpoint);
+        Ok(known)
     }
 
     fn bind(&self) -> Result<Box<dyn Messenger>, String> {

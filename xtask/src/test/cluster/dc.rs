@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use dvs_api::{Container, ContainerPhase};
+use dvs_api::{Container, ContainerPhase, IpcEndpoint};
 
 use super::bed::{Bed, NOTICE, PATIENCE};
 use super::mismatch::{expect, Mismatch};
@@ -26,6 +26,7 @@ pub(super) fn span_nodes(bed: &mut Bed) -> Result<(), Mismatch> {
         count.line()?;
         counts.push(count);
     }
+    let bound = endpoints(bed, &nodes, &[])?;
     let began = Instant::now();
     let web = create(bed, "web", "all", &[])?;
     bed.note(format!(
@@ -59,7 +60,13 @@ pub(super) fn span_nodes(bed: &mut Bed) -> Result<(), Mismatch> {
     for count in counts {
         count.succeed()?;
     }
-    Ok(())
+    let left = endpoints(bed, &nodes, &[])?;
+    let names = |all: &[IpcEndpoint]| -> Vec<_> {
+        all.iter().map(|one| (one.node, one.container, one.endpoint.clone())).collect()
+    };
+    let (bound, left) = (names(&bound), names(&left));
+    let step = "counting the endpoints that a container leaves behind";
+    expect(left == bound, step, &format!("{bound:?}"), format!("{left:?}"))
 }
 
 /// Programs of one container exchange memory from node to node; those of another one cannot reach them.
@@ -75,6 +82,18 @@ pub(super) fn are_apart(bed: &mut Bed) -> Result<(), Mismatch> {
         let words = [&words[..], &["--supplier", endpoint, "--bytes", BYTES]].concat();
         bed.run_on(2, &words, LIMIT)
     };
+    for (container, count) in [("red", 1), ("blue", 0)] {
+        let there = endpoints(bed, &[1, 2], &["--dc", container])?;
+        let as_bound = |one: &IpcEndpoint| {
+            let raw = one.endpoint.split_once('.').and_then(|(slot, generation)| {
+                Some(generation.parse::<u64>().ok()? << 32 | slot.parse::<u64>().ok()?)
+            });
+            one.node == 1 && raw.is_some_and(|raw| raw.to_string() == endpoint)
+        };
+        let step = format!("looking at the endpoints in {container}");
+        let as_expected = there.len() == count && there.iter().all(as_bound);
+        expect(as_expected, &step, &format!("{count} of {endpoint}"), format!("{there:?}"))?;
+    }
     let astray = fetch(&blue)?;
     let step = "fetching memory of one container from within another";
     expect(!astray.succeeded(), step, "an error", &astray)?;
@@ -163,6 +182,20 @@ fn show(bed: &Bed, name: &str) -> Result<Container, Mismatch> {
     let step = format!("looking at the container {name}");
     serde_json::from_str(&ended.stdout)
         .map_err(|error| Mismatch::new(step, "a container", format!("{error}: {ended}")))
+}
+
+/// The endpoints that are bound on some nodes.
+fn endpoints(bed: &Bed, nodes: &[usize], more: &[&str]) -> Result<Vec<IpcEndpoint>, Mismatch> {
+    let mut all = Vec::new();
+    for node in nodes {
+        let words = [&["endpoint", "list", "-o", "json"], more].concat();
+        let ended = bed.dvsctl(*node, &words)?;
+        let listed: Vec<IpcEndpoint> = serde_json::from_str(&ended.stdout).map_err(|error| {
+            Mismatch::new("listing endpoints", "a list", format!("{error}: {ended}"))
+        })?;
+        all.extend(listed);
+    }
+    Ok(all)
 }
 
 fn runs_on(container: &Container) -> Vec<u32> {
