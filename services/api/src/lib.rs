@@ -15,6 +15,7 @@ mod events;
 mod link;
 mod look;
 mod node;
+mod token;
 mod usage;
 
 pub use agreed::{
@@ -37,6 +38,7 @@ pub use node::{
     NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, PowerAction, PowerAnswer,
     PowerRequest,
 };
+pub use token::{JoinTokenInfo, TokenCreated, TokenRequest, TokenRevoked};
 pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.

@@ -21,9 +21,10 @@ pub(crate) enum Kind {
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 13] = [
+pub(crate) const KEYS: [(&str, Kind); 14] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
+    ("cluster.join_token", Kind::Text),
     ("cluster.bootstrap_expect", Kind::Integer),
     ("cluster.insecure", Kind::Boolean),
     ("node.name", Kind::Text),
@@ -37,8 +38,8 @@ pub(crate) const KEYS: [(&str, Kind); 13] = [
     ("run.services", Kind::Boolean),
 ];
 
-/// The path of the secret, whose value no error message shows.
-pub(crate) const SECRET: &str = "cluster.token";
+/// The paths of secrets, whose values no error message shows.
+pub(crate) const SECRETS: [&str; 2] = ["cluster.token", "cluster.join_token"];
 
 /// How the key reads bare text; `None` when there is no such key.
 pub(crate) fn kind(path: &str) -> Option<Kind> {
@@ -52,9 +53,10 @@ pub(crate) fn is_section(path: &str) -> bool {
     })
 }
 
-/// Whether what stands under this key must not be shown: it is the secret, or meant to be.
+/// Whether what stands under this key must not be shown: it is a secret, or meant to be.
 pub(crate) fn is_secret(path: &str) -> bool {
-    path == SECRET || kind(path).is_none() && nearest(path) == Some(SECRET)
+    let meant = || nearest(path).filter(|_| kind(path).is_none());
+    SECRETS.contains(&path) || meant().is_some_and(|key| SECRETS.contains(&key))
 }
 
 /// The key or section that a mistyped path most likely meant.
@@ -89,6 +91,8 @@ mod tests {
     fn full() -> Config {
         let mut config = Config::default();
         config.cluster.token = Some("0123456789abcdef".parse().unwrap());
+        let join_token = "ab12.abcdefghijklmnopqrstuvwxyz".parse().unwrap();
+        config.cluster.join_token = Some(join_token);
         config.node = Node { name: Some("rack3".parse().unwrap()) };
         config.network.cluster = vec!["eth0".parse().unwrap()];
         config.network.management = Some(Management {

@@ -29,5 +29,6 @@ pub use interface::{InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSel
 pub use schema::{Api, Cluster, Config, Management, Network, Node, Power, Run};
 pub use source::Source;
 pub use value::{
-    InterfaceAddress, Name, ParseAddressError, ParseNameError, ParseTokenError, Token,
+    InterfaceAddress, JoinToken, Name, ParseAddressError, ParseJoinTokenError, ParseNameError,
+    ParseTokenError, Token,
 };

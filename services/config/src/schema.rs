@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceAddress, InterfaceSelector, Name, Token};
+use crate::{InterfaceAddress, InterfaceSelector, JoinToken, Name, Token};
 
 /// The machine configuration of one node. Every key has a default but those of optional sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Cluster {
     /// The secret that authenticates discovery. Without it the node stays alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
+    /// What the cluster has given out for machines to join with, instead of its token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join_token: Option<JoinToken>,
     /// How many nodes must have found each other before they form the cluster:
     /// 1 to [`dvk_abi`'s limit](dvk_abi::limits::NODES).
     #[serde(deserialize_with = "bootstrap_expect")]
@@ -46,7 +49,13 @@ pub struct Cluster {
 
 impl Default for Cluster {
     fn default() -> Self {
-        Self { name: Name::dvs(), token: None, bootstrap_expect: 1, insecure: false }
+        Self {
+            name: Name::dvs(),
+            token: None,
+            join_token: None,
+            bootstrap_expect: 1,
+            insecure: false,
+        }
     }
 }
 
@@ -136,6 +145,20 @@ impl Config {
 
     /// Says what is wrong between keys that are each in order: the key to point at, and the text.
     pub(crate) fn contradiction(&self) -> Option<(&'static str, String)> {
+        if self.cluster.join_token.is_some() && self.cluster.token.is_some() {
+            return Some((
+                "cluster.join_token",
+                "a machine joins with either of the two; leave out `cluster.token` or this".into(),
+            ));
+        }
+        if self.cluster.bootstrap_expect > 1 && self.cluster.join_token.is_some() {
+            return Some((
+                "cluster.bootstrap_expect",
+                "a machine with a join token joins a cluster and forms none; leave this out, or set \
+                 `cluster.token` instead of `cluster.join_token`"
+                    .into(),
+            ));
+        }
         if self.cluster.bootstrap_expect > 1 && self.cluster.token.is_none() {
             return Some((
                 "cluster.bootstrap_expect",

@@ -235,8 +235,8 @@ fn bad_item(table: &DeTable<'_>, path: &str) -> Option<Range<usize>> {
 fn describe(path: Option<&str>, message: &str) -> String {
     match path {
         // serde repeats the value of a wrong type.
-        Some(keys::SECRET) if message.starts_with("invalid type") => {
-            format!("`{}`: expected a text in quotes", keys::SECRET)
+        Some(path) if keys::SECRETS.contains(&path) && message.starts_with("invalid type") => {
+            format!("`{path}`: expected a text in quotes")
         }
         Some(path) => format!("`{path}`: {message}"),
         None => message.to_owned(),

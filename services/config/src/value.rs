@@ -81,7 +81,7 @@ impl fmt::Display for Name {
 
 textual!(Name, ParseNameError);
 
-/// The join token: a secret of at least [`MIN_LEN`](Self::MIN_LEN) printable ASCII characters
+/// The cluster's token: a secret of at least [`MIN_LEN`](Self::MIN_LEN) printable ASCII characters
 /// without blanks at the ends. Its `Debug` form does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -237,9 +237,65 @@ impl fmt::Display for InterfaceAddress {
 
 textual!(InterfaceAddress, ParseAddressError);
 
+/// A join token that a cluster has given out: `ID.SECRET`. Its `Debug` form does not show the secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct JoinToken {
+    id: String,
+    secret: String,
+}
+
+/// The text cannot be a join token that a cluster has given out. The message does not repeat it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected a token as `dvsctl token create` prints it: an id of 4 to 16 and a secret of 26 to 128 lower-case letters and \
+     digits, with a dot between them"
+)]
+pub struct ParseJoinTokenError;
+
+impl JoinToken {
+    /// By which name people and nodes speak of it; no secret.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The secret itself: for keying, never for display.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    fn as_text(&self) -> String {
+        format!("{}.{}", self.id, self.secret)
+    }
+}
+
+impl FromStr for JoinToken {
+    type Err = ParseJoinTokenError;
+
+    fn from_str(text: &str) -> Result<Self, ParseJoinTokenError> {
+        let (id, secret) = text.split_once('.').ok_or(ParseJoinTokenError)?;
+        let plain = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        };
+        let fits = (4..=16).contains(&id.len()) && (26..=128).contains(&secret.len());
+        match fits && plain(id) && plain(secret) {
+            true => Ok(Self { id: id.to_owned(), secret: secret.to_owned() }),
+            false => Err(ParseJoinTokenError),
+        }
+    }
+}
+
+impl fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinToken({})", self.id)
+    }
+}
+
+textual!(JoinToken, ParseJoinTokenError);
+
 #[cfg(test)]
 mod tests {
-    use super::{InterfaceAddress, Name, ParseTokenError, Token};
+    use super::{InterfaceAddress, JoinToken, Name, ParseTokenError, Token};
 
     #[test]
     fn names_are_host_name_labels() {
@@ -292,5 +348,26 @@ mod tests {
         assert!(!address.network_contains("10.0.4.0".parse().unwrap()));
         let single: InterfaceAddress = "10.0.2.15/32".parse().unwrap();
         assert!(!single.network_contains("10.0.2.14".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_join_token_has_an_id_that_may_be_shown_and_a_secret_that_may_not() {
+        let secret = "abcdefghijklmnopqrstuvwxyz";
+        let token: JoinToken = format!("ab12.{secret}").parse().unwrap();
+        assert_eq!((token.id(), token.secret()), ("ab12", secret));
+        assert_eq!(format!("{token:?}"), "JoinToken(ab12)");
+        assert_eq!(String::from(token), format!("ab12.{secret}"));
+        for wrong in [
+            String::new(),
+            secret.into(),
+            format!("abc.{secret}"),
+            format!("ab12.{}", &secret[1..]),
+            format!("AB12.{secret}"),
+            format!("ab12.{secret}."),
+            format!("ab12.{}", "x".repeat(129)),
+        ] {
+            let error = wrong.parse::<JoinToken>().unwrap_err().to_string();
+            assert!(!error.contains("xyz"), "{error}");
+        }
     }
 }

@@ -268,6 +268,7 @@ prop_compose! {
             cluster: Cluster {
                 name: name.parse().unwrap(),
                 token: Some(token.parse().unwrap()),
+                join_token: None,
                 bootstrap_expect,
                 insecure,
             },

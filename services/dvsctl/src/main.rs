@@ -19,6 +19,7 @@ mod pages;
 mod segment;
 mod support;
 mod table;
+mod token;
 mod top;
 mod yaml;
 
@@ -82,6 +83,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             let node: Node = cluster.any(&format!("/v1/nodes/{node}"))?;
             print(output, &node, || node_show(&node))?;
         }
+        Command::Token(command) => token::run(&cluster, output, command)?,
         Command::Node(command) => node::run(&cluster, output, command)?,
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Dc(command) => return dc::run(&cluster, output, command),

@@ -185,3 +185,51 @@ fn alive(url: &str) -> bool {
     let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
     agent.get(format!("{url}/v1/version")).call().is_ok()
 }
+
+#[test]
+fn machines_join_with_tokens_that_are_valid_and_are_told_why_with_others() {
+    let segment = Segment::new();
+    let mut urls = segment.boot_all(2);
+    await_ready(&urls, 2);
+    await_voters(&urls, 2);
+    let chosen = format!("rack3.{}", "s".repeat(32));
+    let create = ["token", "create", &chosen, "--uses", "1", "--description", "for rack 3"];
+    assert_eq!(stdout(&dvsctl(&urls, &create)), format!("{chosen}\n"));
+    let drawn = stdout(&dvsctl(&urls, &["token", "create", "--ttl", "30m"]));
+    let drawn = drawn.trim_end();
+    assert_eq!((drawn.len(), drawn.find('.')), (41, Some(8)), "{drawn}");
+    let error = program::failure(&dvsctl(&urls, &["token", "create", "rack3.short"]), 1);
+    assert!(error.contains("an id of 4 to 16 and a secret"), "{error}");
+    let error = program::failure(&dvsctl(&urls, &create), 1);
+    assert!(error.contains("there is a join token rack3 already"), "{error}");
+
+    let token = segment.apply(3, &chosen).unwrap();
+    urls.push(segment.boot(&Boot {
+        number: 3,
+        token: &token,
+        expect: 1,
+        dvk: true,
+        insecure: false,
+    }));
+    await_ready(&urls, 3);
+    let list = stdout(&dvsctl(&urls, &["token", "list"]));
+    let row = list.lines().find(|line| line.starts_with("rack3")).unwrap();
+    assert!(row.contains("52:54:00:00:00:03") && row.ends_with("for rack 3"), "{list}");
+    assert!(!list.contains("ssss"), "{list}");
+
+    // It is used up for others, and not for the one that has joined with it.
+    let why = segment.apply(4, &chosen).unwrap_err();
+    assert!(why.contains("as many machines as may have joined with join token rack3"), "{why}");
+    segment.kill(3);
+    assert_eq!(segment.apply(3, &chosen).as_deref(), Ok(token.as_str()));
+    // Neither the id alone helps, nor a token that was revoked.
+    let forged = format!("rack3.{}", "t".repeat(32));
+    assert!(segment.apply(4, &forged).unwrap_err().contains("is none of its tokens"));
+    assert_eq!(segment.apply(4, drawn).as_deref(), Ok(token.as_str()));
+    let (id, _) = drawn.split_once('.').unwrap();
+    let revoked = stdout(&dvsctl(&urls, &["token", "revoke", id]));
+    assert_eq!(revoked, format!("join token {id} is not valid any more\n"));
+    assert!(segment.apply(4, drawn).unwrap_err().contains("was revoked"));
+    let events: Vec<Event> = ask(&urls, &["events", "--kind", "token-used"]).unwrap();
+    assert_eq!(events.len(), 2);
+}

@@ -60,7 +60,8 @@ impl Configuration {
 async fn show(State(state): State<Arc<Configuration>>) -> Result<Json<MachineConfig>, Failure> {
     let (text, mut config) = trial::read(&state.directory).map_err(failed)?;
     // Whoever may ask here may do everything but make others that may, so the token stays here.
-    let has_token = config.cluster.token.take().is_some();
+    let join_token = config.cluster.join_token.take();
+    let has_token = config.cluster.token.take().is_some() || join_token.is_some();
     let left = |until_s: u64| until_s.saturating_sub(trial::now_s());
     Ok(Json(MachineConfig {
         node: state.node(),

@@ -15,6 +15,7 @@ use dvs_state::lifecycle::Until;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use crate::admission::{self, Desk, Verdict};
 use crate::agreement::{self, Agreement};
 use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
 use crate::carrier::OwnEnd;
@@ -146,6 +147,10 @@ pub struct Daemon {
     key: Key,
     membership: Membership,
     agreement: Agreement,
+    access: agreement::Access,
+    desk: Desk,
+    /// Where datagrams are sent; `None` before it runs.
+    outbound: Option<mpsc::Sender<(u32, Vec<u8>)>>,
     sightings: Sightings,
     rejects: Rejects,
     told: Throttle<String>,
@@ -242,6 +247,9 @@ impl Daemon {
             key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
             membership,
             agreement,
+            access: access.clone(),
+            desk: Desk::default(),
+            outbound: None,
             sightings: Sightings::default(),
             rejects: Rejects::default(),
             told: Throttle::default(),
@@ -272,6 +280,7 @@ impl Daemon {
     /// # Errors
     /// For people: what the daemon cannot go on without.
     pub async fn run(mut self, mut network: Network) -> Result<(), String> {
+        self.outbound = Some(network.outbound.clone());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // Without interfaces there is nobody to hear, and that is no reason to end.
@@ -319,6 +328,14 @@ impl Daemon {
     fn receive(&mut self, datagram: &Datagram) {
         let now_ms = self.now_ms();
         let Datagram { interface, source, bytes } = datagram;
+        if admission::is_application(bytes) {
+            self.hear_applicant(now_ms, *interface, bytes);
+            return;
+        }
+        // Of a member to an applicant, and none of this node's business.
+        if admission::is_answer(bytes) {
+            return;
+        }
         match Beacon::open(bytes, &self.settings.cluster, &self.key) {
             Ok(beacon) => match beacon.check_protection(self.segment.is_some()) {
                 Ok(()) => {
@@ -329,6 +346,33 @@ impl Daemon {
                 Err(rejected) => self.reject(now_ms, datagram, rejected),
             },
             Err(rejected) => self.reject(now_ms, datagram, rejected),
+        }
+    }
+
+    /// Answers a machine that wants to be let in, if this node leads.
+    fn hear_applicant(&mut self, now_ms: u64, interface: u32, bytes: &[u8]) {
+        let (Some(token), Some(outbound)) = (&self.settings.token, &self.outbound) else { return };
+        if self.access.doorkeeper().is_none() {
+            return;
+        }
+        let access = self.access.clone();
+        let known = |id: &str, machine| access.token(id, machine);
+        match self.desk.hear(now_ms, &self.settings.cluster, bytes, known) {
+            Verdict::Ignore => {}
+            // A full queue is a lost answer; it asks again.
+            Verdict::Refuse(answer) => drop(outbound.try_send((interface, answer))),
+            Verdict::Admit(admission) => {
+                let (machine, id) = (admission.machine, admission.id.clone());
+                if self.told.admits(now_ms, format!("{machine} {id}")) {
+                    println!("machine {machine} is let in with join token {id}");
+                }
+                let (token, outbound) = (token.clone(), outbound.clone());
+                tokio::spawn(async move {
+                    if let Some(answer) = access.admit(admission, &token).await {
+                        let _ = outbound.try_send((interface, answer));
+                    }
+                });
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{api, multicast, orphans, power, trial};
+use dvsd::{admission, api, multicast, orphans, power, trial};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -79,14 +79,27 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     if trial::settle(directory, trial::now_s())? {
         println!("the change of the configuration was not confirmed, and is taken back");
     }
-    let settings = Settings::read(directory)?;
-    let (configured, _) = trial::read(directory)?;
-    let interfaces = match settings.token {
-        Some(_) => settings.interfaces.as_slice(),
+    let mut settings = Settings::read(directory)?;
+    let interfaces = match settings.token.is_some() || settings.join_token.is_some() {
+        true => settings.interfaces.as_slice(),
         // Nothing could be authenticated.
-        None => &[],
+        false => &[],
     };
-    let network = multicast::start(interfaces)?;
+    let mut network = multicast::start(interfaces)?;
+    let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
+    if let Some(token) = settings.join_token.clone() {
+        let mut file = StatusFile::new(directory);
+        let token = admission::apply(&settings, &token, random()?, &mut network, &mut file);
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| format!("watch for SIGTERM: {error}"))?;
+        let token = tokio::select! {
+            token = token => token?,
+            _ = terminate.recv() => return Ok(()),
+        };
+        println!("the cluster has let this machine in");
+        settings.admitted(directory, token)?;
+    }
+    let (configured, _) = trial::read(directory)?;
     orphans::end(PROXY);
     // It looks there by itself where it is not told otherwise.
     let arguments = match directory == std::path::Path::new(RUN_DIRECTORY) {
@@ -103,7 +116,6 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         power: Box::new(power::change),
         devices: Box::new(|| Box::new(Macsec::default())),
     };
-    let random = || getrandom::u64().map_err(|error| format!("entropy: {error}"));
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
     let snapshots = handle.snapshots.clone();

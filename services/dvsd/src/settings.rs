@@ -5,7 +5,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use dvs_config::{Config, Mac, Source, Token};
+use dvs_config::{Config, JoinToken, Mac, Source, Token};
 use serde::Deserialize;
 
 use crate::beacon::MEMBERS_MAX;
@@ -32,8 +32,10 @@ struct NetworkFile {
 pub struct Settings {
     /// Name of the cluster.
     pub cluster: String,
-    /// The join token; `None` for a node that stays alone.
+    /// The cluster's token; `None` for a node that stays alone, or has to be let in first.
     pub token: Option<Token>,
+    /// With what a machine is to be let in that has not the cluster's token.
+    pub join_token: Option<JoinToken>,
     /// Whether messages between nodes go in the clear.
     pub insecure: bool,
     /// How many nodes form a cluster.
@@ -93,6 +95,7 @@ impl Settings {
         Ok(Self {
             cluster: config.cluster.name.to_string(),
             token: config.cluster.token.clone(),
+            join_token: config.cluster.join_token.clone(),
             insecure: config.cluster.insecure,
             expect: expect as u16,
             name: config.node.name.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -100,6 +103,37 @@ impl Settings {
             management,
             api: SocketAddr::new(listen, config.api.port),
         })
+    }
+
+    /// Writes the cluster's token into `config.toml` in the place of the join token, for this run and whoever else reads it until the
+    /// machine restarts: the proxies, and `dvsd` should it have to be started again.
+    ///
+    /// # Errors
+    /// For people: what cannot be read or written.
+    pub fn admitted(&mut self, directory: &Path, token: Token) -> Result<(), String> {
+        let path = directory.join("config.toml");
+        let failed = |error: std::io::Error| {
+            format!("write the cluster's token into {}: {error}", path.display())
+        };
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        let mut config = Config::from_sources(&[(Source::File(path.clone()), text)])
+            .map_err(|error| error.to_string())?;
+        config.cluster.token = Some(token.clone());
+        config.cluster.join_token = None;
+        let new = directory.join("config.toml.new");
+        let write = || {
+            use std::io::Write;
+            use std::os::unix::fs::OpenOptionsExt;
+            let mut options = fs::OpenOptions::new();
+            // It holds a secret.
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+            file.write_all(config.to_toml().as_bytes())?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(failed)?;
+        (self.token, self.join_token) = (Some(token), None);
+        Ok(())
     }
 
     /// The machine's identity: the lowest MAC address of its cluster interfaces, or, without any,

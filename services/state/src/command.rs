@@ -107,7 +107,9 @@ impl Command {
     /// The version in which the command came.
     pub fn needs(&self) -> u16 {
         match self {
-            Self::Events(_) | Self::Lifecycle(_) => 2,
+            Self::Events(_)
+            | Self::Lifecycle(_)
+            | Self::Tokens(tokens::Command::Issue { .. } | tokens::Command::Redeem { .. }) => 2,
             _ => 1,
         }
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The whole state, and how a command changes it.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::barriers::{self, Barriers};
@@ -14,8 +16,8 @@ use crate::leases::{self, LeaseId, Leases};
 use crate::lifecycle::{self, Bar, Lifecycle};
 use crate::links::{self, Links};
 use crate::locks::{self, Locks};
-use crate::nodes::{self, Join, NodeId, Nodes, Phase, Seat};
-use crate::refusal::Refusal;
+use crate::nodes::{self, Join, Machine, NodeId, Nodes, Phase, Seat};
+use crate::refusal::{Refusal, Thing};
 use crate::tickets::Tickets;
 use crate::time::Time;
 use crate::tokens::{self, Tokens};
@@ -53,6 +55,9 @@ pub struct State {
     /// The same.
     #[serde(skip)]
     lifecycle: Lifecycle,
+    /// The same.
+    #[serde(skip)]
+    token_notes: tokens::Notes,
 }
 
 /// The version since which events are recorded, and are part of a snapshot like what people decide about nodes.
@@ -92,6 +97,7 @@ impl Default for State {
             groups: Groups::default(),
             events: Events::default(),
             lifecycle: Lifecycle::default(),
+            token_notes: tokens::Notes::default(),
         }
     }
 }
@@ -172,6 +178,11 @@ impl State {
         &self.events
     }
 
+    /// What is known of the join tokens that were issued.
+    pub fn token_notes(&self) -> &tokens::Notes {
+        &self.token_notes
+    }
+
     /// What was decided about nodes.
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
@@ -190,7 +201,9 @@ impl State {
         // What a later version has added is left out of an earlier one, which nodes of an earlier release have to read.
         let bytes = match self.version < EVENTS_SINCE {
             true => postcard::to_allocvec(self),
-            false => postcard::to_allocvec(&(self, &self.events, &self.lifecycle)),
+            false => {
+                postcard::to_allocvec(&(self, &self.events, &self.lifecycle, &self.token_notes))
+            }
         };
         bytes.map_err(|_| SnapshotError::Malformed)
     }
@@ -209,7 +222,7 @@ impl State {
         let (mut state, mut rest): (Self, _) =
             postcard::take_from_bytes(bytes).map_err(|_| SnapshotError::Malformed)?;
         if state.version >= EVENTS_SINCE {
-            ((state.events, state.lifecycle), rest) =
+            ((state.events, state.lifecycle, state.token_notes), rest) =
                 postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
         }
         match rest {
@@ -239,6 +252,7 @@ impl State {
             self.end_lease(lease);
         }
         for token in self.tokens.expire(self.now) {
+            self.token_notes.remove(&token);
             self.record(Happening::TokenExpired { token });
         }
     }
@@ -473,14 +487,43 @@ impl State {
             }
             tokens::Command::Revoke { name } => {
                 self.tokens.revoke(name)?;
+                self.token_notes.remove(name);
                 self.record(Happening::TokenRevoked { token: name.clone() });
             }
             tokens::Command::Use { hash } => {
                 let token = self.tokens.use_once(hash)?;
                 self.record(Happening::TokenUsed { token });
             }
+            tokens::Command::Issue { name, public, ttl_ms, uses, description } => {
+                crate::check_label("a join token's description", description)?;
+                self.tokens.create(self.now, name, *public, *ttl_ms, *uses)?;
+                let (description, created) = (description.clone(), self.now);
+                let note = tokens::Note { description, created, machines: BTreeSet::new() };
+                self.token_notes.insert(name.clone(), note);
+                self.record(Happening::TokenCreated { token: name.clone() });
+            }
+            tokens::Command::Redeem { name, machine } => self.redeem(name, *machine)?,
         }
         Ok(Answer::Done)
+    }
+
+    fn redeem(&mut self, name: &str, machine: Machine) -> Result<(), Refusal> {
+        let missing = || Refusal::missing(Thing::Token, name);
+        let note = self.token_notes.get_mut(name).ok_or_else(missing)?;
+        if self.lifecycle.bar(machine).is_some_and(|bar| bar.since >= note.created) {
+            return Err(Refusal::Invalid(format!(
+                "machine {machine} was removed after join token {name} was created; reset it, or create another token"
+            )));
+        }
+        if !note.machines.contains(&machine) {
+            self.tokens.spend(name)?;
+            note.machines.insert(machine);
+            self.record(Happening::TokenUsed { token: name.to_owned() });
+        }
+        if self.lifecycle.allow(machine) {
+            self.record(Happening::MachineAllowed { machine });
+        }
+        Ok(())
     }
 
     fn containers_command(&mut self, command: &containers::Command) -> Outcome {

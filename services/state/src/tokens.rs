@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Join tokens: who may become a node. Only hashes of them are kept, so the state gives none away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::nodes::Machine;
 use crate::refusal::{Refusal, Thing};
 use crate::time::Time;
 
@@ -38,11 +39,47 @@ pub enum Command {
         /// The hash of what the machine showed.
         hash: TokenHash,
     },
+    /// Makes a token valid that is proved by a key. Since version 2.
+    Issue {
+        /// By which name people and machines speak of it.
+        name: String,
+        /// The public half of the key that is made of it.
+        public: [u8; 32],
+        /// How long it is valid; for ever without.
+        ttl_ms: Option<u64>,
+        /// How many machines may join with it; any number without.
+        uses: Option<u32>,
+        /// What it is for, for people.
+        description: String,
+    },
+    /// Lets a machine join that has proved to have a token. One that has joined with it before is not counted again, since a
+    /// machine without a disk has to join whenever it starts. Since version 2.
+    Redeem {
+        /// Which token.
+        name: String,
+        /// Which machine.
+        machine: Machine,
+    },
 }
+
+/// What is known of a token that was issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// What it is for.
+    pub description: String,
+    /// Since when it is valid.
+    pub created: Time,
+    /// The machines that have joined with it.
+    pub machines: BTreeSet<Machine>,
+}
+
+/// What is known of the tokens that were issued, by name.
+pub type Notes = BTreeMap<String, Note>;
 
 /// A valid token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
+    /// Its hash, or the public half of its key.
     hash: TokenHash,
     /// Until when it is valid.
     pub expires: Option<Time>,
@@ -56,7 +93,36 @@ pub struct Tokens {
     by_name: BTreeMap<String, Token>,
 }
 
+impl Token {
+    /// The public half of the key of a token that was issued.
+    pub fn public(&self) -> [u8; 32] {
+        self.hash
+    }
+}
+
 impl Tokens {
+    /// A token.
+    pub fn get(&self, name: &str) -> Option<&Token> {
+        self.by_name.get(name)
+    }
+
+    /// Counts a machine that joins. Unlike one of the first version a token that is used up stays, for the machines that have joined
+    /// with it.
+    pub(crate) fn spend(&mut self, name: &str) -> Result<(), Refusal> {
+        let token = self.by_name.get_mut(name);
+        let token = token.ok_or_else(|| Refusal::missing(Thing::Token, name))?;
+        match &mut token.uses_left {
+            None => {}
+            Some(0) => {
+                return Err(Refusal::Invalid(format!(
+                    "join token {name} is used up: as many machines have joined with it as may; create another"
+                )));
+            }
+            Some(left) => *left -= 1,
+        }
+        Ok(())
+    }
+
     /// All of them by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Token)> + '_ {
         self.by_name.iter().map(|(name, token)| (name.as_str(), token))
@@ -115,7 +181,7 @@ impl Tokens {
         let name = self.name_of(hash).ok_or_else(unknown)?.to_owned();
         let token = self.by_name.get_mut(&name).ok_or_else(unknown)?;
         if let Some(left) = &mut token.uses_left {
-            *left -= 1;
+            *left = left.saturating_sub(1);
             if *left == 0 {
                 self.by_name.remove(&name);
             }

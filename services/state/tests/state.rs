@@ -216,6 +216,17 @@ fn command() -> impl Strategy<Value = Command> {
         1 => (0u8..3).prop_map(|byte| {
             Command::Tokens(tokens::Command::Use { hash: [byte; 32] })
         }),
+        1 => (name(), prop::option::of(0u64..2_000), prop::option::of(1u32..3)).prop_map(
+            |(name, ttl_ms, uses)| {
+                let (public, description) = ([uses.unwrap_or(7) as u8 + 9; 32], String::new());
+                let issue = tokens::Command::Issue { name, public, ttl_ms, uses, description };
+                Command::Tokens(issue)
+            }
+        ),
+        2 => (name(), 0u8..5).prop_map(|(name, n)| {
+            let machine = Machine([2, 0, 0, 0, 0, n]);
+            Command::Tokens(tokens::Command::Redeem { name, machine })
+        }),
         1 => (0u16..4, 0u16..4).prop_map(|(a, b)| {
             let transport = Some(links::Transport::Tipc);
             Command::Links(links::Command::Choose { a, b, transport })
@@ -571,4 +582,49 @@ fn a_machine_that_was_removed_is_kept_out_until_it_is_allowed() {
     assert_eq!(apply(&mut state, 9, &allow), Ok(Answer::Changed(false)));
     let seat = Seat { id: 1, incarnation: 2 };
     assert_eq!(apply(&mut state, 9, &back), Ok(Answer::Seated(seat)));
+}
+
+#[test]
+fn as_many_machines_join_with_a_token_as_may_and_each_of_them_again() {
+    let mut state = formed();
+    let issue = |name: &str, byte, uses| {
+        let (name, description) = (name.to_owned(), "for rack 3".to_owned());
+        let public = [byte; 32];
+        Command::Tokens(tokens::Command::Issue {
+            name,
+            public,
+            ttl_ms: Some(100),
+            uses,
+            description,
+        })
+    };
+    let machine = |n| Machine([2, 0, 0, 0, 0, n]);
+    let redeem = |name: &str, n| {
+        let (name, machine) = (name.to_owned(), machine(n));
+        Command::Tokens(tokens::Command::Redeem { name, machine })
+    };
+    apply(&mut state, 0, &issue("t", 1, Some(2))).unwrap();
+    for n in [5, 6, 5, 6] {
+        apply(&mut state, 1, &redeem("t", n)).unwrap();
+    }
+    let refused = apply(&mut state, 1, &redeem("t", 7)).unwrap_err().to_string();
+    assert!(refused.contains("join token t is used up"), "{refused}");
+    assert_eq!(state.token_notes()["t"].machines, [machine(5), machine(6)].into());
+    assert_eq!(state.tokens().get("t").unwrap().uses_left, Some(0));
+    assert!(apply(&mut state, 1, &redeem("u", 5)).is_err());
+    // Whoever was removed needs a token that was made after that.
+    let seat = Seat { id: 1, incarnation: 1 };
+    apply(&mut state, 2, &issue("before", 2, None)).unwrap();
+    apply(&mut state, 3, &Command::Lifecycle(lifecycle::Command::Remove { seat })).unwrap();
+    let refused = apply(&mut state, 4, &redeem("before", 1)).unwrap_err().to_string();
+    assert!(refused.contains("was removed after join token before was created"), "{refused}");
+    apply(&mut state, 5, &issue("after", 3, None)).unwrap();
+    apply(&mut state, 5, &redeem("after", 1)).unwrap();
+    assert_eq!(state.lifecycle().bar(machine(1)), None);
+    let uses = state.events().after(0).filter(|(_, event)| event.what.kind() == "token-used");
+    assert_eq!(uses.count(), 3);
+    // It is over for those as well that have joined.
+    apply(&mut state, 100, &Command::Tick).unwrap();
+    assert!(apply(&mut state, 100, &redeem("t", 5)).is_err());
+    assert!(!state.token_notes().contains_key("t"));
 }

@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// The nodes of the cluster
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Join tokens, with which machines become nodes
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// The links between nodes, and what carries them
     #[command(subcommand)]
     Link(LinkCommand),
@@ -166,6 +169,34 @@ pub(crate) enum NodeCommand {
     ///
     /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again.
     Reset(PowerArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token with which machines may join, and print it: this once
+    ///
+    /// It is cluster.join_token in the machine configuration of a machine that is to join, which need not know the cluster's own
+    /// token then.
+    Create {
+        /// The token, ID.SECRET, if you have chosen it yourself [default: one is drawn]
+        token: Option<String>,
+        /// How long it is valid, such as 30m or 24h; 0s for ever
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+        ttl: std::time::Duration,
+        /// How many machines may join with it [default: any number]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        uses: Option<u32>,
+        /// What it is for
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// The tokens that are valid, and the machines that have joined with them
+    List,
+    /// Make a token invalid; nodes that have joined with it stay until they restart
+    Revoke {
+        /// Its id: what stands before the dot
+        id: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -9,6 +9,7 @@
 //! A node without a disk forgets what it voted, so it is another member whenever it starts; the
 //! leader lets the new one learn, and vote in the old one's place.
 
+mod admissions;
 pub mod api;
 pub mod departure;
 mod frame;

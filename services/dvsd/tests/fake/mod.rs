@@ -482,6 +482,7 @@ impl Segment {
         let settings = Settings {
             cluster: "dvs".into(),
             token: Some(boot.token.parse().unwrap()),
+            join_token: None,
             insecure: boot.insecure,
             expect: boot.expect,
             name: String::new(),
@@ -518,25 +519,13 @@ impl Segment {
         };
         let instance = u64::from(address.port()) << 32 | u64::from(number) << 8 | 1;
         let (daemon, handle) = Daemon::new(settings, instance, surroundings);
-        let (arrived, inbound) = async_mpsc::channel(256);
-        let (outbound, mut departing) = async_mpsc::channel::<(u32, Vec<u8>)>(256);
-        let machines = Arc::clone(&self.machines);
-        let mut tasks = Vec::new();
+        let (network, arrived, cable) = self.plug(number);
+        let mut tasks = vec![cable];
         let mut spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             tasks.push(self.runtime.spawn(task).abort_handle());
         };
         spawn(Box::pin(async move {
-            while let Some((_, bytes)) = departing.recv().await {
-                for (other, machine) in &*machines.lock().unwrap() {
-                    if *other != number {
-                        let (source, bytes) = (address_of(number), bytes.clone());
-                        let _ = machine.arrived.try_send(Datagram { interface: 2, source, bytes });
-                    }
-                }
-            }
-        }));
-        spawn(Box::pin(async move {
-            daemon.run(Network { inbound, outbound }).await.unwrap();
+            daemon.run(network).await.unwrap();
         }));
         let guarded = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         self.guarded.lock().unwrap().insert(number, guarded.local_addr().unwrap());
@@ -564,6 +553,62 @@ impl Segment {
         }));
         self.machines.lock().unwrap().insert(number, Machine { arrived, tasks });
         format!("http://{address}")
+    }
+
+    /// Connects a machine: its network, where others put what is for it, and what carries what it sends.
+    fn plug(&self, number: u8) -> (Network, async_mpsc::Sender<Datagram>, AbortHandle) {
+        let (arrived, inbound) = async_mpsc::channel(256);
+        let (outbound, mut departing) = async_mpsc::channel::<(u32, Vec<u8>)>(256);
+        let machines = Arc::clone(&self.machines);
+        let carry = self.runtime.spawn(async move {
+            while let Some((_, bytes)) = departing.recv().await {
+                for (other, machine) in &*machines.lock().unwrap() {
+                    if *other != number {
+                        let (source, bytes) = (address_of(number), bytes.clone());
+                        let _ = machine.arrived.try_send(Datagram { interface: 2, source, bytes });
+                    }
+                }
+            }
+        });
+        (Network { inbound, outbound }, arrived, carry.abort_handle())
+    }
+
+    /// A machine asks to be let in with a join token; gives back the cluster's token, or what its status says after a while without it.
+    pub(crate) fn apply(&self, number: u8, join_token: &str) -> Result<String, String> {
+        let (mut network, arrived, cable) = self.plug(number);
+        let tasks = vec![cable];
+        self.machines.lock().unwrap().insert(number, Machine { arrived, tasks });
+        let directory = self.run_directory(number);
+        std::fs::create_dir_all(&directory).unwrap();
+        let settings = Settings {
+            cluster: "dvs".into(),
+            token: None,
+            join_token: Some(join_token.parse().unwrap()),
+            insecure: false,
+            expect: 1,
+            name: String::new(),
+            interfaces: vec![Interface {
+                name: "eth0".into(),
+                index: 2,
+                mac: Mac([0x52, 0x54, 0, 0, 0, number]),
+            }],
+            management: None,
+            api: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        let (token, mut file) = (settings.join_token.clone().unwrap(), StatusFile::new(&directory));
+        let admitted = dvsd::admission::apply(&settings, &token, 0, &mut network, &mut file);
+        let admitted = self
+            .runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(4), admitted).await });
+        let machine = self.machines.lock().unwrap().remove(&number).unwrap();
+        machine.tasks.iter().for_each(AbortHandle::abort);
+        match admitted {
+            Ok(token) => Ok(token.unwrap().secret().to_owned()),
+            Err(_) => {
+                let status = std::fs::read(directory.join("status.json")).unwrap();
+                Err(serde_json::from_slice::<dvs_api::Status>(&status).unwrap().detail)
+            }
+        }
     }
 
     /// Boots `count` machines that expect each other; gives back where their APIs listen.

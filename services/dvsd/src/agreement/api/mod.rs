@@ -10,6 +10,7 @@ mod events;
 mod kv;
 mod locks;
 mod nodes;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,13 @@ use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::Router;
 use dvs_api::{
-    ClusterStatus, Container, ContainerNodes, ContainerPlace, ContainerRequest, Events, KvChanges,
-    KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock, LockRelease, LockReleased,
-    LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename, NodeStanding,
-    KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    ClusterStatus, Container, ContainerNodes, ContainerPlace, ContainerRequest, Events,
+    JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
+    LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename,
+    NodeStanding, TokenCreated, TokenRequest, TokenRevoked, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal, VERSION};
@@ -71,6 +72,8 @@ pub fn routes(access: Access) -> Router {
         .route("/v1/nodes/{id}/name", put(nodes::rename))
         .route("/v1/nodes/{id}/remove", post(nodes::remove))
         .route("/v1/nodes/{id}/allow", post(nodes::allow))
+        .route("/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/kv", get(kv::range).post(kv::transact))
         .route("/v1/kv/changes", get(kv::changes))
         .route("/v1/leases", post(locks::grant))
@@ -131,6 +134,10 @@ pub fn describe(api: &mut Description) {
     remove.takes::<NodeRemoval>().answers::<NodeStanding>();
     let allow = api.post("/v1/nodes/{id}/allow", "Let the machine come back that was a node");
     allow.answers::<NodeStanding>();
+    let create = api.post("/v1/tokens", "Make a token with which machines may join");
+    create.takes::<TokenRequest>().answers::<TokenCreated>();
+    api.get("/v1/tokens", "The join tokens that are valid").answers::<Vec<JoinTokenInfo>>();
+    api.delete("/v1/tokens/{id}", "Make a join token invalid").answers::<TokenRevoked>();
     let release = api.post("/v1/locks/release", "Give a lock back");
     release.takes::<LockRelease>().answers::<LockReleased>();
 }
