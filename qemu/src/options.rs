@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use dvs_config::{Config, InterfaceSelector, Management, Name, Run, Token};
+use dvs_config::{Config, InterfaceSelector, JoinToken, Management, Name, Run, Token};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
@@ -61,6 +61,8 @@ pub struct Options {
     pub logs: Option<PathBuf>,
     /// Join token; random if `None`.
     pub token: Option<Token>,
+    /// Nodes that have one of these instead of the cluster's token, by number. They join, and form no cluster.
+    pub join_tokens: BTreeMap<usize, JoinToken>,
     /// Messages between the nodes go in the clear, so that captures can be read.
     pub insecure: bool,
     /// How many nodes wait for each other; all if `None`.
@@ -98,6 +100,7 @@ impl Options {
             pcap: None,
             logs: None,
             token: None,
+            join_tokens: BTreeMap::new(),
             insecure: false,
             bootstrap_expect: None,
             append: Vec::new(),
@@ -158,6 +161,11 @@ impl Options {
         config.cluster.token = Some(token.clone());
         config.cluster.insecure = self.insecure;
         config.cluster.bootstrap_expect = self.bootstrap_expect.unwrap_or(self.nodes as u32);
+        if let Some(join_token) = self.join_tokens.get(&number) {
+            let cluster = &mut config.cluster;
+            (cluster.token, cluster.join_token) = (None, Some(join_token.clone()));
+            cluster.bootstrap_expect = 1;
+        }
         let macs = (0..self.segments).map(|segment| cluster_mac(number, segment));
         config.network.cluster = macs.map(InterfaceSelector::Mac).collect();
         config.network.management = MANAGEMENT_ADDRESS.parse().ok().map(|address| Management {
@@ -227,9 +235,9 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
 /// 128 random bits, as the token that lets the nodes of one run join.
 pub(crate) fn random_token() -> Result<Token> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(Error::system("drawing a random join token"))?;
+    getrandom::fill(&mut bytes).map_err(Error::system("drawing a random cluster token"))?;
     let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.parse().map_err(|error| Error::Invalid(format!("join token: {error}")))
+    text.parse().map_err(|error| Error::Invalid(format!("cluster token: {error}")))
 }
 
 /// Where the files of one node are in the run directory.

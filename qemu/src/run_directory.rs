@@ -2,7 +2,7 @@
 //! Where running virtual clusters are found: one directory per cluster, with its sockets and `cluster.json`.
 //!
 //! They are under `$XDG_RUNTIME_DIR/dvs`, or else `/tmp/dvs-<uid>`: short, because the path of a unix socket has at most 107
-//! bytes, and closed to other users, because the machine configurations in them hold join tokens.
+//! bytes, and closed to other users, because the machine configurations in them hold cluster tokens.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::net::SocketAddr;

@@ -77,7 +77,7 @@ fn write_files(config: &Config, choice: &Choice) -> Vec<Fault> {
     let network = serde_json::to_vec(&NetworkFile::new(choice, &config.network))
         .map_err(|error| Fault::when("express the network as JSON")(error))
         .and_then(|json| sources::write_file(&folder.join("network.json"), 0o644, &json));
-    // It holds the join token.
+    // It holds the cluster token.
     let config = config.to_toml();
     let config = sources::write_file(&folder.join("config.toml"), 0o600, config.as_bytes());
     [network.err(), config.err()].into_iter().flatten().collect()

@@ -12,9 +12,9 @@ pub const TRIAL_S_MAX: u64 = 3_600;
 pub struct MachineConfig {
     /// The node that answers, if it has an id.
     pub node: Option<u32>,
-    /// The configuration as TOML, defaults included, without the join token.
+    /// The configuration as TOML, defaults included, without the cluster token.
     pub toml: String,
-    /// Whether there is a join token.
+    /// Whether there is a cluster token.
     pub has_token: bool,
     /// Whether the daemon that answers runs with it; else it is about to be started anew.
     pub running: bool,
@@ -38,7 +38,7 @@ pub enum ConfigMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigChange {
-    /// The configuration as TOML. Without a join token it means the one that the node has.
+    /// The configuration as TOML. Without a cluster token it means the one that the node has.
     pub toml: String,
     /// When it is made.
     pub mode: ConfigMode,

@@ -330,10 +330,10 @@ pub fn explain(error: &TlsError) -> String {
         }
         TlsError::InvalidCertificate(
             Certificate::UnknownIssuer | Certificate::BadSignature,
-        ) => "the peer's certificate is not of this cluster's authority: it has another join token, or is of a cluster with another name"
+        ) => "the peer's certificate is not of this cluster's authority: it has another cluster token, or is of a cluster with another name"
             .to_owned(),
         TlsError::AlertReceived(Alert::UnknownCA | Alert::DecryptError) => "the peer refuses this node's certificate: it has another \
-             join token, or is of a cluster with another name"
+             cluster token, or is of a cluster with another name"
             .to_owned(),
         TlsError::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
             "the peer refuses this node's certificate: it expects another node here".to_owned()

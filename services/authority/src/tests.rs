@@ -60,8 +60,8 @@ fn nodes_of_a_cluster_prove_themselves_to_each_other() {
 fn both_ends_say_why_they_do_not_trust_each_other() {
     let one = identity(TOKEN, "lab", 1, 2);
     for (stranger, why) in [
-        (identity("seventeen letters or so", "lab", 2, 1), "another join token"),
-        (identity(TOKEN, "bal", 2, 1), "another join token"),
+        (identity("seventeen letters or so", "lab", 2, 1), "another cluster token"),
+        (identity(TOKEN, "bal", 2, 1), "another cluster token"),
         (identity(TOKEN, "lab", 3, 1), "node"),
     ] {
         for (client, server) in [(&one, &stranger), (&stranger, &one)] {
@@ -100,7 +100,7 @@ fn any_node_is_let_in_where_any_may_come_and_no_stranger() {
     assert!(said.contains("not node-3.lab.dvs"), "{said}");
     let stranger = authority("seventeen letters or so", "lab");
     for end in shake(&stranger, 1, 2, SPOKEN) {
-        assert!(end.unwrap_err().contains("another join token"));
+        assert!(end.unwrap_err().contains("another cluster token"));
     }
     let said = shake(&lab, 1, 2, b"test/2")[1].clone().unwrap_err();
     assert!(said.contains("another version"), "{said}");
@@ -136,7 +136,7 @@ fn strangers_and_those_whose_time_is_over_are_kept_out_of_the_api() {
     for stranger in [authority("seventeen letters or so", "lab"), authority(TOKEN, "bal")] {
         let (client, name) = admin(&stranger, SystemTime::now());
         for end in connect(client, name, server()) {
-            assert!(end.unwrap_err().contains("another join token"));
+            assert!(end.unwrap_err().contains("another cluster token"));
         }
     }
     // Two days off in either direction: the one has ended, the other has not begun.

@@ -13,7 +13,7 @@ pub const SOCKET: &str = "/run/dvs/api.sock";
 pub enum Address {
     /// `https://HOST:PORT`: TLS, with certificates both ways.
     Tls(String),
-    /// `http://HOST:PORT`: in the clear, as a node without a join token answers on its own machine.
+    /// `http://HOST:PORT`: in the clear, as a node without a cluster token answers on its own machine.
     Plain(String),
     /// `unix:PATH`: the socket of the node that the program runs on.
     Socket(PathBuf),

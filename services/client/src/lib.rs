@@ -115,7 +115,7 @@ impl Client {
                 Alert::UnknownCA | Alert::DecryptError | Alert::BadCertificate | Alert::CertificateUnknown,
             ) => format!(
                 "the node does not know the authority of context {context}: it is of another cluster, or the cluster has another \
-                 join token since; see `dvsctl context renew {context}`"
+                 cluster token since; see `dvsctl context renew {context}`"
             ),
             Tls::AlertReceived(Alert::AccessDenied) => format!(
                 "the certificate of context {context} is of this cluster, but not an administrator's"
@@ -125,13 +125,13 @@ impl Client {
             }
             Tls::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => format!(
                 "what answers there is not vouched for by the authority of context {context}: it is a node of another cluster, or \
-                 the cluster has another join token since; see `dvsctl context renew {context}`"
+                 the cluster has another cluster token since; see `dvsctl context renew {context}`"
             ),
             Tls::InvalidCertificate(Certificate::NotValidForNameContext { .. }) => {
                 "what answers there is vouched for by this cluster's authority, but is no node".to_owned()
             }
             Tls::InvalidMessage(_) => {
-                "what answers there does not speak TLS: it is no node, or one without a join token, which speaks plain HTTP on \
+                "what answers there does not speak TLS: it is no node, or one without a cluster token, which speaks plain HTTP on \
                  its own machine only"
                     .to_owned()
             }

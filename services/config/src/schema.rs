@@ -137,7 +137,7 @@ pub enum Power {
 impl Config {
     /// The configuration as TOML that [`from_sources`](Self::from_sources) reads back unchanged.
     ///
-    /// The text holds the join token: a file made of it must not be readable by everybody.
+    /// The text holds the cluster token: a file made of it must not be readable by everybody.
     #[expect(clippy::missing_panics_doc, reason = "every value of the schema has a TOML form")]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("every value of the schema has a TOML form")
@@ -163,7 +163,7 @@ impl Config {
             return Some((
                 "cluster.bootstrap_expect",
                 format!(
-                    "waiting for {} nodes needs a join token that they share; set `cluster.token`",
+                    "waiting for {} nodes needs a cluster token that they share; set `cluster.token`",
                     self.cluster.bootstrap_expect
                 ),
             ));

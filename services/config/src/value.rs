@@ -87,21 +87,21 @@ textual!(Name, ParseNameError);
 #[serde(try_from = "String", into = "String")]
 pub struct Token(String);
 
-/// The text cannot be a join token. The message does not repeat it.
+/// The text cannot be a cluster token. The message does not repeat it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseTokenError {
     /// Too short to keep a guesser busy.
     #[error(
-        "the join token has {0} characters, expected at least {min}; \
+        "the cluster token has {0} characters, expected at least {min}; \
          `openssl rand -hex 16` makes a good one",
         min = Token::MIN_LEN
     )]
     TooShort(usize),
     /// Longer than any key needs to be.
-    #[error("the join token has {0} characters, expected at most {max}", max = Token::MAX_LEN)]
+    #[error("the cluster token has {0} characters, expected at most {max}", max = Token::MAX_LEN)]
     TooLong(usize),
     /// A control or non-ASCII character, or a blank at an end: likely an accident of copying.
-    #[error("the join token holds a control or non-ASCII character, or a blank at an end")]
+    #[error("the cluster token holds a control or non-ASCII character, or a blank at an end")]
     Unprintable,
 }
 

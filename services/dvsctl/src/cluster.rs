@@ -153,7 +153,7 @@ impl Endpoint {
         match (error, self.client.address()) {
             (ureq::Error::Io(error), _) => self.client.explain(error),
             (ureq::Error::Protocol(_), Address::Plain(_)) => {
-                "what answers there does not speak plain HTTP: a node with a join token speaks TLS, so choose a context, or write \
+                "what answers there does not speak plain HTTP: a node with a cluster token speaks TLS, so choose a context, or write \
                  https://"
                     .to_owned()
             }

@@ -212,7 +212,7 @@ fn token(file: &Path) -> Result<Token, Failure> {
         false => fs::read_to_string(file),
     };
     let refused = |why: String| {
-        Failure::Refused(format!("read the join token from {}: {why}", file.display()))
+        Failure::Refused(format!("read the cluster token from {}: {why}", file.display()))
     };
     let text = text.map_err(|error| refused(error.to_string()))?;
     text.trim().parse().map_err(|error: dvs_config::ParseTokenError| refused(error.to_string()))

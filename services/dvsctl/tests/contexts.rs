@@ -140,7 +140,7 @@ fn who_is_not_let_in_is_told_why() {
     let said = error(bare(plain.strip_prefix("http://").unwrap()));
     assert!(said.contains("what answers there does not speak TLS"), "{said}");
     let said = error(bare(&format!("http://{at}")));
-    assert!(said.contains("a node with a join token speaks TLS"), "{said}");
+    assert!(said.contains("a node with a cluster token speaks TLS"), "{said}");
     let said = error(home.dvsctl("--endpoint unix:/nowhere/api.sock version"));
     assert!(
         said.contains("unix:/nowhere/api.sock does not answer: there is no such socket"),

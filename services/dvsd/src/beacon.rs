@@ -25,7 +25,7 @@
 //! | 1 + n | program version |
 //! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1: heard 1, confirmed 2, down 4, 8 × (1 + association number of its newest key that the sender holds), removed 64 |
 //! | 1 + 7 n | choices of the sender's links: node at the other end 2, revision 4, transport 1 |
-//! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
+//! | 32 | HMAC-SHA256 of all that comes before, keyed by the cluster token |
 //!
 //! Numbers are little-endian. Choices are as many as fit: a sender that has more tells some in one
 //! beacon and the others in the next ones. The part up to the sender's identity is the same in every version,
@@ -66,7 +66,7 @@ const NAME_MAX: usize = 63;
 /// Longest program version that is told; a longer one is cut.
 const RELEASE_MAX: usize = 24;
 
-/// Authenticates beacons: whoever has the same join token has the same key.
+/// Authenticates beacons: whoever has the same cluster token has the same key.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha256>);
 
@@ -77,7 +77,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of a join token.
+    /// The key of a cluster token.
     pub fn new(token: &str) -> Self {
         let mut mac =
             Hmac::<Sha256>::new_from_slice(b"dvs beacon key").expect("HMAC takes any key length");
@@ -233,7 +233,7 @@ pub enum Rejection {
     #[error("it belongs to another cluster")]
     OtherCluster,
     /// The same cluster name, but the tag does not match.
-    #[error("it uses another join token")]
+    #[error("it uses another cluster token")]
     Token,
     /// It is of this cluster, but does not encrypt, and this node does.
     #[error("it does not encrypt its messages")]

@@ -611,7 +611,7 @@ impl Daemon {
         (!complete).then(|| "programming the kernel".to_owned())
     }
 
-    /// Says so if everybody who is heard has another join token than this node.
+    /// Says so if everybody who is heard has another cluster token than this node.
     fn suspicion(&mut self, now_ms: u64, view: &View) -> Option<String> {
         if !matches!(view.standing, Standing::Discovering { heard: false, .. }) {
             return None;
@@ -631,7 +631,7 @@ impl Daemon {
                 "give all nodes the same cluster.insecure",
             ),
             _ => (
-                "don't match this node's join token",
+                "don't match this node's cluster token",
                 "set cluster.token to theirs, or cluster.name to another",
             ),
         };

@@ -123,7 +123,7 @@ impl Rejects {
         };
         Some(match why {
             Rejection::Token => format!(
-                "warning: {who} uses another join token; give it this cluster's token or another cluster name"
+                "warning: {who} uses another cluster token; give it this cluster's token or another cluster name"
             ),
             Rejection::Version(theirs) => format!(
                 "warning: {who} uses version {theirs} of the beacon format, this node version {VERSION}; \

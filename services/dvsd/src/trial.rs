@@ -223,7 +223,7 @@ mod tests {
         assert!(plan(&self::config(""), &more)
             .unwrap_err()
             .to_string()
-            .contains("needs a join token"));
+            .contains("needs a cluster token"));
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn strangers_are_kept_out_and_told_why() {
     assert_eq!(suspicious.state, StatusState::Discovering);
     assert_eq!(
         suspicious.detail,
-        "2 nodes are heard, but their messages don't match this node's join token"
+        "2 nodes are heard, but their messages don't match this node's cluster token"
     );
     let (code, body) = get(&format!("{stranger}/v1/nodes"));
     assert_eq!(code, 503);

@@ -26,7 +26,7 @@ use std::sync::Arc;
 /// Carries the link between this node and another one, until another transport does.
 ///
 /// Needs CAP_SYS_ADMIN, and a proxy of the same protocol on the other node. What is carried is encrypted, and accepted from the other
-/// node only, by keys of the cluster's join token; where the machine configuration says `cluster.insecure = true`, TCP and UDP carry it as it
+/// node only, by keys of the cluster token; where the machine configuration says `cluster.insecure = true`, TCP and UDP carry it as it
 /// is. The status is 0 when another transport has taken over. At its end, and whenever it gets SIGUSR1, it prints what it has
 /// counted: one line of JSON.
 #[derive(Parser)]
@@ -46,7 +46,7 @@ struct Arguments {
 enum Over {
     /// Over TCP: one of the two proxies listens, the other connects
     Tcp(Stream),
-    /// Over QUIC: one of the two proxies listens, the other connects. Always encrypted, so that it needs a join token in any case
+    /// Over QUIC: one of the two proxies listens, the other connects. Always encrypted, so that it needs a cluster token in any case
     Quic(Stream),
     /// Over UDP, a frame to a datagram
     Udp {

@@ -15,7 +15,7 @@ use std::path::Path;
 pub struct Settings {
     /// How links are protected in this cluster.
     pub protection: Protection,
-    /// What the cluster's proxies prove themselves by; `None` where there is no join token.
+    /// What the cluster's proxies prove themselves by; `None` where there is no cluster token.
     pub authority: Option<Authority>,
     /// This node's id.
     pub node: u32,
@@ -49,7 +49,7 @@ impl Settings {
             .as_ref()
             .map(|secret| Authority::derived(secret, &cluster))
             .transpose()
-            .context("deriving the cluster's authority from its join token")?;
+            .context("deriving the cluster's authority from its cluster token")?;
         let protection = match (config.cluster.insecure, secret) {
             (true, _) => Protection::Clear,
             (false, Some(secret)) => Protection::Sealed(Keys::new(secret, cluster)),

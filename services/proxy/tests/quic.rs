@@ -120,8 +120,11 @@ fn another_token_cluster_or_node_is_refused_and_both_say_why() {
     let token = || Party::of("seventeen letters or so", "lab", 2, 1);
     let cluster = || Party::of(party::TOKEN, "bal", 2, 1);
     let node = || Party::sealed(3, 1);
-    let cases: [(&dyn Fn() -> Party, &str); 3] =
-        [(&token, "another join token"), (&cluster, "cluster with another name"), (&node, "node")];
+    let cases: [(&dyn Fn() -> Party, &str); 3] = [
+        (&token, "another cluster token"),
+        (&cluster, "cluster with another name"),
+        (&node, "node"),
+    ];
     for (other, why) in cases {
         party::refuse(|| (Party::sealed(1, 2), other()), [why; 2], free_udp_port, carry);
     }

@@ -92,7 +92,7 @@ fn refuse(make: impl Fn() -> (Party, Party), said: [&str; 2]) {
 #[test]
 fn another_token_is_refused_and_both_say_why() {
     let other = || Party::of("seventeen letters or so", "lab", 2, 1);
-    refuse(|| (Party::sealed(1, 2), other()), ["another join token"; 2]);
+    refuse(|| (Party::sealed(1, 2), other()), ["another cluster token"; 2]);
 }
 
 #[test]

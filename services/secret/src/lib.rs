@@ -47,7 +47,7 @@ impl fmt::Debug for ClusterSecret {
 }
 
 impl ClusterSecret {
-    /// The secret of those who share a join token.
+    /// The secret of those who share a cluster token.
     pub fn new(token: &Token) -> Self {
         Self(Hkdf::new(Some(b"dvs cluster secret 1"), token.secret().as_bytes()))
     }

@@ -4,6 +4,7 @@
 //! Booting is what costs, so all scenarios but those of the command line share one cluster and leave it as they found it. Nothing is asserted
 //! about time but generous limits after which something counts as hanging.
 
+mod admissions;
 mod agreement;
 mod bed;
 mod cables;
@@ -113,6 +114,7 @@ const SCENARIOS: &[Scenario] = &[
     ("nodes that lose sight of each other find each other again", outages::partitions),
     ("a node that does not hear another one fails neither silently nor forever", outages::deafness),
     ("strangers on the segment do no harm and are told why", strangers::do_no_harm),
+    ("machines are let in with join tokens, as long as these are valid", admissions::let_in),
 ];
 
 /// The same for runs that may be long.
@@ -187,6 +189,7 @@ fn share_a_cluster(
     // Warnings of the kernel are failures here, so they must not be kept quiet.
     options.append = vec!["loglevel=5".to_owned()];
     options.append_to = strangers::kernel_arguments();
+    options.join_tokens = admissions::join_tokens()?;
     options
         .append_to
         .insert(BEHIND, vec![format!("dvk.newest_version={}", Versions::SUPPORTED.max - 1)]);

@@ -9,7 +9,7 @@ use dvs_api::{ConfigMode, TRIAL_S_MAX};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// What a node runs with, defaults included, as TOML; the join token is left out
+    /// What a node runs with, defaults included, as TOML; the cluster token is left out
     Show {
         /// Id of the node [default: that of the first endpoint that answers]
         #[arg(long)]
@@ -23,7 +23,7 @@ pub(crate) enum ConfigCommand {
     /// Give nodes another configuration while they run
     ///
     /// The daemon of the node is started anew with it, which leaves the cluster and joins it again; containers go on. What is about
-    /// interfaces or [run] takes a reboot: it stays as it is, and the command says so. A file without a join token, as
+    /// interfaces or [run] takes a reboot: it stays as it is, and the command says so. A file without a cluster token, as
     /// `config show` prints it, means the one that the node has. Waits until the node is back.
     Apply(ApplyArguments),
     /// Keep the change that is on trial

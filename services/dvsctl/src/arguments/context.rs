@@ -11,7 +11,7 @@ use super::context_name;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ContextCommand {
-    /// Make a context from a cluster's join token, and see that its nodes accept it
+    /// Make a context from the cluster token, and see that its nodes accept it
     ///
     /// The nodes are those of --endpoint. The token is not kept: from it a key and a certificate are made that say that you are an
     /// administrator of the cluster. They are in a file that only you can read, `contexts/NAME.toml` in $DVSCTL_CONFIG, or else
@@ -72,7 +72,7 @@ pub(crate) struct AddArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenArguments {
-    /// File with the cluster's join token: cluster.token of its nodes' configuration; - for stdin
+    /// File with the cluster token: cluster.token of its nodes' configuration; - for stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) token_file: PathBuf,
     /// For how long the certificate is to be valid

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", env = "DVSCTL_CONTEXT", value_parser = context_name, global = true)]
     pub(crate) context: Option<String>,
     /// API of a node, such as https://10.0.0.1:7700, in place of those of the context. Repeat it, or separate several by
-    /// commas, to have others tried when one does not answer, and to reach given nodes. http:// reaches a node without a join token
+    /// commas, to have others tried when one does not answer, and to reach given nodes. http:// reaches a node without a cluster token
     /// on its own machine, unix:/run/dvs/api.sock the node that dvsctl runs on
     #[arg(
         long = "endpoint",

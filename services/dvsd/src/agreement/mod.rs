@@ -4,7 +4,7 @@
 //! The membership says who belongs to the cluster and where everybody is. [`Agreement`] is told
 //! whenever that changes: it starts a member once this node has its place, listens for the others
 //! on the cluster interfaces, and, where this node leads, has the agreed state follow the membership
-//! ([`mirror`]). Members speak TLS with each other, by certificates that the join token vouches for.
+//! ([`mirror`]). Members speak TLS with each other, by certificates that the cluster token vouches for.
 //!
 //! A node without a disk forgets what it voted, so it is another member whenever it starts; the
 //! leader lets the new one learn, and vote in the old one's place.

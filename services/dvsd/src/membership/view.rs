@@ -32,7 +32,7 @@ pub enum Standing {
     Discovering {
         /// What it waits for, for people.
         detail: String,
-        /// Whether other machines with the same join token are heard.
+        /// Whether other machines with the same cluster token are heard.
         heard: bool,
     },
     /// Member of a cluster.
@@ -270,7 +270,7 @@ impl fmt::Display for Event {
             ),
             Self::TwoClusters { mac, ours, theirs } => write!(
                 f,
-                "node {mac} belongs to another cluster of the same name and join token ({theirs:016x}, \
+                "node {mac} belongs to another cluster of the same name and cluster token ({theirs:016x}, \
                  this node's is {ours:016x}); restart the nodes of one of them to merge the two"
             ),
             Self::SameIdentity { mac, address } => write!(

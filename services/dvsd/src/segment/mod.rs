@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Keeps the messages between nodes secret and genuine on the segment: MACsec (IEEE 802.1AE) on every
-//! cluster interface, under keys that every node derives from the join token.
+//! cluster interface, under keys that every node derives from the cluster token.
 //!
 //! Each node sends with a key of its own and says in its beacons the how manieth that is; whoever has
-//! the join token can derive it ([`key`]). When keys change is decided in [`schedule`], which keys of
+//! the cluster token can derive it ([`key`]). When keys change is decided in [`schedule`], which keys of
 //! others to hold in [`senders`], and what follows for the kernel's devices in [`device`]; all of them
 //! are pure. [`macsec`] carries that out.
 //!

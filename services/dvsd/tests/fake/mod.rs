@@ -396,7 +396,7 @@ pub(crate) struct Segment {
 pub(crate) struct Boot<'a> {
     /// Its number: the last byte of its MAC address.
     pub(crate) number: u8,
-    /// The join token.
+    /// The cluster token.
     pub(crate) token: &'a str,
     /// `bootstrap_expect`.
     pub(crate) expect: u16,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames in encrypted datagrams: sessions between two proxies, by Noise (<https://noiseprotocol.org>), pattern `NNpsk0` over Curve25519,
-//! ChaCha20-Poly1305 and SHA-256. Both ends know a key that is derived from the cluster's join token for the two of them,
+//! ChaCha20-Poly1305 and SHA-256. Both ends know a key that is derived from the cluster token for the two of them,
 //! and each session has fresh keys of its own.
 //!
 //! - `packet` is what is in a datagram.

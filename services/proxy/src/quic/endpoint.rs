@@ -228,10 +228,10 @@ pub(super) fn explain(error: &ConnectionError) -> String {
     };
     // Those of TLS that tell of certificates and protocols (RFC 8446, 6).
     match (code.checked_sub(CRYPTO_ERROR), ours) {
-        (Some(48 | 51), true) => "the peer's certificate is not of this cluster's authority: it has another join token, or is of a \
+        (Some(48 | 51), true) => "the peer's certificate is not of this cluster's authority: it has another cluster token, or is of a \
              cluster with another name"
             .to_owned(),
-        (Some(48 | 51), false) => "the peer refuses this node's certificate: it has another join token, or is of a cluster with \
+        (Some(48 | 51), false) => "the peer refuses this node's certificate: it has another cluster token, or is of a cluster with \
              another name"
             .to_owned(),
         (Some(42 | 46), true) => format!("the peer is not the node that is expected here: {reason}"),

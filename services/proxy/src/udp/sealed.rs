@@ -223,7 +223,7 @@ impl<L: Link> Sealed<'_, L> {
                 counters.forged.add(1);
                 let Self { passage, peer, .. } = self;
                 let why = format!(
-                    "its keys are not those of node {} for node {}: it has another join token, is of a cluster with another name, is \
+                    "its keys are not those of node {} for node {}: it has another cluster token, is of a cluster with another name, is \
                      another node or expects one, or somebody forges datagrams",
                     passage.ends.peer, passage.ends.own
                 );

@@ -20,7 +20,11 @@ use super::program::{self, Ended, Running};
 /// How many of the machines form the cluster; they have the lowest numbers, which are their ids as well.
 pub(super) const MEMBERS: usize = 4;
 /// The members and those who don't belong, which are off but for one scenario.
-pub(super) const MACHINES: usize = MEMBERS + super::strangers::COUNT;
+const STRANGERS: usize = MEMBERS + super::strangers::COUNT;
+/// These, and the machines that are let in, which are off but for another one.
+pub(super) const MACHINES: usize = STRANGERS + super::admissions::COUNT;
+/// The first of them.
+pub(super) const APPLICANTS: usize = STRANGERS;
 
 /// After this something hangs: a boot of all, or a membership that doesn't settle, on a busy host that translates.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Machines on the cluster's segment that don't belong there: with a wrong join token, of another cluster, with a
+//! Machines on the cluster's segment that don't belong there: with a wrong cluster token, of another cluster, with a
 //! configuration that nobody can read, and without encryption.
 
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ fn identities(bed: &Bed) -> Result<Vec<(u32, String, u32, String)>, Mismatch> {
 }
 
 fn wrong_token(bed: &Bed, started: Instant) -> Result<(), Mismatch> {
-    const REASON: &str = "don't match this node's join token";
+    const REASON: &str = "don't match this node's cluster token";
     let step = "asking the node with a wrong token for its cluster";
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -105,7 +105,7 @@ fn wrong_token(bed: &Bed, started: Instant) -> Result<(), Mismatch> {
         let told = log
             .stdout
             .lines()
-            .filter(|line| line.contains(mac) && line.contains("uses another join token"))
+            .filter(|line| line.contains(mac) && line.contains("uses another cluster token"))
             .count();
         expect(
             rare(told),
