@@ -56,7 +56,7 @@ pub const PEERS_MAX: usize = 55;
 pub const BYTES_MAX: usize = 1500 - 40 - 8;
 
 const MAGIC: &[u8; 4] = b"dvsB";
-const TAG_BYTES: usize = 32;
+pub(crate) const TAG_BYTES: usize = 32;
 const PEER_BYTES: usize = 21;
 const CHOICE_BYTES: usize = 7;
 /// All that is in a beacon but texts, peers, choices and the bytes of an address.
@@ -86,8 +86,12 @@ impl Key {
         Self(Hmac::new_from_slice(&key).expect("HMAC takes any key length"))
     }
 
-    fn tag(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
+    pub(crate) fn tag(&self, bytes: &[u8]) -> [u8; TAG_BYTES] {
         self.0.clone().chain_update(bytes).finalize().into_bytes().into()
+    }
+
+    pub(crate) fn proves(&self, bytes: &[u8], tag: &[u8]) -> bool {
+        self.0.clone().chain_update(bytes).verify_slice(tag).is_ok()
     }
 }
 
@@ -357,7 +361,7 @@ impl Beacon {
             return Err(malformed(Some(mac)));
         };
         let (signed, tag) = bytes.split_at(signed);
-        if key.0.clone().chain_update(signed).verify_slice(tag).is_err() {
+        if !key.proves(signed, tag) {
             return rejected(Rejection::Token);
         }
         let read = bytes.len() - head.0.len();
@@ -431,10 +435,10 @@ fn cut(text: &str, max: usize) -> &str {
 }
 
 /// Takes fields off the front; `None` where the bytes end too soon.
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
@@ -444,23 +448,23 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Option<u16> {
+    pub(crate) fn u16(&mut self) -> Option<u16> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(crate) fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 
-    fn mac(&mut self) -> Option<Mac> {
+    pub(crate) fn mac(&mut self) -> Option<Mac> {
         self.array().map(Mac)
     }
 

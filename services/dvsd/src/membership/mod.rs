@@ -20,6 +20,7 @@ mod formation;
 mod peers;
 mod removals;
 mod roster;
+pub mod swim;
 mod view;
 
 use std::cmp::Reverse;
