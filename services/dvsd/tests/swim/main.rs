@@ -7,6 +7,7 @@ mod segment;
 
 use std::ops::Range;
 
+use dvsd::membership::swim::record::Health;
 use dvsd::membership::swim::Standing;
 use segment::{Segment, Weather};
 
@@ -175,4 +176,33 @@ fn what_was_agreed_to_be_removed_is_heard_of_no_more_until_it_is_new() {
     }
     segment.boot(3, Some(0));
     segment.settle(10_000, "new");
+}
+
+#[test]
+fn who_slept_through_a_contradiction_gives_the_suspect_its_time_again() {
+    for seed in seeds(0..20) {
+        let mut segment = booted(seed, 4, weather(0));
+        let mut asleep = segment.machines[0].node.take();
+        let node = asleep.as_mut().unwrap();
+        let mut suspect = node.others().find(|r| r.claim.seat.id == 2).unwrap().clone();
+        suspect.claim.health = Health::Suspect;
+        node.meet(segment.now_ms, suspect);
+        // Whatever is sent to it meanwhile is lost.
+        segment.run(10_000);
+        segment.events.clear();
+        segment.machines[0].node = asleep;
+        segment.settle(6_000, &format!("seed {seed}: awake"));
+        let wrong = segment.downs().find(|(_, by, whom)| (*by, *whom) == (0, 2));
+        assert_eq!(wrong, None, "seed {seed}");
+    }
+}
+
+#[test]
+fn more_nodes_than_one_datagram_holds_join_fail_and_come_back() {
+    let weather = Weather { loss_percent: 2, duplicate_percent: 1, delay_ms: 10 };
+    let mut segment = booted(1, 80, weather);
+    (0..80).step_by(10).for_each(|at| segment.halt(at));
+    segment.settle(10_000, "a tenth fails");
+    (0..80).step_by(10).for_each(|at| segment.boot(at, Some(at + 1)));
+    segment.settle(30_000, "they come back");
 }

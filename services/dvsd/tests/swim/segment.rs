@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use dvs_config::Mac;
-use dvsd::beacon::{Key, Seat};
+use dvsd::beacon::{Key, Seat, BYTES_MAX};
 use dvsd::membership::swim::message::{Body, Message};
 use dvsd::membership::swim::record::{Claim, Health, Record};
 use dvsd::membership::swim::{Event, Standing, Swim, Tuning};
@@ -186,6 +186,7 @@ impl Segment {
                 }
                 None => length(&message),
             };
+            assert!(bytes <= BYTES_MAX, "{bytes} bytes in a datagram");
             self.traffic.messages += 1;
             self.traffic.bytes += bytes as u64 + HEADERS;
             let to = usize::from(to);
