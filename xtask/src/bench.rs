@@ -3,6 +3,7 @@
 
 mod boot;
 mod ipc;
+mod membership;
 mod net;
 mod plot;
 mod profile;
@@ -28,6 +29,8 @@ pub(crate) enum Bench {
     Ipc(ipc::Arguments),
     /// How fast processes on two nodes talk: M3-IPC over each transport, and TIPC, TCP and UDP sockets
     Net(net::Arguments),
+    /// How fast failures are noticed and what that costs, by the number of nodes, in a simulation
+    Membership(membership::Arguments),
     /// One start of a cluster, timed by the process that called this
     #[command(hide = true)]
     BootOnce {
@@ -55,6 +58,7 @@ impl Bench {
             Bench::Boot(arguments) => boot::run(arguments, session, origin)?,
             Bench::Ipc(arguments) => ipc::run(arguments, session, origin)?,
             Bench::Net(arguments) => net::run(arguments, session, origin)?,
+            Bench::Membership(arguments) => membership::run(arguments, session)?,
             Bench::BootOnce { nodes } => boot::once(*nodes, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ mod segment;
 use std::ops::Range;
 
 use dvsd::membership::swim::record::Health;
-use dvsd::membership::swim::Standing;
+use dvsd::membership::swim::{Standing, Tuning};
 use segment::{Segment, Weather};
 
 fn seeds(usual: Range<u64>) -> Range<u64> {
@@ -27,8 +27,16 @@ fn weather(seed: u64) -> Weather {
     }
 }
 
+/// Each with every other seed.
+const TUNINGS: [Tuning; 2] = [Tuning::BARE_METAL, Tuning::VIRTUAL];
+
 fn booted(seed: u64, count: usize, weather: Weather) -> Segment {
-    let mut segment = Segment::new(seed, count, weather, 100);
+    let tuning = TUNINGS[seed as usize / 4 % 2];
+    booted_with(seed, count, weather, tuning)
+}
+
+fn booted_with(seed: u64, count: usize, weather: Weather, tuning: Tuning) -> Segment {
+    let mut segment = Segment::new(seed, count, weather, tuning, 100);
     segment.boot(0, None);
     for at in 1..count {
         let entry = segment.random.below(at as u64) as usize;
@@ -59,7 +67,7 @@ fn whatever_happens_to_five_nodes_they_agree_once_it_is_over() {
                 5 => segment.machines[at].stalled_until_ms = segment.now_ms + 3_000,
                 _ => {
                     if let Some(node) = &mut segment.machines[at].node {
-                        node.tell(vec![seed as u8; 50]);
+                        node.tell(&[seed as u8; 50]);
                     }
                 }
             }
@@ -106,7 +114,7 @@ fn a_dead_node_is_noticed_in_time_and_nobody_else_is_taken_for_dead() {
 #[test]
 fn a_node_that_stands_still_for_a_second_is_not_taken_for_dead_and_takes_nobody_for_dead() {
     for seed in seeds(0..60) {
-        let mut segment = booted(seed, 5, weather(0));
+        let mut segment = booted_with(seed, 5, weather(0), Tuning::VIRTUAL);
         for at in 0..5 {
             segment.machines[at].stalled_until_ms = segment.now_ms + 1_000;
             let pause = 2_500 + segment.random.below(1_000);

@@ -14,7 +14,7 @@
 //! | n | ping: number 4; ping for another: number 4, target 2; answer: number 4, whose 2; digests: 64 × 4; others: none |
 //! | 1 + 11 n | claims: id 2, incarnation 4, refutation 4, health 1 |
 //! | 1 + … | records: a claim 11, identity 6, instance 8, revision 4, facts 2 + n |
-//! | 32 | HMAC-SHA256 of all that comes before, keyed by the join token |
+//! | 32 | HMAC-SHA256 of all that comes before, keyed by the cluster token |
 //!
 //! Numbers are little-endian. A message never exceeds [`BYTES_MAX`].
 
@@ -203,7 +203,7 @@ fn record(reader: &mut Reader<'_>) -> Option<Record> {
     if length > FACTS_MAX {
         return None;
     }
-    Some(Record { claim, mac, instance, revision, facts: reader.take(length)?.to_vec() })
+    Some(Record { claim, mac, instance, revision, facts: reader.take(length)?.into() })
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
             mac: Mac([2, 0, 0, 0, 0, 3]),
             instance: 9,
             revision: 4,
-            facts: vec![7; FACTS_MAX],
+            facts: vec![7; FACTS_MAX].into(),
         };
         let bodies = [
             Body::Ping { number: 1 },

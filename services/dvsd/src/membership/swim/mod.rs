@@ -9,6 +9,8 @@
 //! some more as long as there are any. What gets lost is found by comparing digests now and then.
 //! So a node sends about as much in a cluster of a thousand as in one of ten.
 //!
+//! The daemon does not use it yet: `docs/membership.md` says what is missing, and has the figures of its simulation.
+//!
 //! **Two kinds of silence.** What nobody reaches is down, and the cluster agrees on that. A member
 //! that others reach and this node does not is [unreachable](Standing::Unreachable), to this node
 //! and to the other end: only answers count, and an answer needs both directions, so that both
@@ -23,79 +25,30 @@
 //! **Replays.** Every message names the run of the receiver's `dvsd`, and a counter that is taken
 //! once. News need no more: hearing them again changes nothing ([`record`]).
 
+mod comparison;
+mod member;
 pub mod message;
 mod news;
+mod outgoing;
 mod probes;
 pub mod record;
+mod tuning;
 mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use message::{Body, Message, GROUPS};
+use member::Member;
+pub use member::Standing;
+use message::{Body, Message};
 use news::News;
 use probes::{Outcome, Probes};
 use record::{mix, Claim, Health, Record};
-use window::Window;
+pub use tuning::Tuning;
 
-use crate::beacon::{Seat, BYTES_MAX};
+use crate::beacon::Seat;
 
-/// Intervals and numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// Milliseconds between two probes, on average.
-    pub probe_ms: u64,
-    /// Milliseconds that a member has to answer, and again to answer through others.
-    pub answer_ms: u64,
-    /// Milliseconds that a suspect has to contradict. With the probe before it, that is more than
-    /// the second for which a virtual machine may stand still on a loaded host.
-    pub suspect_ms: u64,
-    /// How many others are asked to ask.
-    pub helpers: usize,
-    /// To how many others news are sent in every probe interval in which there are any.
-    pub fanout: usize,
-    /// Milliseconds between two comparisons of all that is known.
-    pub compare_ms: u64,
-    /// Milliseconds between two looks at somebody who is down.
-    pub revisit_ms: u64,
-    /// Milliseconds without a direct answer after which a member is unreachable.
-    pub unreachable_ms: u64,
-    /// If this node was not run for so many milliseconds, the silence of others is its own fault.
-    pub stall_ms: u64,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            probe_ms: 200,
-            answer_ms: 300,
-            suspect_ms: 1_200,
-            helpers: 3,
-            fanout: 2,
-            compare_ms: 4_000,
-            revisit_ms: 1_000,
-            unreachable_ms: 1_500,
-            stall_ms: 700,
-        }
-    }
-}
-
-/// How many records are sent at most in answer to one comparison, in messages.
-const ANSWER_MESSAGES: usize = 8;
 /// How many members in doubt are probed beside the one whose turn it is.
 const EXTRA_PROBES: usize = 4;
-
-/// How a member stands to this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It answers, or has time to contradict.
-    Alive,
-    /// Others reach it, this node does not.
-    Unreachable,
-    /// Nobody reaches it.
-    Down,
-    /// It said goodbye.
-    Left,
-}
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,44 +64,6 @@ pub enum Event {
     Told(Seat),
     /// This node's seat is another machine's now, or was declared left.
     Evicted,
-}
-
-#[derive(Debug)]
-struct Member {
-    record: Record,
-    window: Window,
-    /// It has answered in this run: it knows this node.
-    answered: bool,
-    /// Since when it has not answered directly, though it was asked. Only a direct answer ends that,
-    /// whatever others say meanwhile.
-    doubted_ms: Option<u64>,
-    unreachable: bool,
-    /// After which contradiction it is suspected, and when that turns into certainty.
-    suspected: Option<(u32, u64)>,
-    told: Standing,
-}
-
-impl Member {
-    fn new(record: Record) -> Self {
-        Self {
-            record,
-            window: Window::default(),
-            answered: false,
-            doubted_ms: None,
-            unreachable: false,
-            suspected: None,
-            told: Standing::Down,
-        }
-    }
-
-    fn standing(&self) -> Standing {
-        match self.record.claim.health {
-            Health::Left => Standing::Left,
-            Health::Down => Standing::Down,
-            _ if self.unreachable => Standing::Unreachable,
-            _ => Standing::Alive,
-        }
-    }
 }
 
 /// Failure detection of one member.
@@ -175,8 +90,6 @@ pub struct Swim {
     next_probe_ms: u64,
     next_compare_ms: u64,
     next_revisit_ms: u64,
-    /// Somebody knew much that this node did not: it asks again soon.
-    behind: bool,
 }
 
 impl Swim {
@@ -204,7 +117,6 @@ impl Swim {
             next_probe_ms: now_ms,
             next_compare_ms: now_ms,
             next_revisit_ms: now_ms,
-            behind: true,
         }
     }
 
@@ -216,6 +128,11 @@ impl Swim {
     /// The records of all others.
     pub fn others(&self) -> impl Iterator<Item = &Record> {
         self.members.values().map(|member| &member.record)
+    }
+
+    /// What is held of another member; `None` if there is none of this id.
+    pub fn record(&self, id: u16) -> Option<&Record> {
+        self.members.get(&id).map(|member| &member.record)
     }
 
     /// How another member stands to this node; `None` if there is none of this id.
@@ -239,9 +156,9 @@ impl Swim {
     }
 
     /// Tells something else of this node.
-    pub fn tell(&mut self, facts: Vec<u8>) {
-        if self.own.facts != facts {
-            self.own.facts = facts;
+    pub fn tell(&mut self, facts: &[u8]) {
+        if *self.own.facts != *facts {
+            self.own.facts = facts.into();
             self.own.revision += 1;
             self.news.add(self.own.claim.seat.id, true);
         }
@@ -277,7 +194,9 @@ impl Swim {
         let spread = body != Body::Records;
         let before = self.members.len();
         records.into_iter().for_each(|record| self.hear_record(now_ms, record, spread));
-        self.behind |= !spread && self.members.len() > before;
+        if !spread && self.members.len() > before {
+            self.compare_soon(now_ms);
+        }
         claims.iter().for_each(|claim| self.hear_claim(now_ms, claim));
         let Some(sender) = self.members.get_mut(&from) else { return };
         if sender.record.instance != instance || !sender.window.admits(counter) {
@@ -287,13 +206,13 @@ impl Swim {
             Body::Ping { number } => self.send(from, Body::Answer { number, whose: own_id }),
             Body::PingFor { number, target } => {
                 if self.members.contains_key(&target) {
-                    let until_ms = now_ms + 2 * self.tuning.answer_ms;
+                    let until_ms = now_ms + self.tuning.help_ms;
                     let relayed = self.probes.relay(target, from, number, until_ms);
                     self.send(target, Body::Ping { number: relayed });
                 }
             }
             Body::Answer { number, whose } => self.answered(now_ms, from, number, whose),
-            Body::Digests(theirs) => self.answer_comparison(from, &theirs),
+            Body::Digests(theirs) => self.answer_comparison(now_ms, from, &theirs),
             Body::News | Body::Records => {}
         }
     }
@@ -412,7 +331,7 @@ impl Swim {
         if gap_ms > self.tuning.stall_ms {
             self.forgive(gap_ms);
         }
-        for outcome in self.probes.due(now_ms, self.tuning.answer_ms) {
+        for outcome in self.probes.due(now_ms, self.tuning.help_ms) {
             self.conclude(now_ms, outcome);
         }
         let certain: Vec<Claim> = self
@@ -538,7 +457,11 @@ impl Swim {
     }
 
     fn gossip(&mut self) {
-        for _ in 0..self.tuning.fanout {
+        let fanout = match self.news.is_much() {
+            true => self.tuning.fanout_max,
+            false => self.tuning.fanout,
+        };
+        for _ in 0..fanout {
             if self.news.is_empty() {
                 return;
             }
@@ -559,112 +482,6 @@ impl Swim {
                 self.send(id, Body::News);
             }
         }
-    }
-
-    fn compare(&mut self, now_ms: u64) {
-        let Some(to) = self.somebody(None) else { return };
-        // The others do not ask all at once.
-        let compare_ms = self.tuning.compare_ms;
-        let wait_ms = match std::mem::take(&mut self.behind) {
-            true => self.tuning.probe_ms,
-            false => compare_ms / 2 + self.below(compare_ms as usize) as u64,
-        };
-        self.next_compare_ms = now_ms + wait_ms;
-        let digests = Box::new(self.digests());
-        self.send(to, Body::Digests(digests));
-    }
-
-    fn digests(&self) -> [u32; GROUPS] {
-        let mut digests = [0; GROUPS];
-        for record in self.others().chain([&self.own]) {
-            digests[usize::from(record.claim.seat.id) % GROUPS] ^= record.digest();
-        }
-        digests
-    }
-
-    fn answer_comparison(&mut self, to: u16, theirs: &[u32; GROUPS]) {
-        let ours = self.digests();
-        let start = self.below(GROUPS);
-        let groups = (0..GROUPS).map(|n| (start + n) % GROUPS).filter(|n| ours[*n] != theirs[*n]);
-        let bare = Message::bare_bytes(&Body::Records);
-        let (mut messages, mut records, mut used) = (0, Vec::new(), bare);
-        for group in groups.collect::<Vec<_>>() {
-            let of_group: Vec<Record> = self
-                .others()
-                .chain([&self.own])
-                .filter(|record| usize::from(record.claim.seat.id) % GROUPS == group)
-                .cloned()
-                .collect();
-            for record in of_group {
-                let bytes = Message::record_bytes(&record);
-                if used + bytes > BYTES_MAX {
-                    self.post(to, Body::Records, Vec::new(), std::mem::take(&mut records));
-                    messages += 1;
-                    used = bare;
-                }
-                if messages == ANSWER_MESSAGES {
-                    return;
-                }
-                used += bytes;
-                records.push(record);
-            }
-        }
-        if !records.is_empty() {
-            self.post(to, Body::Records, Vec::new(), records);
-        }
-    }
-
-    /// Sends a message with as much news as fits.
-    fn send(&mut self, to: u16, body: Body) {
-        let Some(member) = self.members.get(&to) else { return };
-        let mut used = Message::bare_bytes(&body);
-        let (mut claims, mut records) = (Vec::new(), Vec::new());
-        // Whoever is asked may never have heard of this node, or not know what is said of itself.
-        if member.answered || matches!(body, Body::Digests(_)) {
-            claims.push(self.own.claim);
-            used += Message::claim_bytes();
-        } else {
-            used += Message::record_bytes(&self.own);
-            records.push(self.own.clone());
-        }
-        if member.record.claim.health != Health::Alive {
-            claims.push(member.record.claim);
-            used += Message::claim_bytes();
-        }
-        let own_id = self.own.claim.seat.id;
-        // A suspicion goes to the suspect through whoever is to ask it, and its contradiction comes back
-        // with the answer: between the two ends, nothing else may pass in time.
-        let about = match body {
-            Body::PingFor { target: id, .. } | Body::Answer { whose: id, .. } => Some(id),
-            _ => None,
-        };
-        if let Some(about) = about.and_then(|id| self.members.get(&id)) {
-            claims.push(about.record.claim);
-            used += Message::claim_bytes();
-        }
-        let (own, members) = (&self.own, &self.members);
-        let record = |id: u16| match id == own_id {
-            true => Some(own),
-            false => members.get(&id).map(|member| &member.record),
-        };
-        self.news.take(members.len(), used, record, &mut claims, &mut records);
-        self.post(to, body, claims, records);
-    }
-
-    fn post(&mut self, to: u16, body: Body, claims: Vec<Claim>, records: Vec<Record>) {
-        let Some(member) = self.members.get(&to) else { return };
-        self.counter += 1;
-        let message = Message {
-            cluster: self.cluster,
-            from: self.own.claim.seat.id,
-            instance: self.own.instance,
-            to_instance: member.record.instance,
-            counter: self.counter,
-            body,
-            claims,
-            records,
-        };
-        self.outbox.push((to, message));
     }
 
     fn below(&mut self, limit: usize) -> usize {

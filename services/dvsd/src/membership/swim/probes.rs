@@ -85,7 +85,7 @@ impl Probes {
     }
 
     /// What is due.
-    pub(super) fn due(&mut self, now_ms: u64, answer_ms: u64) -> Vec<Outcome> {
+    pub(super) fn due(&mut self, now_ms: u64, help_ms: u64) -> Vec<Outcome> {
         self.relays.retain(|_, relay| relay.until_ms > now_ms);
         let mut outcomes = Vec::new();
         self.own.retain(|number, probe| {
@@ -95,7 +95,7 @@ impl Probes {
             }
             if !probe.helped {
                 probe.helped = true;
-                probe.until_ms = now_ms + answer_ms;
+                probe.until_ms = now_ms + help_ms;
                 outcomes.push(Outcome::Help { target, number: *number, started_ms });
                 return true;
             }

@@ -4,6 +4,8 @@
 //! Records are merged by taking the greater one, so that all nodes end with the same whatever
 //! order they hear things in, and however often.
 
+use std::sync::Arc;
+
 use dvs_config::Mac;
 
 use crate::beacon::Seat;
@@ -69,8 +71,8 @@ pub struct Record {
     /// Grows with every change of the facts; only the member itself changes them.
     pub revision: u32,
     /// What it tells of itself: addresses, name, release, keys. Their form is not this module's
-    /// business. At most [`FACTS_MAX`] bytes.
-    pub facts: Vec<u8>,
+    /// business. At most [`FACTS_MAX`] bytes, shared by all copies of the record.
+    pub facts: Arc<[u8]>,
 }
 
 /// What a merge has changed.
@@ -157,7 +159,7 @@ mod tests {
                                 mac: Mac([2, 0, 0, 0, 0, 1]),
                                 instance,
                                 revision,
-                                facts: vec![incarnation as u8, instance as u8, revision as u8],
+                                facts: [incarnation as u8, instance as u8, revision as u8].into(),
                             });
                         }
                     }
