@@ -247,6 +247,19 @@ pub struct Lease {
     pub ttl_ms: u64,
 }
 
+/// An element of `GET /v1/leases`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseInfo {
+    /// Its id.
+    pub lease: u64,
+    /// How many milliseconds it lasts whenever it is kept alive.
+    pub ttl_ms: u64,
+    /// How many are left.
+    pub left_ms: u64,
+    /// Whose it is, for people.
+    pub owner: String,
+}
+
 /// An element of `GET /v1/locks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lock {

@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod agreed;
+mod barriers;
 mod config;
 mod containers;
+mod elections;
 mod endpoints;
 mod events;
 mod link;
@@ -20,15 +22,21 @@ mod usage;
 
 pub use agreed::{
     ClusterMember, ClusterStatus, KvBytes, KvChange, KvChanges, KvCompare, KvDone, KvOperation,
-    KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseRequest, Lock, LockHolder,
-    LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseInfo, LeaseRequest, Lock,
+    LockHolder, LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX,
+    WAIT_MS_MAX,
 };
+pub use barriers::{Barrier, BarrierPassage, BarrierRequest};
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };
 pub use containers::{
     Container, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest,
     ContainerUse, EXEC_PROTOCOL,
+};
+pub use elections::{
+    Candidate, Election, ElectionLeader, ElectionRequest, ElectionResignation, ElectionResigned,
+    ElectionStanding, Leader,
 };
 pub use endpoints::{IpcEndpoint, IpcRole, IpcState};
 pub use events::{Event, Events};

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use dvs_api::IpcEndpoint;
 
+use crate::agreed::escaped;
 use crate::arguments::Output;
 use crate::cluster::Cluster;
 use crate::table::Table;
@@ -21,7 +22,7 @@ pub(crate) fn list(
         Some(node) => vec![cluster.node(node)?],
         None => cluster.endpoints().iter().collect(),
     };
-    let query = container.map(|name| format!("?container={name}")).unwrap_or_default();
+    let query = container.map(|name| format!("?container={}", escaped(name))).unwrap_or_default();
     let path = format!("/v1/endpoints{query}");
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for endpoint in asked {

@@ -4,13 +4,16 @@
 
 mod agreed;
 mod arguments;
+mod barrier;
 mod cluster;
 mod config;
 mod context;
 mod dc;
+mod election;
 mod endpoint;
 mod events;
 mod exec;
+mod lease;
 mod link;
 mod lock;
 mod look;
@@ -90,6 +93,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),
         Command::Lock(command) => return lock::run(&cluster, output, command),
+        Command::Lease(command) => lease::run(&cluster, output, command)?,
+        Command::Election(command) => return election::run(&cluster, output, command),
+        Command::Barrier(command) => return barrier::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
         Command::Endpoint(EndpointCommand::List { dc, node }) => {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keys, values and locks by the program itself, against whole daemons on a pretended segment.
+//! Keys, values, locks, elections and barriers by the program itself, against whole daemons on a pretended segment.
 
 #[path = "../../dvsd/tests/fake/mod.rs"]
 mod fake;
 mod program;
 
+use std::io::BufRead;
 use std::process::{Output, Stdio};
 
-use dvs_api::{ClusterStatus, Event, KvPair, Lock};
+use dvs_api::{Barrier, ClusterStatus, Election, Event, KvPair, Lock};
 use fake::{eventually, Segment};
 use program::{program, stdout};
 
@@ -170,4 +171,95 @@ fn events_are_listed_chosen_and_followed() {
     assert_eq!(seen.lines().count(), 1);
     let error = program::failure(&dvsctl(&urls, &["events", "--since", "long"]), 2);
     assert!(error.contains("--since"), "{error}");
+}
+
+#[test]
+fn of_two_candidates_one_leads_and_the_other_one_after_it() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 2);
+    let script = "echo $DVS_ELECTION $DVS_ELECTION_TERM $DVS_ELECTION_LEASE; read line; exit 7";
+    let stand = |value: &str| {
+        let words = ["election", "campaign", "e", "--value", value, "--", "sh", "-c", script];
+        let mut command = program(&urls, &words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let elections = || -> Vec<Election> {
+        serde_json::from_slice(&dvsctl(&urls, &["election", "list", "-o", "json"]).stdout).unwrap()
+    };
+    let mut first = stand("one");
+    eventually(elections, |all| all.iter().any(|one| one.leader.is_some()));
+    let mut second = stand("two");
+    let _input = second.stdin.take();
+    let both = eventually(elections, |all| all.iter().any(|one| one.candidates.len() == 1));
+    let leader = both[0].leader.clone().unwrap();
+    assert_eq!((leader.value.as_str(), both[0].candidates[0].value.as_str()), ("one", "two"));
+    let seen = stdout(&dvsctl(&urls, &["election", "observe", "e"]));
+    assert!(seen.starts_with("one (lease ") && seen.ends_with(&format!("term {}\n", leader.term)));
+    let mut watch = program(&urls, &["election", "observe", "e", "--follow"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+
+    drop(first.stdin.take());
+    let ended = first.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(7));
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(told, format!("e {} {}\n", leader.term, leader.lease));
+    let now = eventually(elections, |all| {
+        all.iter().any(|one| one.leader.as_ref().is_some_and(|leader| leader.value == "two"))
+    });
+    let next = now[0].leader.clone().unwrap();
+    assert!(next.term > leader.term, "{leader:?}, then {next:?}");
+    // Ending its lease ends the candidate.
+    let lease = next.lease.to_string();
+    let listed = stdout(&dvsctl(&urls, &["lease", "list"]));
+    assert!(
+        listed.lines().any(|line| line.starts_with(&lease) && line.ends_with(" sh")),
+        "{listed}"
+    );
+    let revoked = stdout(&dvsctl(&urls, &["lease", "revoke", &lease]));
+    assert_eq!(revoked, format!("lease {lease} has ended\n"));
+    let ended = second.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let nobody = dvsctl(&urls, &["election", "observe", "e"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert_eq!(String::from_utf8(nobody.stdout).unwrap(), "nobody leads e\n");
+    // In the order in which they led; the one in between, when nobody did, may have been too short to be seen.
+    let mut lines = String::new();
+    let mut out = std::io::BufReader::new(watch.stdout.take().unwrap());
+    while !lines.ends_with("nobody leads e\n") {
+        assert_ne!(out.read_line(&mut lines).unwrap(), 0, "{lines}");
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let one = lines.find("one (lease").unwrap();
+    assert!(lines.find("two (lease").is_some_and(|two| two > one), "{lines}");
+}
+
+#[test]
+fn a_barrier_opens_when_all_have_arrived() {
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 2);
+    let few = ["barrier", "wait", "b", "--parties", "2", "--timeout", "1"];
+    let error = failure(&dvsctl(&urls, &few), 1);
+    assert!(
+        error.contains("barrier b did not open within 1 s: 1 of 2 have not arrived"),
+        "{error}"
+    );
+    let arrive = || {
+        let mut command = program(&urls, &["barrier", "wait", "b", "--parties", "3"]);
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let early = [arrive(), arrive()];
+    let barriers = || -> Vec<Barrier> {
+        serde_json::from_slice(&dvsctl(&urls, &["barrier", "list", "-o", "json"]).stdout).unwrap()
+    };
+    eventually(barriers, |all| all.iter().any(|one| one.waiting.len() == 2 && one.parties == 3));
+    let error = failure(&dvsctl(&urls, &["barrier", "wait", "b", "--parties", "4"]), 1);
+    assert!(error.contains("b"), "{error}");
+    let last = stdout(&dvsctl(&urls, &["barrier", "wait", "b", "--parties", "3"]));
+    assert!(last.starts_with("barrier b is open: round "), "{last}");
+    for one in early {
+        let ended = one.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8(ended.stdout).unwrap(), last, "they go through together");
+    }
+    eventually(barriers, Vec::is_empty);
 }

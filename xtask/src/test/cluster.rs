@@ -14,6 +14,7 @@ mod containers;
 mod control;
 mod copies;
 mod dc;
+mod elections;
 mod exchanges;
 pub(crate) mod faults;
 pub(crate) mod guest;
@@ -98,6 +99,8 @@ const SCENARIOS: &[Scenario] = &[
     ("half of the nodes without a majority refuse changes and heal", agreement::halves),
     ("commands run under a lock one at a time", agreement::one_at_a_time),
     ("what clients see of a key while nodes fail is linearizable", agreement::histories),
+    ("programs on four nodes go through a barrier together", elections::barrier),
+    ("the lead goes to another node when its node loses power", elections::change_of_lead),
     ("a leader is drained and undrained while messages flow", lives::drain),
     ("a node that is asked to restarts without being missed", lives::reboot),
     ("a node that was removed stays out until it is let in again", lives::remove),

@@ -132,3 +132,71 @@ pub(crate) struct AcquireArguments {
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LeaseCommand {
+    /// All leases that have not ended: how long each lasts, and whose it is
+    List,
+    /// End a lease, and with it what is held under it: locks, candidates, arrivals and keys
+    Revoke {
+        /// Its id, as `lease list` prints it
+        lease: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ElectionCommand {
+    /// Stand for election, and run a command while leading
+    ///
+    /// Waits until this candidate leads, runs the command, and resigns when it ends; the exit status is the command's. It
+    /// finds the election's name, the term and the lease in DVS_ELECTION, DVS_ELECTION_TERM and DVS_ELECTION_LEASE: terms grow
+    /// from leader to leader, so whoever guards a resource should refuse a lower one than it has seen. Should the lead be lost,
+    /// because this machine cannot reach the cluster for longer than the TTL, the command is killed.
+    Campaign(CampaignArguments),
+    /// Who leads; exit status 1 if nobody does
+    Observe {
+        /// The election
+        name: String,
+        /// Go on, with a line whenever somebody else leads
+        #[arg(short, long)]
+        follow: bool,
+    },
+    /// All elections in which somebody stands
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CampaignArguments {
+    /// The election; it exists while somebody stands
+    pub(crate) name: String,
+    /// Seconds after which another one leads, should this candidate die
+    #[arg(long = "ttl", value_name = "S", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) ttl_s: u64,
+    /// What others should know of this candidate once it leads, such as its address
+    #[arg(long)]
+    pub(crate) value: Option<String>,
+    /// What to run while leading
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BarrierCommand {
+    /// Wait until so many have arrived, this one included
+    Wait(BarrierWaitArguments),
+    /// All barriers at which somebody waits
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BarrierWaitArguments {
+    /// The barrier; it exists while somebody waits
+    pub(crate) name: String,
+    /// How many it takes; all who arrive must say the same
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) parties: u32,
+    /// Give up after so many seconds
+    #[arg(long = "timeout", value_name = "S")]
+    pub(crate) timeout_s: Option<u64>,
+}

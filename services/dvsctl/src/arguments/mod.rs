@@ -16,7 +16,10 @@ use clap_complete::Shell;
 use dvs_api::{Transport, PING_COUNT_MAX};
 use dvs_client::Address;
 
-pub(crate) use agreed::{AcquireArguments, ClusterCommand, KvCommand, LockCommand, PutArguments};
+pub(crate) use agreed::{
+    AcquireArguments, BarrierCommand, BarrierWaitArguments, CampaignArguments, ClusterCommand,
+    ElectionCommand, KvCommand, LeaseCommand, LockCommand, PutArguments,
+};
 pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
 pub(crate) use dc::{
@@ -97,6 +100,15 @@ pub(crate) enum Command {
     /// Locks that the nodes agree on
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Leases, with which locks, candidates, arrivals and keys end
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Elections: of those who stand, one leads
+    #[command(subcommand)]
+    Election(ElectionCommand),
+    /// Barriers: nobody goes on before so many have arrived
+    #[command(subcommand)]
+    Barrier(BarrierCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// What the kernel of a node said

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Leases and locks.
+//! Locks.
 
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::Json;
-use dvs_api::{
-    Lease, LeaseRequest, Lock, LockHolder, LockRelease, LockReleased, LockRequest, LockStanding,
-};
-use dvs_state::leases::{Command as LeaseCommand, LeaseId};
+use dvs_api::{Lock, LockHolder, LockRelease, LockReleased, LockRequest, LockStanding};
+use dvs_state::leases::LeaseId;
 use dvs_state::line::{Line, Standing};
 use dvs_state::locks::{Command as LockCommand, Wait};
 use dvs_state::{Answer, Command, Refusal, Thing};
@@ -18,43 +16,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{deadline, in_space, out_of_space, parse, query, refused, strange, wait_for, Api};
-use crate::api::{bad, Failure};
-
-pub(super) async fn grant(
-    State(api): State<Arc<Api>>,
-    body: Bytes,
-) -> Result<Json<Lease>, Failure> {
-    let LeaseRequest { ttl_ms, owner } = parse("lease", &body)?;
-    let command = Command::Leases(LeaseCommand::Grant { ttl_ms, owner });
-    match api.propose(&command).await? {
-        Answer::Granted(LeaseId(lease)) => Ok(Json(Lease { lease, ttl_ms })),
-        other => Err(strange(&other)),
-    }
-}
-
-fn lease_id(text: &str) -> Result<LeaseId, Failure> {
-    text.parse().map(LeaseId).map_err(|_| bad(format!("`{text}` is no id of a lease")))
-}
-
-pub(super) async fn keep_alive(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Lease>, Failure> {
-    let id = lease_id(&id)?;
-    match api.propose(&Command::Leases(LeaseCommand::KeepAlive(id))).await? {
-        Answer::KeptAlive(ttl_ms) => Ok(Json(Lease { lease: id.0, ttl_ms })),
-        other => Err(strange(&other)),
-    }
-}
-
-pub(super) async fn revoke(
-    State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
-) -> Result<Json<Lease>, Failure> {
-    let id = lease_id(&id)?;
-    api.propose(&Command::Leases(LeaseCommand::Revoke(id))).await?;
-    Ok(Json(Lease { lease: id.0, ttl_ms: 0 }))
-}
+use crate::api::Failure;
 
 fn told(name: &str, line: &Line) -> Option<Lock> {
     let label = |label: &[u8]| String::from_utf8_lossy(label).into_owned();

@@ -4,10 +4,13 @@
 //! Whatever changes something is proposed, and whatever reads waits until this node has everything
 //! that was agreed on before, so it is all the same which node is asked.
 
+mod barriers;
 mod cluster;
 mod containers;
+mod elections;
 mod events;
 mod kv;
+mod leases;
 mod locks;
 mod nodes;
 mod tokens;
@@ -23,10 +26,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::Router;
 use dvs_api::{
-    ClusterStatus, Container, ContainerNodes, ContainerPlace, ContainerRequest, Events,
-    JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseRequest, Lock,
-    LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename,
-    NodeStanding, TokenCreated, TokenRequest, TokenRevoked, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    Barrier, BarrierPassage, BarrierRequest, ClusterStatus, Container, ContainerNodes,
+    ContainerPlace, ContainerRequest, Election, ElectionLeader, ElectionRequest,
+    ElectionResignation, ElectionResigned, ElectionStanding, Events, JoinTokenInfo, KvChanges,
+    KvDone, KvRange, KvTransaction, Lease, LeaseInfo, LeaseRequest, Lock, LockRelease,
+    LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename, NodeStanding,
+    TokenCreated, TokenRequest, TokenRevoked, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal, VERSION};
@@ -76,8 +81,14 @@ pub fn routes(access: Access) -> Router {
         .route("/v1/tokens/{id}", delete(tokens::revoke))
         .route("/v1/kv", get(kv::range).post(kv::transact))
         .route("/v1/kv/changes", get(kv::changes))
-        .route("/v1/leases", post(locks::grant))
-        .route("/v1/leases/{id}", post(locks::keep_alive).delete(locks::revoke))
+        .route("/v1/leases", get(leases::list).post(leases::grant))
+        .route("/v1/leases/{id}", post(leases::keep_alive).delete(leases::revoke))
+        .route("/v1/elections", get(elections::list).post(elections::stand))
+        .route("/v1/elections/leader", get(elections::leading))
+        .route("/v1/elections/standing", get(elections::standing))
+        .route("/v1/elections/resign", post(elections::resign))
+        .route("/v1/barriers", get(barriers::list).post(barriers::arrive))
+        .route("/v1/barriers/passage", get(barriers::passage))
         .route("/v1/locks", get(locks::list).post(locks::acquire))
         .route("/v1/locks/standing", get(locks::standing))
         .route("/v1/locks/release", post(locks::release))
@@ -96,6 +107,7 @@ pub fn describe(api: &mut Description) {
     transact.takes::<KvTransaction>().answers::<KvDone>();
     let changes = api.get("/v1/kv/changes", "Changes of keys; waits until there are some");
     changes.query::<kv::ChangesQuery>().answers::<KvChanges>();
+    api.get("/v1/leases", "All leases that have not ended").answers::<Vec<LeaseInfo>>();
     let grant = api.post("/v1/leases", "Begin a lease, with which locks and keys end");
     grant.takes::<LeaseRequest>().answers::<Lease>();
     api.post("/v1/leases/{id}", "Keep a lease alive").answers::<Lease>();
@@ -138,6 +150,20 @@ pub fn describe(api: &mut Description) {
     create.takes::<TokenRequest>().answers::<TokenCreated>();
     api.get("/v1/tokens", "The join tokens that are valid").answers::<Vec<JoinTokenInfo>>();
     api.delete("/v1/tokens/{id}", "Make a join token invalid").answers::<TokenRevoked>();
+    api.get("/v1/elections", "All elections in which somebody stands").answers::<Vec<Election>>();
+    let stand = api.post("/v1/elections", "Stand for election");
+    stand.takes::<ElectionRequest>().answers::<ElectionStanding>();
+    let leading = api.get("/v1/elections/leader", "Who leads, or wait until somebody else does");
+    leading.query::<elections::LeaderQuery>().answers::<ElectionLeader>();
+    let standing = api.get("/v1/elections/standing", "Wait until a candidate leads");
+    standing.query::<elections::StandingQuery>().answers::<ElectionStanding>();
+    let resign = api.post("/v1/elections/resign", "Stop to lead, or to stand");
+    resign.takes::<ElectionResignation>().answers::<ElectionResigned>();
+    api.get("/v1/barriers", "All barriers at which somebody waits").answers::<Vec<Barrier>>();
+    let arrive = api.post("/v1/barriers", "Arrive at a barrier");
+    arrive.takes::<BarrierRequest>().answers::<BarrierPassage>();
+    let passage = api.get("/v1/barriers/passage", "Wait until a barrier opens for a lease");
+    passage.query::<barriers::PassageQuery>().answers::<BarrierPassage>();
     let release = api.post("/v1/locks/release", "Give a lock back");
     release.takes::<LockRelease>().answers::<LockReleased>();
 }

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Elections and barriers: the lead goes to another node when its node loses power, and nobody passes before all have arrived.
+
+use std::time::{Duration, Instant};
+
+use dvs_api::{Barrier, ElectionLeader, Leader};
+
+use super::bed::{Bed, MEMBERS, PATIENCE};
+use super::mismatch::{expect, Mismatch};
+use super::outages::{await_incarnation, incarnation};
+
+const LIMIT: Duration = Duration::from_secs(120);
+/// Seconds after which the lead of a candidate that died goes on.
+const TTL_S: &str = "5";
+const POLL: Duration = Duration::from_millis(200);
+
+/// Programs on four nodes go through a barrier together.
+pub(super) fn barrier(bed: &mut Bed) -> Result<(), Mismatch> {
+    let wait = ["barrier", "wait", "start", "--parties", "4"];
+    let mut early = Vec::new();
+    for node in 0..MEMBERS - 1 {
+        early.push(bed.start_dvsctl(node, &wait, LIMIT)?);
+    }
+    let step = "arriving at a barrier";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = bed.dvsctl(0, &["barrier", "list", "-o", "json"])?;
+        let barriers: Vec<Barrier> = serde_json::from_str(&list.stdout).unwrap_or_default();
+        if barriers.iter().any(|one| one.parties == 4 && one.waiting.len() == 3) {
+            break;
+        }
+        expect(Instant::now() < deadline, step, "three wait", list)?;
+        std::thread::sleep(POLL);
+    }
+    for one in &mut early {
+        expect(one.runs(), step, "nobody passes before the fourth has come", "one has passed")?;
+    }
+    let last = bed.dvsctl(MEMBERS - 1, &wait)?;
+    let is_open = last.succeeded() && last.stdout.starts_with("barrier start is open: round ");
+    expect(is_open, step, "it opens for the last one", &last)?;
+    for one in early {
+        let ended = one.end().map_err(|error| Mismatch::new(step, "it can be run", error))?;
+        expect(ended.stdout == last.stdout, step, &last.stdout, ended)?;
+    }
+    Ok(())
+}
+
+/// The node by which a leader leads loses power: another candidate leads, in a later term, and the first one's command ends.
+pub(super) fn change_of_lead(bed: &mut Bed) -> Result<(), Mismatch> {
+    let stand = |bed: &Bed, node: usize, value: &str| {
+        let words = ["election", "campaign", "chief", "--ttl", TTL_S, "--value", value];
+        let words = [&words[..], &["--", "sleep", "1000"]].concat();
+        bed.start_dvsctl(node, &words, LIMIT)
+    };
+    let first = stand(bed, 1, "one")?;
+    let leader = await_leader(bed, "one", 0)?;
+    let mut second = stand(bed, 2, "two")?;
+    let before = incarnation(bed, 0, 1)?;
+    bed.act("cutting node1's power", |cluster| cluster.node(1).kill())?;
+    let next = await_leader(bed, "two", leader.term)?;
+    let step = "ending the command of a leader that is none any more";
+    let ended = first.end().map_err(|error| Mismatch::new(step, "it can be run", error))?;
+    let is_told = ended.status == Some(1)
+        && ended.stderr.contains("the lead of election chief was lost, so the command was killed");
+    expect(is_told, step, "one error says that the lead was lost", ended)?;
+    expect(second.runs(), "looking at the command of the next leader", "it runs", "it has ended")?;
+    bed.act("giving node1 power", |cluster| cluster.node(1).start())?;
+    await_incarnation(bed, 1, before)?;
+    // Ending the lease ends the lead, and with it the command.
+    let revoked = bed.dvsctl(0, &["lease", "revoke", &next.lease.to_string()])?;
+    expect(revoked.succeeded(), "ending a leader's lease", "it can be ended", revoked)?;
+    let ended = second.end().map_err(|error| Mismatch::new(step, "it can be run", error))?;
+    expect(ended.status == Some(1), step, "exit status 1", ended)?;
+    let nobody = bed.dvsctl(0, &["election", "observe", "chief"])?;
+    let is_over = nobody.status == Some(1) && nobody.stdout == "nobody leads chief\n";
+    expect(is_over, "looking at the election", "nobody leads", nobody)
+}
+
+/// Waits until somebody with this value leads, in a term after another one.
+fn await_leader(bed: &Bed, value: &str, after: u64) -> Result<Leader, Mismatch> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ended = bed.dvsctl(0, &["election", "observe", "chief", "-o", "json"])?;
+        let seen: Option<ElectionLeader> = serde_json::from_str(&ended.stdout).ok();
+        let leader = seen.and_then(|seen| seen.leader).filter(|leader| leader.value == value);
+        if let Some(leader) = leader {
+            let expected = format!("a term after {after}");
+            expect(leader.term > after, "the term of a leader", &expected, leader.term)?;
+            return Ok(leader);
+        }
+        let expected = format!("{value} leads");
+        expect(Instant::now() < deadline, "waiting for a leader", &expected, ended)?;
+        std::thread::sleep(POLL);
+    }
+}
