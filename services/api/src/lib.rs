@@ -14,6 +14,7 @@ mod containers;
 mod elections;
 mod endpoints;
 mod events;
+mod groups;
 mod link;
 mod look;
 mod node;
@@ -40,6 +41,10 @@ pub use elections::{
 };
 pub use endpoints::{IpcEndpoint, IpcRole, IpcState};
 pub use events::{Event, Events};
+pub use groups::{
+    Group, GroupAcknowledged, GroupAcknowledgement, GroupContent, GroupDelivery, GroupJoin,
+    GroupLeave, GroupLeft, GroupMember, GroupMessage, GroupPosition,
+};
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, LOG_LINES_MAX};
 pub use node::{

@@ -13,6 +13,7 @@ mod election;
 mod endpoint;
 mod events;
 mod exec;
+mod group;
 mod lease;
 mod link;
 mod lock;
@@ -95,6 +96,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Lock(command) => return lock::run(&cluster, output, command),
         Command::Lease(command) => lease::run(&cluster, output, command)?,
         Command::Election(command) => return election::run(&cluster, output, command),
+        Command::Group(command) => return group::run(&cluster, output, command),
         Command::Barrier(command) => return barrier::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keys, values, locks, elections and barriers by the program itself, against whole daemons on a pretended segment.
+//! Keys, values, locks, elections, barriers and groups by the program itself, against whole daemons on a pretended segment.
 
 #[path = "../../dvsd/tests/fake/mod.rs"]
 mod fake;
 mod program;
 
-use std::io::BufRead;
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
 use std::process::{Output, Stdio};
 
-use dvs_api::{Barrier, ClusterStatus, Election, Event, KvPair, Lock};
+use dvs_api::{
+    Barrier, ClusterStatus, Election, Event, Group, GroupContent, GroupDelivery, KvPair, KvValue,
+    Lock,
+};
 use fake::{eventually, Segment};
 use program::{program, stdout};
 
@@ -262,4 +266,50 @@ fn a_barrier_opens_when_all_have_arrived() {
         assert_eq!(String::from_utf8(ended.stdout).unwrap(), last, "they go through together");
     }
     eventually(barriers, Vec::is_empty);
+}
+
+#[test]
+fn all_members_of_a_group_see_the_same_in_the_same_order() {
+    const LINES: usize = 20;
+    let segment = Segment::new();
+    let urls = agreeing(&segment, 3);
+    let join = |node: usize| {
+        let words = ["group", "join", "g", "--as", ["a", "b", "c"][node], "--send", "-o", "json"];
+        let mut command = program(&urls[node..=node], &words);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut members: Vec<_> = (0..3).map(join).collect();
+    let groups = || -> Vec<Group> {
+        serde_json::from_slice(&dvsctl(&urls, &["group", "list", "-o", "json"]).stdout).unwrap()
+    };
+    eventually(groups, |all| all.iter().any(|group| group.members.len() == 3));
+    for (node, member) in members.iter_mut().enumerate() {
+        let mut input = member.stdin.take().unwrap();
+        (0..LINES).for_each(|line| writeln!(input, "{node} {line}").unwrap());
+    }
+    let mut seen: BTreeMap<u64, GroupContent> = BTreeMap::new();
+    for member in members {
+        let ended = member.wait_with_output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        let mut last = None;
+        for line in String::from_utf8(ended.stdout).unwrap().lines() {
+            let GroupDelivery { position, content } = serde_json::from_str(line).unwrap();
+            assert!(last.is_none_or(|last| position == last + 1), "{position} after {last:?}");
+            last = Some(position);
+            let known = seen.entry(position).or_insert_with(|| content.clone());
+            assert_eq!(*known, content, "at {position}");
+        }
+    }
+    // Everything, once, and what each has sent in its order.
+    for node in 0..3 {
+        let prefix = format!("{node} ");
+        let of_node = seen.values().filter_map(|content| match content {
+            GroupContent::Message { payload: KvValue::Text(text), .. } => {
+                text.strip_prefix(&prefix).map(|line| line.parse::<usize>().unwrap())
+            }
+            _ => None,
+        });
+        assert_eq!(of_node.collect::<Vec<_>>(), (0..LINES).collect::<Vec<_>>());
+    }
+    eventually(groups, Vec::is_empty);
 }

@@ -137,7 +137,7 @@ pub(crate) struct AcquireArguments {
 pub(crate) enum LeaseCommand {
     /// All leases that have not ended: how long each lasts, and whose it is
     List,
-    /// End a lease, and with it what is held under it: locks, candidates, arrivals and keys
+    /// End a lease, and with it what is held under it: locks, candidates, arrivals, memberships and keys
     Revoke {
         /// Its id, as `lease list` prints it
         lease: u64,
@@ -199,4 +199,28 @@ pub(crate) struct BarrierWaitArguments {
     /// Give up after so many seconds
     #[arg(long = "timeout", value_name = "S")]
     pub(crate) timeout_s: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Become a member, and print every message and every change of the members, in the order in which all see them
+    Join(GroupJoinArguments),
+    /// All groups that have members
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupJoinArguments {
+    /// The group; it exists while it has members
+    pub(crate) group: String,
+    /// By which name the others know this member
+    #[arg(long = "as", value_name = "NAME", default_value = "dvsctl")]
+    pub(crate) name: String,
+    /// Seconds for which it is a member after it died
+    #[arg(long = "ttl", value_name = "S", default_value_t = 10,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) ttl_s: u64,
+    /// Send each line of standard input as a message, and leave when the input has ended and all of them have come back
+    #[arg(long)]
+    pub(crate) send: bool,
 }

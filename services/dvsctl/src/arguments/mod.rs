@@ -18,7 +18,8 @@ use dvs_client::Address;
 
 pub(crate) use agreed::{
     AcquireArguments, BarrierCommand, BarrierWaitArguments, CampaignArguments, ClusterCommand,
-    ElectionCommand, KvCommand, LeaseCommand, LockCommand, PutArguments,
+    ElectionCommand, GroupCommand, GroupJoinArguments, KvCommand, LeaseCommand, LockCommand,
+    PutArguments,
 };
 pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
@@ -109,6 +110,9 @@ pub(crate) enum Command {
     /// Barriers: nobody goes on before so many have arrived
     #[command(subcommand)]
     Barrier(BarrierCommand),
+    /// Groups, whose members all see the same messages in the same order
+    #[command(subcommand)]
+    Group(GroupCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// What the kernel of a node said

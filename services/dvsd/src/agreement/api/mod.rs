@@ -9,6 +9,7 @@ mod cluster;
 mod containers;
 mod elections;
 mod events;
+mod groups;
 mod kv;
 mod leases;
 mod locks;
@@ -28,10 +29,12 @@ use axum::Router;
 use dvs_api::{
     Barrier, BarrierPassage, BarrierRequest, ClusterStatus, Container, ContainerNodes,
     ContainerPlace, ContainerRequest, Election, ElectionLeader, ElectionRequest,
-    ElectionResignation, ElectionResigned, ElectionStanding, Events, JoinTokenInfo, KvChanges,
-    KvDone, KvRange, KvTransaction, Lease, LeaseInfo, LeaseRequest, Lock, LockRelease,
-    LockReleased, LockRequest, LockStanding, NodeDrain, NodeRemoval, NodeRename, NodeStanding,
-    TokenCreated, TokenRequest, TokenRevoked, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    ElectionResignation, ElectionResigned, ElectionStanding, Events, Group, GroupAcknowledged,
+    GroupAcknowledgement, GroupDelivery, GroupJoin, GroupLeave, GroupLeft, GroupMessage,
+    GroupPosition, JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseInfo,
+    LeaseRequest, Lock, LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain,
+    NodeRemoval, NodeRename, NodeStanding, TokenCreated, TokenRequest, TokenRevoked,
+    KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal, VERSION};
@@ -87,6 +90,11 @@ pub fn routes(access: Access) -> Router {
         .route("/v1/elections/leader", get(elections::leading))
         .route("/v1/elections/standing", get(elections::standing))
         .route("/v1/elections/resign", post(elections::resign))
+        .route("/v1/groups", get(groups::list).post(groups::join))
+        .route("/v1/groups/leave", post(groups::leave))
+        .route("/v1/groups/messages", post(groups::send))
+        .route("/v1/groups/deliveries", get(groups::deliveries))
+        .route("/v1/groups/acknowledge", post(groups::acknowledge))
         .route("/v1/barriers", get(barriers::list).post(barriers::arrive))
         .route("/v1/barriers/passage", get(barriers::passage))
         .route("/v1/locks", get(locks::list).post(locks::acquire))
@@ -164,6 +172,17 @@ pub fn describe(api: &mut Description) {
     arrive.takes::<BarrierRequest>().answers::<BarrierPassage>();
     let passage = api.get("/v1/barriers/passage", "Wait until a barrier opens for a lease");
     passage.query::<barriers::PassageQuery>().answers::<BarrierPassage>();
+    api.get("/v1/groups", "All groups that have members").answers::<Vec<Group>>();
+    let join = api.post("/v1/groups", "Become a member of a group");
+    join.takes::<GroupJoin>().answers::<GroupPosition>();
+    let leave = api.post("/v1/groups/leave", "Stop to be a member of a group");
+    leave.takes::<GroupLeave>().answers::<GroupLeft>();
+    let send = api.post("/v1/groups/messages", "Send a message to all members of a group");
+    send.takes::<GroupMessage>().answers::<GroupPosition>();
+    let deliveries = api.get("/v1/groups/deliveries", "What a member of a group has to take");
+    deliveries.query::<groups::DeliveriesQuery>().answers::<Vec<GroupDelivery>>();
+    let acknowledge = api.post("/v1/groups/acknowledge", "Say what a member has taken");
+    acknowledge.takes::<GroupAcknowledgement>().answers::<GroupAcknowledged>();
     let release = api.post("/v1/locks/release", "Give a lock back");
     release.takes::<LockRelease>().answers::<LockReleased>();
 }
