@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use dvs_client::Stream;
 use dvs_exec::{Decoder, Frame, Request, Size, User};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::termios::{tcgetattr, tcgetwinsize, tcsetattr, OptionalActions, Termios};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::agreed::escaped;
 use crate::arguments::ExecArguments;
@@ -38,9 +40,16 @@ pub(crate) fn run(endpoint: &Endpoint, exec: &ExecArguments) -> Result<ExitCode,
     };
     let path = format!("/v1/containers/{}/exec", escaped(&exec.name));
     let (stream, rest) = upgrade(endpoint, &path)?;
-    let mut session = Session { stream, decoder: Decoder::default(), size: request.terminal };
+    let mut session = Session {
+        stream,
+        decoder: Decoder::default(),
+        size: request.terminal,
+        signals: Signals::default(),
+    };
     session.decoder.push(&rest);
     session.say(&Frame::Run(Box::new(request))).map_err(|error| lost(&error))?;
+    session.signals = Signals::catch()
+        .map_err(|error| Failure::Refused(format!("set up signals for the command: {error}")))?;
     let raw = is_terminal.then(Raw::enter).transpose()?;
     let ended = session.pass();
     // Before anything is said, the terminal is to be as it was.
@@ -131,6 +140,36 @@ impl Drop for Raw {
     }
 }
 
+/// Signals that are for the command, since whoever sends them means it and not the program that stands for it here.
+#[derive(Default)]
+struct Signals(Vec<(u8, UnixStream)>);
+
+impl Signals {
+    /// From now on they are not for this program any more.
+    fn catch() -> io::Result<Self> {
+        const CAUGHT: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+        let caught = CAUGHT.map(|signal| {
+            let (ours, theirs) = UnixStream::pair()?;
+            ours.set_nonblocking(true)?;
+            signal_hook::low_level::pipe::register(signal, theirs)?;
+            let number = u8::try_from(signal).map_err(io::Error::other)?;
+            Ok((number, ours))
+        });
+        caught.into_iter().collect::<io::Result<_>>().map(Self)
+    }
+
+    /// The numbers of those that have come since the last call, each once.
+    fn take(&mut self) -> Vec<u8> {
+        let mut numbers = Vec::new();
+        for (number, stream) in &mut self.0 {
+            if matches!(stream.read(&mut [0; 64]), Ok(length) if length > 0) {
+                numbers.push(*number);
+            }
+        }
+        numbers
+    }
+}
+
 enum End {
     Exited(u8),
     Refused(String),
@@ -141,6 +180,7 @@ struct Session {
     decoder: Decoder,
     /// The size of the terminal as it was told; `None` without one.
     size: Option<Size>,
+    signals: Signals,
 }
 
 impl Session {
@@ -173,6 +213,9 @@ impl Session {
             }
             if heard {
                 self.hear()?;
+            }
+            for number in self.signals.take() {
+                self.say(&Frame::Signal(number))?;
             }
             if let Some(told) = self.size {
                 let now = size();
@@ -209,6 +252,8 @@ impl Session {
         if is_input {
             fds.push(PollFd::new(&stdin, PollFlags::IN));
         }
+        let others = self.signals.0.iter();
+        fds.extend(others.map(|(_, stream)| PollFd::new(stream, PollFlags::IN)));
         let patience = Timespec { tv_sec: 0, tv_nsec: LOOK_MS * 1_000_000 };
         let limit = self.size.map(|_| &patience);
         match poll(&mut fds, limit) {
@@ -216,7 +261,7 @@ impl Session {
             other => other?,
         };
         let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-        Ok((ready(fds.get(1)), ready(fds.first())))
+        Ok((is_input && ready(fds.get(1)), ready(fds.first())))
     }
 
     /// Takes all that has come. What TLS has taken from the socket nobody would be woken for again, so it is read to its end.

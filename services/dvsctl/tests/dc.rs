@@ -6,8 +6,8 @@ mod fake;
 mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
-use std::process::{Output, Stdio};
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
 
 use dvs_api::{Container, ContainerPhase};
 use fake::{eventually, Segment};
@@ -96,6 +96,17 @@ fn a_container_is_made_used_scaled_and_removed() {
         output.stderr
     );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "tr a b\n");
+    // A signal is for the command, whose end it may be.
+    let mut command = program(&urls, &["dc", "exec", "web", "--node", "0", "--", "sleep", "9"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut started = [0; 8];
+    child.stderr.as_mut().unwrap().read_exact(&mut started).unwrap();
+    assert_eq!(started, *b"sleep 9\n");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let _input = child.stdin.take();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+
     let error = failure(&dvsctl(&urls, &["dc", "exec", "web", "--node", "2", "--", "true"]), 1);
     assert!(error.contains("container web does not span node 2; it spans 0, 1"), "{error}");
 

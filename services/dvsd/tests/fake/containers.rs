@@ -122,7 +122,7 @@ impl Runtime for FakeRuntime {
     }
 }
 
-/// Says what is run, repeats its input, and ends with status 7 at its end.
+/// Says what is run, repeats its input, and ends with status 7 at its end, or by a signal.
 fn repeat(mut stream: UnixStream, request: &Request) -> Option<()> {
     let mut say = {
         let mut stream = stream.try_clone().unwrap();
@@ -141,6 +141,7 @@ fn repeat(mut stream: UnixStream, request: &Request) -> Option<()> {
             match frame {
                 Frame::Input(bytes) => say(Frame::Output(bytes))?,
                 Frame::EndOfInput => return say(Frame::Exited(7)),
+                Frame::Signal(number) => return say(Frame::Exited(128 + number)),
                 other => panic!("{other:?}"),
             }
         }
