@@ -204,6 +204,16 @@ fn what_makes_no_sense_is_answered_precisely() {
         ("/v1/leases/x", "", 400, "`x` is no id of a lease"),
         ("/v1/locks", r#"{"name":"l","lease":5,"places":0}"#, 404, "no lease 5"),
         ("/v1/locks", r#"{"name":"l"}"#, 400, "missing field `lease`"),
+        ("/v1/elections", r#"{"name":"e","lease":5}"#, 404, "no lease 5"),
+        ("/v1/elections", r#"{"name":"","lease":5}"#, 400, "an election has no name"),
+        ("/v1/barriers", r#"{"name":"b","lease":5,"parties":2}"#, 404, "no lease 5"),
+        ("/v1/groups", r#"{"group":"g","lease":5,"name":"n"}"#, 404, "no lease 5"),
+        (
+            "/v1/groups/messages",
+            r#"{"group":"g","lease":5,"number":1,"payload":{"hex":"0"}}"#,
+            400,
+            "two hexadecimal digits",
+        ),
     ];
     for (path, body, code, why) in posts {
         let (status, answer) = post(url, path, body);
@@ -215,7 +225,10 @@ fn what_makes_no_sense_is_answered_precisely() {
         ("/v1/kv?kye=a", 400, "unknown field"),
         ("/v1/kv/changes?from=1&wait_ms=99999", 400, "wait_ms = 99999"),
         ("/v1/locks/standing?name=l&lease=4", 404, "no lease 4"),
-        ("/v1/leases", 405, "does not take GET"),
+        ("/v1/locks/release", 405, "does not take GET"),
+        ("/v1/elections/standing?name=e&lease=4", 404, "no lease 4"),
+        ("/v1/barriers/passage?name=b&lease=4", 404, "no lease 4"),
+        ("/v1/groups/deliveries?group=g&lease=4&from=1", 404, "no group"),
     ];
     for (path, code, why) in gets {
         let (status, answer) = get(url, path);

@@ -217,15 +217,32 @@ struct Client {
     done: u64,
 }
 
-/// Clients write and read one key by all nodes, while the leader loses power and comes back and the network parts: what they saw
-/// could have been the work of one thing.
+/// Clients write and read one key by all nodes, while one loses power and comes back and the network parts: what they saw could have been
+/// the work of one thing. The first time it is the leader that loses power; a long run goes on with others, and parts the network otherwise.
 pub(super) fn histories(bed: &mut Bed) -> Result<(), Mismatch> {
+    let rounds = if bed.is_long() { 10 } else { 1 };
+    for round in 0..rounds {
+        history(bed, round).map_err(|mut mismatch| {
+            mismatch.step = format!("round {round}: {}", mismatch.step);
+            mismatch
+        })?;
+    }
+    Ok(())
+}
+
+/// Who is with whom while the network is parted, from round to round.
+const PARTS: [&[&[usize]]; 4] =
+    [&[&[0, 2], &[1, 3]], &[&[0], &[1, 2, 3]], &[&[0, 1], &[2, 3]], &[&[0, 1, 3], &[2]]];
+
+fn history(bed: &mut Bed, round: usize) -> Result<(), Mismatch> {
     const KEY: &str = "history";
     /// Operations of each client.
     const OPERATIONS: u64 = 30;
     const STEP: &str = "writing and reading while nodes fail";
     let seen = await_whole(bed, "before the faults")?;
     let leader = seen.leader.unwrap_or_default() as usize;
+    let victim = (leader + round) % MEMBERS;
+    let parts: Vec<Vec<usize>> = PARTS[round % PARTS.len()].iter().map(|it| it.to_vec()).collect();
     let failed = |error: std::io::Error| Mismatch::new(STEP, "dvsctl can be run", error);
     let mut clients: Vec<Client> =
         (0..MEMBERS).map(|node| Client { node, running: None, done: 0 }).collect();
@@ -273,9 +290,9 @@ pub(super) fn histories(bed: &mut Bed) -> Result<(), Mismatch> {
             faults = at;
             let cluster = bed.cluster();
             match faults {
-                1 => bed.act("cutting power", |cluster| cluster.node(leader).kill())?,
-                2 => bed.act("giving power", |cluster| cluster.node(leader).start())?,
-                3 => cluster.switch().partition(vec![vec![0, 2], vec![1, 3]]),
+                1 => bed.act("cutting power", |cluster| cluster.node(victim).kill())?,
+                2 => bed.act("giving power", |cluster| cluster.node(victim).start())?,
+                3 => cluster.switch().partition(parts.clone()),
                 _ => cluster.switch().heal(LinkSelector::All),
             }
         }
