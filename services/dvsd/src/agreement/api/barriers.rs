@@ -14,7 +14,7 @@ use dvs_state::{Answer, Command, Refusal, Thing};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{deadline, in_space, out_of_space, parse, query, refused, strange, wait_for, Api};
+use super::{deadline, in_space, out_of_space, parse, query, refused, strange, Api};
 use crate::api::Failure;
 
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Json<Vec<Barrier>>, Failure> {
@@ -75,19 +75,7 @@ pub(super) async fn passage(
     let (name, lease) = (in_space("a barrier", &name)?, LeaseId(lease));
     let deadline = deadline(wait_ms)?;
     let look = |state: &dvs_state::State| state.barriers().passage(&name, lease, attempt);
+    let found = api.outcome(deadline, look, |it| matches!(it, Passage::Waiting { .. })).await?;
     let missing = || refused(&Refusal::missing(Thing::Lease, lease));
-    let first = api.read(false, look).await?.ok_or_else(missing)?;
-    if let Passage::Open { .. } = first {
-        return Ok(Json(told(first)));
-    }
-    let consensus = api.consensus()?;
-    let over = wait_for(&consensus, deadline, |state| match look(state) {
-        Some(Passage::Waiting { .. }) => None,
-        over => Some(over),
-    });
-    let last = match over.await {
-        Some(over) => over,
-        None => consensus.look(look),
-    };
-    last.map(|passage| Json(told(passage))).ok_or_else(missing)
+    found.map(|passage| Json(told(passage))).ok_or_else(missing)
 }

@@ -138,19 +138,7 @@ pub(super) async fn standing(
     let (name, lease) = (in_space("an election", &name)?, LeaseId(lease));
     let deadline = deadline(wait_ms)?;
     let look = |state: &dvs_state::State| state.elections().standing(&name, lease);
+    let found = api.outcome(deadline, look, |it| matches!(it, Standing::Waiting { .. })).await?;
     let missing = || refused(&Refusal::missing(Thing::Lease, lease));
-    let first = api.read(false, look).await?.ok_or_else(missing)?;
-    if let Standing::Holding { .. } = first {
-        return Ok(Json(standing_of(first)));
-    }
-    let consensus = api.consensus()?;
-    let over = wait_for(&consensus, deadline, |state| match look(state) {
-        Some(Standing::Waiting { .. }) => None,
-        over => Some(over),
-    });
-    let last = match over.await {
-        Some(over) => over,
-        None => consensus.look(look),
-    };
-    last.map(|standing| Json(standing_of(standing))).ok_or_else(missing)
+    found.map(|standing| Json(standing_of(standing))).ok_or_else(missing)
 }

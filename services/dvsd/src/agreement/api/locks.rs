@@ -15,7 +15,7 @@ use dvs_state::{Answer, Command, Refusal, Thing};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{deadline, in_space, out_of_space, parse, query, refused, strange, wait_for, Api};
+use super::{deadline, in_space, out_of_space, parse, query, refused, strange, Api};
 use crate::api::Failure;
 
 fn told(name: &str, line: &Line) -> Option<Lock> {
@@ -103,22 +103,8 @@ pub(super) async fn standing(
 ) -> Result<Json<LockStanding>, Failure> {
     let StandingQuery { name, lease, wait_ms } = query(asked)?;
     let (name, lease, deadline) = (in_space("a lock", &name)?, LeaseId(lease), deadline(wait_ms)?);
-    // This node must have come to where the lease got in line.
-    let first = api.read(false, |state| state.locks().standing(&name, lease)).await?;
+    let look = |state: &dvs_state::State| state.locks().standing(&name, lease);
+    let found = api.outcome(deadline, look, |it| matches!(it, Standing::Waiting { .. })).await?;
     let missing = || refused(&Refusal::missing(Thing::Lease, lease));
-    match first.ok_or_else(missing)? {
-        held @ Standing::Holding { .. } => return Ok(Json(standing_of(held))),
-        Standing::Waiting { .. } => {}
-    }
-    let consensus = api.consensus()?;
-    let found =
-        wait_for(&consensus, deadline, |state| match state.locks().standing(&name, lease) {
-            Some(Standing::Waiting { .. }) => None,
-            over => Some(over),
-        });
-    let last = match found.await {
-        Some(over) => over,
-        None => consensus.look(|state| state.locks().standing(&name, lease)),
-    };
-    last.map(|standing| Json(standing_of(standing))).ok_or_else(missing)
+    found.map(|standing| Json(standing_of(standing))).ok_or_else(missing)
 }

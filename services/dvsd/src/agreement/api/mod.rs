@@ -241,6 +241,29 @@ impl Api {
         consensus.read(look).await.map_err(|error| self.failed(&consensus, &error))
     }
 
+    /// What `look` finds once it does not `wait` any more, or once the time is over; `None` when there is nothing to find. What this node
+    /// has may be behind, but it has come at least to where whoever asks was answered before.
+    async fn outcome<T>(
+        &self,
+        deadline: Instant,
+        look: impl Fn(&dvs_state::State) -> Option<T>,
+        waits: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, Failure> {
+        let first = self.read(false, &look).await?;
+        if !first.as_ref().is_some_and(&waits) {
+            return Ok(first);
+        }
+        let consensus = self.consensus()?;
+        let over = wait_for(&consensus, deadline, |state| match look(state) {
+            Some(found) if waits(&found) => None,
+            over => Some(over),
+        });
+        Ok(match over.await {
+            Some(over) => over,
+            None => consensus.look(look),
+        })
+    }
+
     /// Says which node could not do what was asked, and who is missing for that.
     fn failed(&self, consensus: &Consensus, error: &ProposeError) -> Failure {
         let code = match error {
