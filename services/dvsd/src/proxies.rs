@@ -288,7 +288,6 @@ async fn read(output: Option<impl AsyncRead + Unpin>, mut each: impl FnMut(Strin
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -326,14 +325,13 @@ mod tests {
 
     /// A proxy that notes its start and then does what `body` says.
     fn script(directory: &Path, body: &str) -> Processes {
-        let program = directory.join("proxy");
-        let log = directory.join("log");
-        std::fs::write(
-            &program,
-            format!("#!/bin/sh\necho $$ \"$@\" >> {}\n{body}\n", log.display()),
-        )
-        .unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let [text, program, log] = ["text", "proxy", "log"].map(|name| directory.join(name));
+        let script = format!("#!/bin/sh\necho $$ \"$@\" >> {}\n{body}\n", log.display());
+        std::fs::write(&text, script).unwrap();
+        // Written by a process of its own: what this one has open for writing, a program that another test starts at the same time has
+        // open for a moment as well, and what is open for writing cannot be run.
+        let made = std::process::Command::new("install").args([&text, &program]).status().unwrap();
+        assert!(made.success());
         Processes::new(program, vec!["--config".into(), "here".into()])
     }
 

@@ -233,11 +233,13 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> (tempfile::TempDir, Runtime) {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("program");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let (text, path) = (directory.path().join("text"), directory.path().join("program"));
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // Written by a process of its own: what this one has open for writing, a program that another test starts at the same time has
+        // open for a moment as well, and what is open for writing cannot be run.
+        let made = Command::new("install").args([&text, &path]).status().unwrap();
+        assert!(made.success());
         (directory, Runtime::at(path))
     }
 

@@ -194,7 +194,7 @@ pub(crate) enum TokenCommand {
     /// It is cluster.join_token in the machine configuration of a machine that is to join, which need not know the cluster's own
     /// token then.
     Create {
-        /// The token, ID.SECRET, if you have chosen it yourself [default: one is drawn]
+        /// The token, ID.SECRET, if you have chosen it yourself; it shows in the list of processes [default: one is drawn]
         token: Option<String>,
         /// How long it is valid, such as 30m or 24h; 0s for ever
         #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
@@ -206,9 +206,9 @@ pub(crate) enum TokenCommand {
         #[arg(long)]
         description: Option<String>,
     },
-    /// The tokens that are valid, and the machines that have joined with them
+    /// The tokens that have not ended, and the machines that have joined with them and may again, even with one that is used up
     List,
-    /// Make a token invalid; nodes that have joined with it stay until they restart
+    /// Make a token invalid; nodes that have joined with it stay until they restart, and know the cluster token by then
     Revoke {
         /// Its id: what stands before the dot
         id: String,

@@ -61,11 +61,36 @@ impl Admission {
     }
 }
 
+/// When machines were answered. Datagrams cost nothing to send and an answer does.
+#[derive(Debug, Default)]
+struct Answered(BTreeMap<Mac, u64>);
+
+impl Answered {
+    /// Whether a machine is answered now.
+    fn admits(&mut self, now_ms: u64, machine: Mac) -> bool {
+        let Self(answered) = self;
+        let fresh = |at: u64| now_ms.saturating_sub(at) < ANSWER_MS;
+        if answered.get(&machine).is_some_and(|at| fresh(*at)) {
+            return false;
+        }
+        if answered.len() >= MACHINES_MAX {
+            answered.retain(|_, at| fresh(*at));
+        }
+        if answered.len() >= MACHINES_MAX {
+            return false;
+        }
+        answered.insert(machine, now_ms);
+        true
+    }
+}
+
 /// Takes what applicants send.
 #[derive(Debug, Default)]
 pub struct Desk {
-    /// When machines were answered.
-    answered: BTreeMap<Mac, u64>,
+    /// Those that have proved that they know the token.
+    proven: Answered,
+    /// Those that have not, and may be made up: whatever they send, they are in nobody else's way.
+    strange: Answered,
 }
 
 impl Desk {
@@ -82,21 +107,28 @@ impl Desk {
         else {
             return Verdict::Ignore;
         };
-        if theirs != cluster || !self.admits(now_ms, machine) {
+        if theirs != cluster {
             return Verdict::Ignore;
         }
         let refuse = |reason| {
             let content = Content::Refuse(reason);
             Verdict::Refuse(Datagram { cluster, machine, id, content }.to_bytes())
         };
-        let Some(Known { public, against }) = known(id, machine) else {
-            return refuse(Reason::Unknown);
+        // To look at a question takes a few hashes: the keys are exchanged by the answer.
+        let proved = known(id, machine).and_then(|known| {
+            let question = Question::read(&known.public, About { cluster, machine, id }, message)?;
+            Some((question, known.against))
+        });
+        let Some((question, against)) = proved else {
+            // Whoever guesses ids learns nothing, not even which there are.
+            return match self.strange.admits(now_ms, machine) {
+                true => refuse(Reason::Unknown),
+                false => Verdict::Ignore,
+            };
         };
-        // Whoever guesses ids learns which there are, and nothing else.
-        let Some(question) = Question::read(&public, About { cluster, machine, id }, message)
-        else {
-            return refuse(Reason::Unknown);
-        };
+        if !self.proven.admits(now_ms, machine) {
+            return Verdict::Ignore;
+        }
         match against {
             Some(reason) => refuse(reason),
             None => Verdict::Admit(Admission {
@@ -106,22 +138,6 @@ impl Desk {
                 question,
             }),
         }
-    }
-
-    /// Whether a machine is answered now. Datagrams cost nothing to send and an answer does.
-    fn admits(&mut self, now_ms: u64, machine: Mac) -> bool {
-        let fresh = |at: u64| now_ms.saturating_sub(at) < ANSWER_MS;
-        if self.answered.get(&machine).is_some_and(|at| fresh(*at)) {
-            return false;
-        }
-        if self.answered.len() >= MACHINES_MAX {
-            self.answered.retain(|_, at| fresh(*at));
-        }
-        if self.answered.len() >= MACHINES_MAX {
-            return false;
-        }
-        self.answered.insert(machine, now_ms);
-        true
     }
 }
 
@@ -224,10 +240,13 @@ mod tests {
             }
         }
         assert_eq!(answers, MACHINES_MAX);
-        assert!(desk.answered.len() <= MACHINES_MAX);
-        let verdict = desk.hear(10_000, "lab", &asked, known(None));
+        assert!(desk.strange.0.len() <= MACHINES_MAX);
+        // Neither they nor somebody without the token who takes its name are in the way of a machine that has it.
+        let forged = self::applicant('b').step(0).unwrap().unwrap();
+        assert!(matches!(desk.hear(99, "lab", &forged, known(None)), Verdict::Ignore));
+        let verdict = desk.hear(99, "lab", &asked, known(None));
         assert!(matches!(verdict, Verdict::Admit(_)), "{verdict:?}");
-        let again = desk.hear(10_100, "lab", &asked, known(None));
+        let again = desk.hear(199, "lab", &asked, known(None));
         assert!(matches!(again, Verdict::Ignore), "{again:?}");
     }
 }

@@ -7,8 +7,8 @@
 //! there on the machine is one like any other.
 //!
 //! The handshake is `Noise_KNpsk0`: the applicant's static key is made of the token's secret, and members know its public half, so
-//! the state gives no token away; the shared key is made of that public half, so that whoever has never seen the token is not
-//! heard at all, and costs nothing. Both ends' ephemeral keys protect an answer that was recorded from a token that
+//! the state gives no token away; the shared key is made of that public half, so that whoever has never seen the token costs a
+//! few hashes, and is in nobody's way. Both ends' ephemeral keys protect an answer that was recorded from a token that
 //! is stolen later. Cluster, machine and id are bound to the handshake, so none can be exchanged for another.
 
 mod applicant;

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use dvs_api::{Barrier, ElectionLeader, Leader};
+use dvs_api::{Barrier, Election, ElectionLeader, Leader};
 
 use super::bed::{Bed, MEMBERS, PATIENCE};
 use super::mismatch::{expect, Mismatch};
@@ -55,6 +55,8 @@ pub(super) fn change_of_lead(bed: &mut Bed) -> Result<(), Mismatch> {
     let first = stand(bed, 1, "one")?;
     let leader = await_leader(bed, "one", 0)?;
     let mut second = stand(bed, 2, "two")?;
+    // While a leader of the nodes is elected, nobody could get in line.
+    await_candidate(bed, "two")?;
     let before = incarnation(bed, 0, 1)?;
     bed.act("cutting node1's power", |cluster| cluster.node(1).kill())?;
     let next = await_leader(bed, "two", leader.term)?;
@@ -74,6 +76,21 @@ pub(super) fn change_of_lead(bed: &mut Bed) -> Result<(), Mismatch> {
     let nobody = bed.dvsctl(0, &["election", "observe", "chief"])?;
     let is_over = nobody.status == Some(1) && nobody.stdout == "nobody leads chief\n";
     expect(is_over, "looking at the election", "nobody leads", nobody)
+}
+
+/// Waits until somebody with this value stands.
+fn await_candidate(bed: &Bed, value: &str) -> Result<(), Mismatch> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let ended = bed.dvsctl(0, &["election", "list", "-o", "json"])?;
+        let elections: Vec<Election> = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        if elections.iter().any(|one| one.candidates.iter().any(|it| it.value == value)) {
+            return Ok(());
+        }
+        let expected = format!("{value} stands");
+        expect(Instant::now() < deadline, "waiting for a candidate", &expected, ended)?;
+        std::thread::sleep(POLL);
+    }
 }
 
 /// Waits until somebody with this value leads, in a term after another one.
