@@ -97,7 +97,9 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
             _ = terminate.recv() => return Ok(()),
         };
         println!("the cluster has let this machine in");
-        settings.admitted(directory, token)?;
+        trial::admit(directory, token)?;
+        // Where the API is reached follows from it, too.
+        settings = Settings::read(directory)?;
     }
     let (configured, _) = trial::read(directory)?;
     orphans::end(PROXY);

@@ -105,37 +105,6 @@ impl Settings {
         })
     }
 
-    /// Writes the cluster's token into `config.toml` in the place of the join token, for this run and whoever else reads it until the
-    /// machine restarts: the proxies, and `dvsd` should it have to be started again.
-    ///
-    /// # Errors
-    /// For people: what cannot be read or written.
-    pub fn admitted(&mut self, directory: &Path, token: Token) -> Result<(), String> {
-        let path = directory.join("config.toml");
-        let failed = |error: std::io::Error| {
-            format!("write the cluster's token into {}: {error}", path.display())
-        };
-        let text = fs::read_to_string(&path).map_err(failed)?;
-        let mut config = Config::from_sources(&[(Source::File(path.clone()), text)])
-            .map_err(|error| error.to_string())?;
-        config.cluster.token = Some(token.clone());
-        config.cluster.join_token = None;
-        let new = directory.join("config.toml.new");
-        let write = || {
-            use std::io::Write;
-            use std::os::unix::fs::OpenOptionsExt;
-            let mut options = fs::OpenOptions::new();
-            // It holds a secret.
-            let mut file =
-                options.write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(config.to_toml().as_bytes())?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(failed)?;
-        (self.token, self.join_token) = (Some(token), None);
-        Ok(())
-    }
-
     /// The machine's identity: the lowest MAC address of its cluster interfaces, or, without any,
     /// one made of `random`, since nobody else will hear of it.
     pub fn identity(&self, random: u64) -> Mac {
@@ -184,6 +153,23 @@ mod tests {
         let config = "[network.management]\ninterface = 'eth1'\naddress = '10.0.2.15/24'\n";
         let settings = read(config, TWO).unwrap();
         assert_eq!(settings.api, "127.0.0.1:7700".parse().unwrap());
+    }
+
+    #[test]
+    fn a_machine_that_was_let_in_is_reached_as_any_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        let config = "[cluster]\njoin_token = 'ab12.abcdefghijklmnopqrstuvwxyz'\n\
+            [network.management]\ninterface = 'eth1'\naddress = '10.0.2.15/24'\n";
+        fs::write(directory.join("config.toml"), config).unwrap();
+        fs::write(directory.join("network.json"), TWO).unwrap();
+        let before = Settings::read(directory).unwrap();
+        assert_eq!((before.token, before.api), (None, "127.0.0.1:7700".parse().unwrap()));
+        let token: Token = "sixteen letters or more".parse().unwrap();
+        crate::trial::admit(directory, token.clone()).unwrap();
+        let after = Settings::read(directory).unwrap();
+        assert_eq!((after.token, after.join_token), (Some(token), None));
+        assert_eq!(after.api, "10.0.2.15:7700".parse().unwrap());
     }
 
     #[test]

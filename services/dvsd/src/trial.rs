@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use dvs_config::{Config, ConfigError, Source};
+use dvs_config::{Config, ConfigError, Source, Token};
 use serde_json::Value;
 
 /// The configuration that services read.
@@ -119,6 +119,17 @@ pub fn begin(directory: &Path, config: &Config, until_s: Option<u64>) -> Result<
         replace(&directory.join(BEFORE), &before)?;
         replace(&directory.join(TRIAL), &format!("{until_s}\n"))?;
     }
+    replace(&directory.join(CONFIG), &config.to_toml())
+}
+
+/// Puts the cluster's token in the place of the join token, by which the machine was let in: for whoever reads the configuration
+/// until the machine restarts.
+///
+/// # Errors
+/// For people: what cannot be read or written.
+pub fn admit(directory: &Path, token: Token) -> Result<(), String> {
+    let (_, mut config) = read(directory)?;
+    (config.cluster.token, config.cluster.join_token) = (Some(token), None);
     replace(&directory.join(CONFIG), &config.to_toml())
 }
 

@@ -50,6 +50,8 @@ pub(super) fn let_in(bed: &mut Bed) -> Result<(), Mismatch> {
     let (id, incarnation) = (new.id, new.incarnation);
     let node = id.to_string();
     done(bed, &["ipc", "ping", "--to", &node, "--count", "100"], "")?;
+    let asked = bed.dvsctl(FIRST, &["node", "list"])?;
+    expect(asked.succeeded(), "asking the node that was let in for nodes", "it answers", asked)?;
 
     start(LATE)?;
     await_banner(bed, LATE, "as many machines as may have joined")?;
