@@ -2,15 +2,14 @@
 //! `dvsctl barrier`: nobody goes on before so many have arrived.
 
 use std::process::ExitCode;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dvs_api::{Barrier, BarrierPassage, BarrierRequest};
 
 use crate::agreed::escaped;
 use crate::arguments::{BarrierCommand, BarrierWaitArguments, Output};
-use crate::cluster::{Cluster, Error};
-use crate::lease::{Held, RETRY};
+use crate::cluster::Cluster;
+use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
 
@@ -78,11 +77,9 @@ fn pass(
         let left_ms = left.map_or(u64::MAX, |left| left.as_millis() as u64 + 1);
         let wait_ms = held.wait_ms().min(left_ms);
         let path = format!("/v1/barriers/passage?name={name}&lease={lease}&wait_ms={wait_ms}");
-        match held.cluster().any_within(&path, wait_ms) {
-            Ok(now) => passage = now,
-            // Without a majority nobody arrives, and somebody does later, as long as the lease lasts.
-            Err(Error::Unreachable(_) | Error::Refused { status: 503, .. }) => sleep(RETRY),
-            Err(error) => return Err(error.into()),
+        // Without a majority nobody arrives, and somebody does later, as long as the lease lasts.
+        if let Some(now) = held.cluster().in_time(&path, wait_ms)? {
+            passage = now;
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The endpoints of a cluster: which one to ask, and what to say when none answers.
 
+use std::thread::sleep;
 use std::time::Duration;
 
 use dvs_api::Version;
@@ -13,6 +14,9 @@ use ureq::Agent;
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take that needs no work.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long nothing is asked after nobody could answer.
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 /// Why a request has no answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -35,6 +39,13 @@ pub(crate) enum Error {
     /// No endpoint is the node that is asked for.
     #[error("{0}")]
     NoSuchNode(String),
+}
+
+impl Error {
+    /// Whether nothing was done, and asking again later may succeed.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Refused { status: 503, .. })
+    }
 }
 
 /// One endpoint.
@@ -192,6 +203,30 @@ impl Cluster {
         wait_ms: u64,
     ) -> Result<T, Error> {
         self.first(|endpoint| endpoint.get_within(path, wait_ms))
+    }
+
+    /// The same of something that no node can say without a majority, and a node says later: `None` as long as that is so, after a moment.
+    pub(crate) fn in_time<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        wait_ms: u64,
+    ) -> Result<Option<T>, Error> {
+        match self.any_within(path, wait_ms) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if error.is_passing() => {
+                sleep(RETRY);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The endpoints that are meant: that of a node, or all.
+    pub(crate) fn meant(&self, node: Option<u32>) -> Result<Vec<&Endpoint>, Error> {
+        match node {
+            Some(node) => Ok(vec![self.node(node)?]),
+            None => Ok(self.endpoints().iter().collect()),
+        }
     }
 
     /// The first endpoint that knows a leader and hears a majority, so that what must not be done twice need not be asked of

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::arguments::{ApplyArguments, ConfigCommand, Output, Which};
 use crate::cluster::{Cluster, Endpoint, Error};
-use crate::{print, Failure};
+use crate::{print, told, Failure};
 
 /// How often a node is asked whether it runs with a change.
 const POLL: Duration = Duration::from_millis(300);
@@ -79,28 +79,6 @@ pub(crate) fn validate(output: Output, file: &Path) -> Result<ExitCode, Failure>
     Ok(if validity.valid { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The nodes that are meant.
-fn endpoints<'a>(cluster: &'a Cluster, which: &Which) -> Result<Vec<&'a Endpoint>, Error> {
-    match which.node {
-        Some(node) => Ok(vec![cluster.node(node)?]),
-        None => Ok(cluster.endpoints().iter().collect()),
-    }
-}
-
-/// Tells what each node did; what failed goes to standard error.
-fn told<T: Serialize>(
-    output: Output,
-    done: &[T],
-    errors: &[String],
-    text: impl Fn(&T) -> String,
-) -> Result<ExitCode, Failure> {
-    if !done.is_empty() || errors.is_empty() {
-        print(output, &done, || done.iter().map(text).collect())?;
-    }
-    errors.iter().for_each(|error| eprintln!("error: {error}"));
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
 fn node_of(node: Option<u32>) -> String {
     node.map_or("a node without an id".into(), |node| format!("node {node}"))
 }
@@ -124,7 +102,7 @@ fn apply(
         dry_run: *dry_run,
     };
     let (mut done, mut errors) = (Vec::new(), Vec::new());
-    for endpoint in endpoints(cluster, which)? {
+    for endpoint in cluster.meant(which.node)? {
         let changed: Result<ConfigChanged, Error> = endpoint.put("/v1/config", &change);
         let changed = match changed {
             Ok(changed) => changed,
@@ -151,7 +129,7 @@ fn apply(
             }),
         }
     }
-    let code = told(output, &done, &errors, |changed: &ConfigChanged| {
+    let line = |changed: &ConfigChanged| {
         let node = node_of(changed.node);
         let keys = changed.changed.join(", ");
         match (changed.changed.is_empty(), dry_run, changed.trial_s) {
@@ -162,8 +140,8 @@ fn apply(
             ),
             (_, _, None) => format!("{node}: {keys} changed\n"),
         }
-    })?;
-    Ok(code)
+    };
+    told(output, &done, &errors, || done.iter().map(line).collect())
 }
 
 /// Waits until a node's daemon was started anew and is what it was before.
@@ -190,7 +168,7 @@ fn await_running(endpoint: &Endpoint, node: &str) -> Result<(), String> {
 
 fn confirm(cluster: &Cluster, output: Output, which: &Which) -> Result<ExitCode, Failure> {
     let (mut done, mut errors) = (Vec::new(), Vec::new());
-    for endpoint in endpoints(cluster, which)? {
+    for endpoint in cluster.meant(which.node)? {
         match endpoint.post::<ConfigConfirmed>("/v1/config/confirm", &()) {
             Ok(confirmed) => done.push(confirmed),
             Err(error) => errors.push(error.to_string()),
@@ -201,8 +179,9 @@ fn confirm(cluster: &Cluster, output: Output, which: &Which) -> Result<ExitCode,
             "no change is on trial; it may have been taken back: see `dvsctl config show`".into(),
         );
     }
-    told(output, &done, &errors, |done: &ConfigConfirmed| match done.confirmed {
+    let line = |done: &ConfigConfirmed| match done.confirmed {
         true => format!("{}: the change stays\n", node_of(done.node)),
         false => format!("{}: no change was on trial\n", node_of(done.node)),
-    })
+    };
+    told(output, &done, &errors, || done.iter().map(line).collect())
 }

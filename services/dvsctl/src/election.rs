@@ -2,14 +2,13 @@
 //! `dvsctl election`: of those who stand, one leads.
 
 use std::process::ExitCode;
-use std::thread::sleep;
 
 use dvs_api::{Election, ElectionLeader, ElectionRequest, ElectionStanding, Leader};
 
 use crate::agreed::escaped;
 use crate::arguments::{CampaignArguments, ElectionCommand, Output};
-use crate::cluster::{Cluster, Error};
-use crate::lease::{Held, RETRY};
+use crate::cluster::Cluster;
+use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
 
@@ -64,11 +63,9 @@ fn await_lead(held: &mut Held<'_>, request: &ElectionRequest) -> Result<u64, Fai
         if let Some(term) = standing.term {
             return Ok(term);
         }
-        match held.cluster().any_within(&path, wait_ms) {
-            Ok(now) => standing = now,
-            // Without a majority nobody is elected, and somebody is later, as long as the lease lasts.
-            Err(Error::Unreachable(_) | Error::Refused { status: 503, .. }) => sleep(RETRY),
-            Err(error) => return Err(error.into()),
+        // Without a majority nobody is elected, and somebody is later, as long as the lease lasts.
+        if let Some(now) = held.cluster().in_time(&path, wait_ms)? {
+            standing = now;
         }
     }
 }
@@ -90,11 +87,10 @@ fn observe(
         let not_term = term.map(|term| format!("&not_term={term}")).unwrap_or_default();
         let path = format!("/v1/elections/leader?name={escaped}{not_term}&wait_ms={WAIT_MS}");
         seen = loop {
-            match cluster.any_within::<ElectionLeader>(&path, WAIT_MS) {
-                Ok(now) if now.leader.as_ref().map(|leader| leader.term) != term => break now,
-                Ok(_) => {}
-                Err(Error::Unreachable(_) | Error::Refused { status: 503, .. }) => sleep(RETRY),
-                Err(error) => return Err(error.into()),
+            let now: Option<ElectionLeader> = cluster.in_time(&path, WAIT_MS)?;
+            let news = |now: &ElectionLeader| now.leader.as_ref().map(|it| it.term) != term;
+            if let Some(now) = now.filter(news) {
+                break now;
             }
         };
     }

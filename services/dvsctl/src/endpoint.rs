@@ -9,7 +9,7 @@ use crate::agreed::escaped;
 use crate::arguments::Output;
 use crate::cluster::Cluster;
 use crate::table::Table;
-use crate::{print, Failure};
+use crate::{told, Failure};
 
 /// Those of one container or all, on one node or all that are among the endpoints of the API.
 pub(crate) fn list(
@@ -18,14 +18,10 @@ pub(crate) fn list(
     container: Option<&str>,
     node: Option<u32>,
 ) -> Result<ExitCode, Failure> {
-    let asked = match node {
-        Some(node) => vec![cluster.node(node)?],
-        None => cluster.endpoints().iter().collect(),
-    };
     let query = container.map(|name| format!("?container={}", escaped(name))).unwrap_or_default();
     let path = format!("/v1/endpoints{query}");
     let (mut found, mut errors) = (Vec::new(), Vec::new());
-    for endpoint in asked {
+    for endpoint in cluster.meant(node)? {
         match endpoint.get::<Vec<IpcEndpoint>>(&path) {
             Ok(endpoints) => found.extend(endpoints),
             Err(error) => errors.push(error),
@@ -34,11 +30,7 @@ pub(crate) fn list(
     // A node may be reached by several ways.
     found.sort_by_key(|one| (one.container, one.node, slot(one)));
     found.dedup_by_key(|one| (one.container, one.node, slot(one)));
-    if !found.is_empty() || errors.is_empty() {
-        print(output, &found, || table(&found, output == Output::Wide))?;
-    }
-    errors.iter().for_each(|error| eprintln!("error: {error}"));
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    told(output, &found, &errors, || table(&found, output == Output::Wide))
 }
 
 /// By number: 9 comes before 64.

@@ -13,8 +13,8 @@ use dvs_api::{
 
 use crate::agreed::escaped;
 use crate::arguments::{GroupCommand, GroupJoinArguments, Output};
-use crate::cluster::{Cluster, Error};
-use crate::lease::{Held, RETRY};
+use crate::cluster::{Cluster, Error, RETRY};
+use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
 
@@ -93,8 +93,9 @@ fn take_part(
                 .first(|endpoint| endpoint.post::<GroupPosition>("/v1/groups/messages", message));
             match answer {
                 Ok(_) => pending = None,
-                // The same number again is the same message.
-                Err(error) if is_transient(&error) => sleep(RETRY),
+                // The same number again is the same message, whatever became of it.
+                Err(Error::Refused { status: 504, .. }) => sleep(RETRY),
+                Err(error) if error.is_passing() => sleep(RETRY),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -106,13 +107,9 @@ fn take_part(
         let path = format!(
             "/v1/groups/deliveries?group={escaped}&lease={lease}&from={next}&wait_ms={wait_ms}"
         );
-        let deliveries: Vec<GroupDelivery> = match cluster.any_within(&path, wait_ms) {
-            Ok(deliveries) => deliveries,
-            Err(error) if is_transient(&error) => {
-                sleep(RETRY);
-                continue;
-            }
-            Err(error) => return Err(error.into()),
+        // Without a majority nothing is delivered, and it is later, as long as the lease lasts.
+        let Some(deliveries) = cluster.in_time::<Vec<GroupDelivery>>(&path, wait_ms)? else {
+            continue;
         };
         for delivery in &deliveries {
             match &delivery.content {
@@ -129,12 +126,6 @@ fn take_part(
         // What is not acknowledged now is with what comes next.
         let _ = cluster.first(|endpoint| endpoint.post::<GroupAcknowledged>(path, &taken));
     }
-}
-
-/// Without a majority nothing goes on, and later it does, as long as the lease lasts. What may have been agreed on or not (504) is as
-/// harmless to repeat.
-fn is_transient(error: &Error) -> bool {
-    matches!(error, Error::Unreachable(_) | Error::Refused { status: 503 | 504, .. })
 }
 
 fn line(delivery: &GroupDelivery, names: &[GroupMember]) -> String {

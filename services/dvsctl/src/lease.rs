@@ -16,8 +16,6 @@ use crate::{duration, print, Failure};
 
 /// How often a command is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long nothing is asked after there was no majority.
-pub(crate) const RETRY: Duration = LOOK;
 /// Longest that a node is asked to wait for something.
 const WAIT_MS_MAX: u64 = 10_000;
 

@@ -2,15 +2,14 @@
 //! Locks, and commands that run under one.
 
 use std::process::ExitCode;
-use std::thread::sleep;
 
 use dvs_api::{Lock, LockHolder, LockRelease, LockReleased, LockRequest, LockStanding};
 use serde::Serialize;
 
 use crate::agreed::escaped;
 use crate::arguments::{AcquireArguments, LockCommand, Output};
-use crate::cluster::{Cluster, Error};
-use crate::lease::{Held, RETRY};
+use crate::cluster::Cluster;
+use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
 
@@ -114,11 +113,9 @@ fn stand_in_line(held: &mut Held<'_>, request: &LockRequest) -> Result<u64, Fail
         if let Some(fence) = standing.fence {
             return Ok(fence);
         }
-        match held.cluster().any_within(&path, wait_ms) {
-            Ok(now) => standing = now,
-            // Without a majority the line stands still, and goes on later, as long as the lease lasts.
-            Err(Error::Unreachable(_) | Error::Refused { status: 503, .. }) => sleep(RETRY),
-            Err(error) => return Err(error.into()),
+        // Without a majority the line stands still, and goes on later, as long as the lease lasts.
+        if let Some(now) = held.cluster().in_time(&path, wait_ms)? {
+            standing = now;
         }
     }
 }

@@ -27,6 +27,7 @@ mod token;
 mod top;
 mod yaml;
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -130,6 +131,20 @@ fn print<T: Serialize>(
     stdout.write_all(text.as_bytes())?;
     stdout.flush()?;
     Ok(())
+}
+
+/// Prints what was had of several nodes, and on standard error what was not, which is a failure.
+fn told<T: Serialize>(
+    output: Output,
+    had: &[T],
+    errors: &[impl Display],
+    text: impl FnOnce() -> String,
+) -> Result<ExitCode, Failure> {
+    if !had.is_empty() || errors.is_empty() {
+        print(output, &had, text)?;
+    }
+    errors.iter().for_each(|error| eprintln!("error: {error}"));
+    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn node_list(nodes: &[Node], wide: bool) -> String {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::arguments::{Output, SegmentCommand};
 use crate::cluster::{Cluster, Endpoint, Error};
 use crate::table::Table;
-use crate::{duration, print, Failure};
+use crate::{duration, told, Failure};
 
 /// What one node says.
 #[derive(Debug, Serialize)]
@@ -34,13 +34,9 @@ pub(crate) fn run(
             (node, |endpoint| endpoint.post("/v1/segment/rotate", &()))
         }
     };
-    let endpoints = match node {
-        Some(node) => vec![cluster.node(*node)?],
-        None => cluster.endpoints().iter().collect(),
-    };
     let mut segments = Vec::new();
     let mut errors = Vec::new();
-    for endpoint in endpoints {
+    for endpoint in cluster.meant(*node)? {
         let answer = endpoint
             .get::<Version>("/v1/version")
             .and_then(|version| Ok((version.node, ask(endpoint)?)));
@@ -51,11 +47,7 @@ pub(crate) fn run(
             Err(error) => errors.push(error),
         }
     }
-    if !segments.is_empty() || errors.is_empty() {
-        print(output, &segments, || table(&segments))?;
-    }
-    errors.iter().for_each(|error| eprintln!("error: {error}"));
-    Ok(if errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    told(output, &segments, &errors, || table(&segments))
 }
 
 fn table(segments: &[NodeSegment]) -> String {

@@ -348,7 +348,7 @@ impl Beacon {
             return Err(malformed(None));
         }
         let version = head.byte().ok_or(malformed(None))?;
-        let name = head.text(NAME_MAX).ok_or(malformed(None))?;
+        let name = head.text(NAME_MAX).ok_or(malformed(None))?.to_owned();
         let mac = head.mac().ok_or(malformed(None))?;
         let rejected = |why| Err(Rejected { mac: Some(mac), why });
         if name != cluster_name {
@@ -404,8 +404,8 @@ impl Beacon {
                 16 => Some(Ipv6Addr::from(body.array::<16>()?).into()),
                 _ => return None,
             },
-            name: body.text(NAME_MAX)?,
-            release: body.text(RELEASE_MAX)?,
+            name: body.text(NAME_MAX)?.to_owned(),
+            release: body.text(RELEASE_MAX)?.to_owned(),
             peers: {
                 let count = usize::from(body.byte()?);
                 if count > PEERS_MAX {
@@ -470,13 +470,13 @@ impl<'a> Reader<'a> {
 
     /// A text is shown to people and written to logs: control characters would let a stranger
     /// write there what he likes.
-    fn text(&mut self, max: usize) -> Option<String> {
+    pub(crate) fn text(&mut self, max: usize) -> Option<&'a str> {
         let length = usize::from(self.byte()?);
         if length > max {
             return None;
         }
         let text = std::str::from_utf8(self.take(length)?).ok()?;
-        (!text.chars().any(char::is_control)).then(|| text.to_owned())
+        (!text.chars().any(char::is_control)).then_some(text)
     }
 
     fn peer(&mut self) -> Option<PeerEntry> {

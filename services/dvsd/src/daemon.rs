@@ -352,7 +352,7 @@ impl Daemon {
     /// Answers a machine that wants to be let in, if this node leads.
     fn hear_applicant(&mut self, now_ms: u64, interface: u32, bytes: &[u8]) {
         let (Some(token), Some(outbound)) = (&self.settings.token, &self.outbound) else { return };
-        if self.access.doorkeeper().is_none() {
+        if !self.access.is_doorkeeper() {
             return;
         }
         let access = self.access.clone();

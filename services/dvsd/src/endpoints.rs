@@ -15,9 +15,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use crate::api::{bad, unavailable, Failure};
+use crate::api::{query, unavailable, Failure};
 use crate::daemon::Handle;
 use crate::kernel::Kernel;
+use crate::look::aside;
 use crate::openapi::Description;
 use crate::reconcile::{SYSTEM_CONTAINER, SYSTEM_NAME};
 
@@ -75,7 +76,7 @@ async fn list(
     State(api): State<Arc<Api>>,
     asked: Result<Query<EndpointsQuery>, QueryRejection>,
 ) -> Result<Json<Vec<IpcEndpoint>>, Failure> {
-    let Query(EndpointsQuery { container }) = asked.map_err(|error| bad(error.body_text()))?;
+    let EndpointsQuery { container } = query(asked)?;
     let _permit = api.requests.try_acquire().map_err(|_| {
         unavailable(format!("{REQUESTS_MAX} requests look at endpoints already; try again"))
     })?;
@@ -87,11 +88,9 @@ async fn list(
     let Some((kernel, own)) = kernel.zip(own) else {
         return Err(unavailable("this node has no id, or no DVK, yet; see `dvsctl node list`"));
     };
-    let found = tokio::task::spawn_blocking(move || of_node(&*kernel, own, &containers)).await;
-    let found = found.unwrap_or_else(|error| Err(error.to_string()));
-    found.map(Json).map_err(|why| {
-        Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("looking at endpoints: {why}"))
-    })
+    let failed =
+        |why| Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("looking at endpoints: {why}"));
+    aside(move || of_node(&*kernel, own, &containers).map_err(failed)).await.map(Json)
 }
 
 /// Those of the containers that are bound on the node `own`.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, Instant};
 
-use crate::api::{bad, unavailable, Failure};
+use crate::api::{bad, query, unavailable, Failure};
 use crate::daemon::Handle;
 use crate::kernel_log::{self, DEVICE};
 use crate::logs::{self, LogError, Place};
@@ -86,7 +86,7 @@ impl Look {
 }
 
 /// Does what may block where nobody else waits.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let failed = |error: tokio::task::JoinError| {
@@ -116,10 +116,9 @@ struct LogQuery {
 async fn log(
     State(look): State<Arc<Look>>,
     Path(service): Path<String>,
-    query: Result<Query<LogQuery>, QueryRejection>,
+    asked: Result<Query<LogQuery>, QueryRejection>,
 ) -> Result<Json<Log>, Failure> {
-    let Query(LogQuery { lines, after, wait_ms }) =
-        query.map_err(|error| bad(error.body_text()))?;
+    let LogQuery { lines, after, wait_ms } = query(asked)?;
     let count = lines.unwrap_or(100);
     if !(1..=LOG_LINES_MAX).contains(&count) {
         return Err(bad(format!("lines = {count}: 1 to {LOG_LINES_MAX} can be had")));
@@ -167,10 +166,9 @@ struct KernelQuery {
 
 async fn kernel(
     State(look): State<Arc<Look>>,
-    query: Result<Query<KernelQuery>, QueryRejection>,
+    asked: Result<Query<KernelQuery>, QueryRejection>,
 ) -> Result<Json<KernelLog>, Failure> {
-    let Query(KernelQuery { lines, after, wait_ms }) =
-        query.map_err(|error| bad(error.body_text()))?;
+    let KernelQuery { lines, after, wait_ms } = query(asked)?;
     let deadline = deadline(wait_ms)?;
     loop {
         let (mut records, last) = aside(move || {

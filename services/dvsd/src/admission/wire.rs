@@ -16,6 +16,8 @@
 
 use dvs_config::Mac;
 
+use crate::beacon::Reader;
+
 /// Version of the format.
 const VERSION: u8 = 1;
 const ASKS: &[u8; 4] = b"dvsJ";
@@ -98,21 +100,21 @@ impl<'a> Datagram<'a> {
 
     /// Reads a datagram; `None` for what is none.
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
-        let (magic, rest) = bytes.split_at_checked(4)?;
-        let (version, rest) = rest.split_first()?;
-        if *version != VERSION {
+        let mut reader = Reader(bytes);
+        let magic = reader.take(ASKS.len())?;
+        if reader.byte()? != VERSION {
             return None;
         }
-        let (cluster, rest) = text(rest, NAME_MAX)?;
-        let (machine, rest) = rest.split_at_checked(6)?;
-        let machine = Mac(machine.try_into().ok()?);
-        let (id, rest) = text(rest, ID_MAX)?;
+        let (cluster, machine, id) = (reader.text(NAME_MAX)?, reader.mac()?, reader.text(ID_MAX)?);
+        if cluster.is_empty() || id.is_empty() {
+            return None;
+        }
         let content = match magic {
-            magic if magic == ASKS => Content::Ask(rest),
-            magic if magic == ANSWERS => match rest.split_first()? {
+            magic if magic == ASKS => Content::Ask(reader.0),
+            magic if magic == ANSWERS => match (reader.byte()?, reader.0) {
                 (0, message) => Content::Admit(message),
                 (number, []) => {
-                    let reason = Reason::ALL.into_iter().find(|it| it.number() == *number);
+                    let reason = Reason::ALL.into_iter().find(|it| it.number() == number);
                     Content::Refuse(reason?)
                 }
                 _ => return None,
@@ -121,15 +123,6 @@ impl<'a> Datagram<'a> {
         };
         Some(Self { cluster, machine, id, content })
     }
-}
-
-/// A text that may be shown to people.
-fn text(bytes: &[u8], max: usize) -> Option<(&str, &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
-    let text = std::str::from_utf8(text).ok()?;
-    let plain = !text.is_empty() && text.len() <= max && !text.chars().any(char::is_control);
-    plain.then_some((text, rest))
 }
 
 #[cfg(test)]

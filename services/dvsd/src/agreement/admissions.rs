@@ -2,7 +2,6 @@
 //! Letting machines in that have a join token: what is agreed on about it, and having it agreed that they join.
 
 use dvs_config::{Mac, Token};
-use dvs_consensus::Consensus;
 use dvs_state::nodes::Machine;
 use dvs_state::tokens::Command as Tokens;
 use dvs_state::{Command, Refusal, State};
@@ -25,9 +24,9 @@ fn known(state: &State, id: &str, machine: Mac) -> Option<Known> {
 }
 
 impl Access {
-    /// The member, if it is the one to let machines in: that which leads, so that each is answered once.
-    pub fn doorkeeper(&self) -> Option<Consensus> {
-        self.consensus().ok().filter(Consensus::is_leader)
+    /// Whether it is this node that lets machines in: that which leads, so that each is answered once.
+    pub fn is_doorkeeper(&self) -> bool {
+        self.consensus().is_ok_and(|consensus| consensus.is_leader())
     }
 
     /// What is agreed on about a join token and a machine that shows it, as far as this node has come.

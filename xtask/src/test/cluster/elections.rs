@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use dvs_api::{Barrier, Election, ElectionLeader, Leader};
+use serde::de::DeserializeOwned;
 
 use super::bed::{Bed, MEMBERS, PATIENCE};
 use super::mismatch::{expect, Mismatch};
@@ -22,16 +23,9 @@ pub(super) fn barrier(bed: &mut Bed) -> Result<(), Mismatch> {
         early.push(bed.start_dvsctl(node, &wait, LIMIT)?);
     }
     let step = "arriving at a barrier";
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let list = bed.dvsctl(0, &["barrier", "list", "-o", "json"])?;
-        let barriers: Vec<Barrier> = serde_json::from_str(&list.stdout).unwrap_or_default();
-        if barriers.iter().any(|one| one.parties == 4 && one.waiting.len() == 3) {
-            break;
-        }
-        expect(Instant::now() < deadline, step, "three wait", list)?;
-        std::thread::sleep(POLL);
-    }
+    await_answer(bed, &["barrier", "list"], step, "three wait", |all: Vec<Barrier>| {
+        all.iter().any(|one| one.parties == 4 && one.waiting.len() == 3).then_some(())
+    })?;
     for one in &mut early {
         expect(one.runs(), step, "nobody passes before the fourth has come", "one has passed")?;
     }
@@ -80,33 +74,38 @@ pub(super) fn change_of_lead(bed: &mut Bed) -> Result<(), Mismatch> {
 
 /// Waits until somebody with this value stands.
 fn await_candidate(bed: &Bed, value: &str) -> Result<(), Mismatch> {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let ended = bed.dvsctl(0, &["election", "list", "-o", "json"])?;
-        let elections: Vec<Election> = serde_json::from_str(&ended.stdout).unwrap_or_default();
-        if elections.iter().any(|one| one.candidates.iter().any(|it| it.value == value)) {
-            return Ok(());
-        }
-        let expected = format!("{value} stands");
-        expect(Instant::now() < deadline, "waiting for a candidate", &expected, ended)?;
-        std::thread::sleep(POLL);
-    }
+    let (words, expected) = (["election", "list"], format!("{value} stands"));
+    await_answer(bed, &words, "waiting for a candidate", &expected, |all: Vec<Election>| {
+        all.iter().any(|one| one.candidates.iter().any(|it| it.value == value)).then_some(())
+    })
 }
 
 /// Waits until somebody with this value leads, in a term after another one.
 fn await_leader(bed: &Bed, value: &str, after: u64) -> Result<Leader, Mismatch> {
+    let (words, expected) = (["election", "observe", "chief"], format!("{value} leads"));
+    let leads = |seen: ElectionLeader| seen.leader.filter(|leader| leader.value == value);
+    let leader = await_answer(bed, &words, "waiting for a leader", &expected, leads)?;
+    let expected = format!("a term after {after}");
+    expect(leader.term > after, "the term of a leader", &expected, leader.term)?;
+    Ok(leader)
+}
+
+/// Asks node0 until its answer has what is looked for.
+fn await_answer<T: DeserializeOwned, F>(
+    bed: &Bed,
+    words: &[&str],
+    step: &str,
+    expected: &str,
+    find: impl Fn(T) -> Option<F>,
+) -> Result<F, Mismatch> {
+    let words = [words, &["-o", "json"]].concat();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let ended = bed.dvsctl(0, &["election", "observe", "chief", "-o", "json"])?;
-        let seen: Option<ElectionLeader> = serde_json::from_str(&ended.stdout).ok();
-        let leader = seen.and_then(|seen| seen.leader).filter(|leader| leader.value == value);
-        if let Some(leader) = leader {
-            let expected = format!("a term after {after}");
-            expect(leader.term > after, "the term of a leader", &expected, leader.term)?;
-            return Ok(leader);
+        let ended = bed.dvsctl(0, &words)?;
+        if let Some(found) = serde_json::from_str(&ended.stdout).ok().and_then(&find) {
+            return Ok(found);
         }
-        let expected = format!("{value} leads");
-        expect(Instant::now() < deadline, "waiting for a leader", &expected, ended)?;
+        expect(Instant::now() < deadline, step, expected, ended)?;
         std::thread::sleep(POLL);
     }
 }

@@ -19,8 +19,7 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -43,7 +42,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{timeout_at, Instant};
 
 use super::Access;
-use crate::api::{bad, unavailable, Failure};
+use crate::api::{bad, query, unavailable, Failure};
 use crate::membership::Standing;
 use crate::openapi::Description;
 
@@ -326,10 +325,6 @@ fn strange(answer: &Answer) -> Failure {
 
 fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|error| bad(format!("{what}: {error}")))
-}
-
-fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
-    query.map(|Query(query)| query).map_err(|error| bad(error.body_text()))
 }
 
 /// A name as the state has it.
