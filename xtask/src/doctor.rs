@@ -25,6 +25,8 @@ pub(crate) enum Need {
     Qemu,
     /// Reading captures of what nodes send each other, as the tests of the dissector do.
     Captures,
+    /// Making and checking file systems in the formats of others, as the tests of MoL's file server do.
+    FileSystems,
 }
 
 /// How to tell whether something is there.
@@ -64,6 +66,8 @@ const REQUIREMENTS: &[Requirement] = &[
     Requirement { need: Need::Kernel, check: Check::Header("libelf.h"), package: "libelf-dev" },
     program(Need::Qemu, &["qemu-system-x86_64"], "qemu-system-x86"),
     program(Need::Captures, &["tshark"], "tshark"),
+    program(Need::FileSystems, &["mkfs.minix"], "util-linux"),
+    program(Need::FileSystems, &["fsck.minix"], "util-linux"),
 ];
 
 /// QEMU's socket network back end with addresses (`-netdev stream`) came with this version.
@@ -281,7 +285,7 @@ fn install(session: &Session, packages: &[&str], root: bool) -> Result<()> {
 /// # Errors
 /// When something is missing (and could not be installed).
 pub(crate) fn examine(session: &Session, tools: &Tools, install: bool) -> Result<()> {
-    let needs = [Need::Userspace, Need::Kernel, Need::Qemu, Need::Captures];
+    let needs = [Need::Userspace, Need::Kernel, Need::Qemu, Need::Captures, Need::FileSystems];
     if install {
         require(session, &needs, tools)?;
     }

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod bitmap;
+mod cache;
+pub mod disk;
+mod error;
+pub mod format;
+pub mod volume;
+
+pub use self::error::{Damage, Error};
+pub use self::volume::Volume;

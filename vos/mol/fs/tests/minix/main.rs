@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! File systems of `mkfs.minix` as they are read here, and those written here as `fsck.minix` sees them.
+
+mod foreign;
+mod tools;
