@@ -21,6 +21,9 @@ mod node;
 mod token;
 mod usage;
 
+/// In a header of this name, a request says by its id which node is to answer it; the node that is asked passes it on.
+pub const RELAY_NODE: &str = "dvs-node";
+
 pub use agreed::{
     ClusterMember, ClusterStatus, KvBytes, KvChange, KvChanges, KvCompare, KvDone, KvOperation,
     KvPair, KvRange, KvResult, KvTransaction, KvValue, Lease, LeaseInfo, LeaseRequest, Lock,
@@ -32,8 +35,9 @@ pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };
 pub use containers::{
-    Container, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest,
-    ContainerUse, EXEC_PROTOCOL,
+    Container, ContainerChange, ContainerImage, ContainerIo, ContainerLimits, ContainerNetwork,
+    ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest, ContainerUse, ContainerUser,
+    ContainerWorkload, Image, PublishedPort, RestartPolicy, EXEC_PROTOCOL, LOG_POSITION,
 };
 pub use elections::{
     Candidate, Election, ElectionLeader, ElectionRequest, ElectionResignation, ElectionResigned,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The endpoints of a cluster: which one to ask, and what to say when none answers.
 
+use std::io::Read;
 use std::thread::sleep;
 use std::time::Duration;
 
-use dvs_api::Version;
+use dvs_api::{Version, LOG_POSITION, RELAY_NODE};
 use dvs_client::{Address, Client};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
@@ -49,12 +50,14 @@ impl Error {
 }
 
 /// One endpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     /// Where it is, for people.
     url: String,
     client: Client,
     agent: Agent,
+    /// The node that is to answer, if the one there is to pass everything on.
+    relay: Option<u32>,
 }
 
 impl Endpoint {
@@ -69,6 +72,29 @@ impl Endpoint {
 
     fn request(&self, path: &str) -> String {
         format!("{}{path}", self.client.address().base())
+    }
+
+    /// The same way, on to another node.
+    fn relaying(&self, node: u32) -> Self {
+        let url = format!("node {node} by {}", self.url);
+        Self { url, relay: Some(node), ..self.clone() }
+    }
+
+    /// Whether another node passes everything on.
+    pub(crate) fn is_relayed(&self) -> bool {
+        self.relay.is_some()
+    }
+
+    /// The line of a request's head that says whom it is for, if it is to be passed on.
+    pub(crate) fn relay_line(&self) -> String {
+        self.relay.map(|node| format!("{RELAY_NODE}: {node}\r\n")).unwrap_or_default()
+    }
+
+    fn addressed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match self.relay {
+            Some(node) => request.header(RELAY_NODE, node.to_string()),
+            None => request,
+        }
     }
 
     /// The node that answers there, or why there is none.
@@ -90,20 +116,20 @@ impl Endpoint {
         path: &str,
         wait_ms: u64,
     ) -> Result<T, Error> {
-        let request = self.agent.get(self.request(path));
+        let request = self.addressed(self.agent.get(self.request(path)));
         let limit = ANSWER + Duration::from_millis(wait_ms);
         self.answer(request.config().timeout_global(Some(limit)).build().call())
     }
 
     /// What is no JSON.
     pub(crate) fn text(&self, path: &str) -> Result<String, Error> {
-        let request = self.agent.get(self.request(path));
+        let request = self.addressed(self.agent.get(self.request(path)));
         self.text_of(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
     /// Has something ended.
     pub(crate) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let request = self.agent.delete(self.request(path));
+        let request = self.addressed(self.agent.delete(self.request(path)));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().call())
     }
 
@@ -113,7 +139,7 @@ impl Endpoint {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        self.answer(self.agent.post(self.request(path)).send_json(body))
+        self.answer(self.addressed(self.agent.post(self.request(path))).send_json(body))
     }
 
     /// Puts what needs no work to be taken.
@@ -122,8 +148,32 @@ impl Endpoint {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Error> {
-        let request = self.agent.put(self.request(path));
+        let request = self.addressed(self.agent.put(self.request(path)));
         self.answer(request.config().timeout_global(Some(ANSWER)).build().send_json(body))
+    }
+
+    /// Puts so many bytes, however long that takes.
+    pub(crate) fn put_stream<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: u64,
+        mut body: impl Read,
+    ) -> Result<T, Error> {
+        let request = self.addressed(self.agent.put(self.request(path)));
+        let request = request.header("content-length", bytes.to_string());
+        self.answer(request.send(ureq::SendBody::from_reader(&mut body)))
+    }
+
+    /// Part of the log of a container, and where in it that begins.
+    pub(crate) fn log(&self, path: &str) -> Result<(u64, Vec<u8>), Error> {
+        let request = self.addressed(self.agent.get(self.request(path)));
+        let answer = request.config().timeout_global(Some(ANSWER)).build().call();
+        let (head, bytes) = self.bytes_of(answer)?;
+        let position = head.get(LOG_POSITION).and_then(|it| it.to_str().ok()?.parse().ok());
+        let why = || format!("its answer has no header {LOG_POSITION}");
+        let position =
+            position.ok_or_else(|| Error::Strange { url: self.url.clone(), why: why() })?;
+        Ok((position, bytes))
     }
 
     fn answer<T: DeserializeOwned>(
@@ -139,6 +189,15 @@ impl Endpoint {
         &self,
         answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<String, Error> {
+        let (_, bytes) = self.bytes_of(answer)?;
+        String::from_utf8(bytes)
+            .map_err(|error| Error::Strange { url: self.url.clone(), why: error.to_string() })
+    }
+
+    fn bytes_of(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<(ureq::http::HeaderMap, Vec<u8>), Error> {
         let url = self.url.clone();
         let unreachable = |error: ureq::Error| match &error {
             ureq::Error::Io(inner) if Client::is_of_trust(inner) => {
@@ -148,16 +207,15 @@ impl Endpoint {
         };
         let mut response = answer.map_err(unreachable)?;
         let status = response.status();
-        let text = response.body_mut().with_config().limit(64 << 20).read_to_string();
-        let text = text.map_err(unreachable)?;
-        let strange = |why: String| Error::Strange { url: url.clone(), why };
+        let bytes = response.body_mut().with_config().limit(64 << 20).read_to_vec();
+        let bytes = bytes.map_err(unreachable)?;
         if !status.is_success() {
-            return Err(match serde_json::from_str::<dvs_api::Error>(&text) {
+            return Err(match serde_json::from_slice::<dvs_api::Error>(&bytes) {
                 Ok(refusal) => Error::Refused { url, status: status.as_u16(), text: refusal.error },
-                Err(_) => strange(format!("HTTP status {status}")),
+                Err(_) => Error::Strange { url, why: format!("HTTP status {status}") },
             });
         }
-        Ok(text)
+        Ok((response.headers().clone(), bytes))
     }
 
     fn plain(&self, error: &ureq::Error) -> String {
@@ -183,6 +241,7 @@ impl Cluster {
             url: client.address().to_string(),
             agent: client.agent(CONNECT),
             client,
+            relay: None,
         };
         Self(clients.into_iter().map(endpoint).collect())
     }
@@ -222,10 +281,10 @@ impl Cluster {
     }
 
     /// The endpoints that are meant: that of a node, or all.
-    pub(crate) fn meant(&self, node: Option<u32>) -> Result<Vec<&Endpoint>, Error> {
+    pub(crate) fn meant(&self, node: Option<u32>) -> Result<Vec<Endpoint>, Error> {
         match node {
             Some(node) => Ok(vec![self.node(node)?]),
-            None => Ok(self.endpoints().iter().collect()),
+            None => Ok(self.0.clone()),
         }
     }
 
@@ -261,27 +320,32 @@ impl Cluster {
         })
     }
 
-    /// The endpoint of a given node.
-    pub(crate) fn node(&self, id: u32) -> Result<&Endpoint, Error> {
-        let mut tried = Vec::new();
-        let found = self.0.iter().find(|endpoint| match endpoint.id() {
-            Ok(node) if node == id => true,
-            Ok(node) => {
-                tried.push(format!("{} is node {node}", endpoint.url));
-                false
+    /// The way to a given node: its endpoint, or that of another node, which passes everything on.
+    pub(crate) fn node(&self, id: u32) -> Result<Endpoint, Error> {
+        let (mut tried, mut others) = (Vec::new(), Vec::new());
+        for endpoint in &self.0 {
+            match endpoint.id() {
+                Ok(node) if node == id => return Ok(endpoint.clone()),
+                Ok(node) => {
+                    tried.push(format!("{} is node {node}", endpoint.url));
+                    others.push(endpoint.relaying(id));
+                }
+                Err(text) => tried.push(text),
             }
-            Err(text) => {
-                tried.push(text);
-                false
+        }
+        for relaying in others {
+            match relaying.id() {
+                Ok(node) if node == id => return Ok(relaying),
+                // One of the release before answers by itself.
+                Ok(_) => {}
+                Err(text) => tried.push(text),
             }
-        });
-        found.ok_or_else(|| {
-            Error::NoSuchNode(format!(
-                "node {id} is not reached: {}; start it, or name its API with --endpoint or \
-                 DVSCTL_ENDPOINTS",
-                tried.join("; ")
-            ))
-        })
+        }
+        Err(Error::NoSuchNode(format!(
+            "node {id} is not reached: {}; start it, or name its API with --endpoint or \
+             DVSCTL_ENDPOINTS",
+            tried.join("; ")
+        )))
     }
 
     /// The endpoints of two nodes, or of one if the other is not reached.

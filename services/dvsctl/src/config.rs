@@ -119,7 +119,7 @@ fn apply(
             );
         }
         let wait = !changed.changed.is_empty() && !dry_run && !no_wait;
-        match if wait { await_running(endpoint, &node) } else { Ok(()) } {
+        match if wait { await_running(&endpoint, &node) } else { Ok(()) } {
             Ok(()) => done.push(changed),
             Err(why) => errors.push(match changed.trial_s {
                 Some(trial_s) => {

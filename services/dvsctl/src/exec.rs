@@ -76,7 +76,8 @@ fn upgrade(endpoint: &Endpoint, path: &str) -> Result<(Stream, Vec<u8>), Failure
     };
     let mut stream = endpoint.client().connect(PATIENCE).map_err(failed)?;
     let head = format!(
-        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: upgrade\r\nUpgrade: {EXEC_PROTOCOL}\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: node\r\nConnection: upgrade\r\nUpgrade: {EXEC_PROTOCOL}\r\n{}\r\n",
+        endpoint.relay_line()
     );
     stream.set_timeouts(Some(PATIENCE)).map_err(failed)?;
     stream.write_all(head.as_bytes()).and_then(|()| stream.flush()).map_err(failed)?;

@@ -11,11 +11,12 @@ use crate::{print, Failure};
 const WAIT_MS: u64 = 20_000;
 
 /// The node that is asked: one and the same for all that follows.
-fn endpoint<'a>(cluster: &'a Cluster, node: Option<u32>) -> Result<&'a Endpoint, Error> {
+fn endpoint(cluster: &Cluster, node: Option<u32>) -> Result<Endpoint, Error> {
     match node {
         Some(node) => cluster.node(node),
         None => cluster
-            .first(|endpoint| endpoint.get::<dvs_api::Version>("/v1/version").map(|_| endpoint)),
+            .first(|endpoint| endpoint.get::<dvs_api::Version>("/v1/version").map(|_| endpoint))
+            .cloned(),
     }
 }
 

@@ -14,6 +14,7 @@ mod endpoint;
 mod events;
 mod exec;
 mod group;
+mod image;
 mod lease;
 mod link;
 mod lock;
@@ -92,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Node(command) => node::run(&cluster, output, command)?,
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Dc(command) => return dc::run(&cluster, output, command),
+        Command::Image(command) => image::run(&cluster, output, command)?,
         Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),
         Command::Lock(command) => return lock::run(&cluster, output, command),
@@ -239,7 +241,7 @@ fn node_show(node: &Node) -> String {
 fn ping(cluster: &Cluster, output: Output, ping: &PingArguments) -> Result<ExitCode, Failure> {
     let endpoint = match ping.from {
         Some(from) => cluster.node(from)?,
-        None => cluster.first_member()?,
+        None => cluster.first_member()?.clone(),
     };
     let request = PingRequest {
         to: ping.to,

@@ -191,6 +191,11 @@ fn reset(cluster: &Cluster, output: Output, reset: &PowerArguments) -> Result<()
         _ => {
             // Found while it is a node: nobody can tell later which endpoint it was.
             let itself = cluster.node(node)?;
+            if itself.is_relayed() {
+                return Err(Failure::Refused(format!(
+                    "node {node} is reached by another node only, which will not know it once it is removed; name its API with --endpoint"
+                )));
+            }
             let standing = out(cluster, node, force, false)?;
             let request = PowerRequest { action: PowerAction::Reboot, force: true };
             let answer: PowerAnswer = itself.post("/v1/power", &request)?;

@@ -39,7 +39,7 @@ pub(crate) fn run(
     for endpoint in cluster.meant(*node)? {
         let answer = endpoint
             .get::<Version>("/v1/version")
-            .and_then(|version| Ok((version.node, ask(endpoint)?)));
+            .and_then(|version| Ok((version.node, ask(&endpoint)?)));
         match answer {
             Ok((node, segment)) => {
                 segments.push(NodeSegment { node, endpoint: endpoint.url().to_owned(), segment });

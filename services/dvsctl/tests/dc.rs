@@ -155,6 +155,127 @@ fn what_a_node_cannot_do_is_told_and_done_once_it_can() {
 }
 
 #[test]
+fn what_runs_in_a_container_is_changed_where_it_can_be_and_made_anew_where_not() {
+    let segment = Segment::new();
+    let urls = formed(&segment, 2);
+    // One node is enough to reach the others.
+    let one = &urls[..1];
+    let words = ["dc", "create", "web", "--nodes", "all", "--network", "--", "serve", "first"];
+    done(&dvsctl(one, &words));
+    let spec = &segment.runtime_of(2).specs()[0];
+    assert_eq!(spec.process.command, ["serve", "first"]);
+    let network = spec.network.as_ref().unwrap();
+    assert_eq!(network.addresses[0].to_string(), "10.1.0.2/16");
+    eventually(
+        || segment.runtime_of(2).specs()[0].network.as_ref().unwrap().overlay.clone().unwrap(),
+        |overlay| overlay.peers.len() == 1,
+    );
+    assert_eq!(done(&dvsctl(one, &["dc", "logs", "web"])), "0: serve first\n1: serve first\n");
+    assert_eq!(done(&dvsctl(one, &["dc", "logs", "web", "--node", "1"])), "serve first\n");
+
+    done(&dvsctl(one, &["dc", "set", "web", "--pids", "30", "--cpu-set", "0"]));
+    let runtime = segment.runtime_of(2);
+    assert_eq!((runtime.specs()[0].limits.processes, runtime.made()), (30, 1));
+    done(&dvsctl(
+        one,
+        &["dc", "set", "web", "--unset", "pids", "--restart", "never", "--", "serve", "second"],
+    ));
+    assert_eq!((runtime.specs()[0].process.command[1].as_str(), runtime.made()), ("second", 2));
+    let container = shown(one, "web").unwrap();
+    assert_eq!((container.revision, container.limits.pids), (2, None));
+
+    let phases = || {
+        let places = shown(one, "web").unwrap().places;
+        places.into_iter().map(|place| (place.phase, place.detail)).collect::<Vec<_>>()
+    };
+    segment.runtime_of(1).crash();
+    runtime.crash();
+    let ended = (ContainerPhase::Ended, "it ended with status 1".to_owned());
+    eventually(phases, |phases| *phases == [ended.clone(), ended.clone()]);
+    assert_eq!(runtime.made(), 2);
+    done(&dvsctl(one, &["dc", "set", "web", "--restart", "on-failure"]));
+    eventually(|| runtime.made(), |made| *made == 3);
+    let events = done(&dvsctl(one, &["events"]));
+    assert!(events.contains("container web: it ended with status 1"), "{events}");
+    assert!(events.contains("revision 3"), "{events}");
+    done(&dvsctl(one, &["dc", "set", "web", "--restart", "always"]));
+    // Both pretended nodes have one address, so the port is taken for one of them.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    done(&dvsctl(one, &["dc", "set", "web", "--publish", &format!("{port}:80")]));
+    let greeted = || {
+        let mut text = String::new();
+        let client = std::net::TcpStream::connect(("127.0.0.1", port));
+        client.and_then(|mut client| client.read_to_string(&mut text)).map(|_| text).ok()
+    };
+    eventually(greeted, |text| text.as_deref() == Some("dc1:80\n"));
+    let is_told = |phases: &Vec<(ContainerPhase, String)>| {
+        phases.iter().filter(|(_, detail)| detail.contains(&format!("port {port}"))).count() == 1
+    };
+    eventually(phases, is_told);
+    let error = failure(&dvsctl(one, &["dc", "set", "web", "--publish", "80:0"]), 1);
+    assert!(error.contains("port 0"), "{error}");
+    done(&dvsctl(one, &["dc", "delete", "web"]));
+}
+
+#[test]
+fn an_image_is_brought_to_the_nodes_that_need_it() {
+    let segment = Segment::new();
+    let urls = formed(&segment, 3);
+    let one = &urls[..1];
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let error = failure(&dvsctl(one, &["image", "import", &file("bad", "nothing")]), 1);
+    assert!(error.contains("that is no image"), "{error}");
+    let error = failure(&dvsctl(one, &["image", "import", "/nonexistent"]), 1);
+    assert!(error.contains("/nonexistent"), "{error}");
+    let error =
+        failure(&dvsctl(one, &["dc", "create", "web", "--nodes", "0", "--image", "shop"]), 1);
+    assert!(error.contains("there is no image shop"), "{error}");
+
+    let first = file("shop.oci", "image of a shop");
+    let imported = done(&dvsctl(one, &["image", "import", &first, "--name", "shop"]));
+    assert!(imported.starts_with("image shop is on nodes "), "{imported}");
+    done(&dvsctl(one, &["dc", "create", "web", "--nodes", "all", "--image", "shop"]));
+    let root = |number| segment.runtime_of(number).specs()[0].root.clone();
+    assert!(matches!(root(1), dvs_runtime::Root::Image(_)));
+    assert!(root(1) == root(2) && root(2) == root(3));
+    let images = || -> Vec<dvs_api::Image> {
+        serde_json::from_slice(&dvsctl(one, &["image", "list", "-o", "json"]).stdout).unwrap()
+    };
+    let listed = images();
+    assert_eq!(
+        (listed[0].nodes.len(), listed[0].containers.as_slice()),
+        (3, &["web".to_owned()][..])
+    );
+
+    // A name that stands for another image changes nothing for containers that there are.
+    let second = file("shop2.oci", "image of another shop");
+    done(&dvsctl(one, &["image", "import", &second, "--name", "shop"]));
+    done(&dvsctl(one, &["dc", "set", "web", "--memory", "32M"]));
+    assert_eq!(segment.runtime_of(1).made(), 1);
+    let before = root(1);
+    done(&dvsctl(one, &["dc", "set", "web", "--image", "shop"]));
+    assert!(root(1) != before && root(1) == root(3));
+    let removed = done(&dvsctl(one, &["image", "remove", "shop"]));
+    assert!(removed.contains("keep it: web"), "{removed}");
+    assert_eq!(images(), []);
+    done(&dvsctl(one, &["dc", "set", "web", "--pids", "40"]));
+    done(&dvsctl(one, &["dc", "delete", "web"]));
+    for number in 1..=3 {
+        let archives = segment.run_directory(number).join("archives");
+        let left = || std::fs::read_dir(&archives).map_or(0, Iterator::count);
+        eventually(left, |left| *left == 0);
+    }
+    // A file can be named at once.
+    done(&dvsctl(one, &["dc", "create", "web", "--nodes", "2", "--image", &first]));
+    assert_eq!(images()[0].name, "shop.oci");
+}
+
+#[test]
 fn a_node_that_comes_back_makes_its_containers_anew() {
     let segment = Segment::new();
     let urls = formed(&segment, 3);

@@ -30,7 +30,7 @@ fn await_voters(endpoints: &[String], count: usize) -> ClusterStatus {
     let voting = |status: &Option<ClusterStatus>| {
         let found = status.as_ref().map(|it| it.members.iter().filter(|it| it.voter).count());
         found == Some(count)
-            && status.as_ref().is_some_and(|it| it.leader.is_some() && it.version == 2)
+            && status.as_ref().is_some_and(|it| it.leader.is_some() && it.version >= 2)
     };
     eventually(|| status(&endpoints[..1]), voting).unwrap()
 }

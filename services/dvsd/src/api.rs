@@ -29,6 +29,7 @@ use crate::configuration;
 use crate::containers::{self, Runtime};
 use crate::daemon::{Handle, Snapshot};
 use crate::endpoints;
+use crate::images::{self, Images};
 use crate::look;
 use crate::machine::{self, PROC};
 use crate::membership::{Refusal, Standing};
@@ -57,14 +58,20 @@ struct Api {
     pings: Semaphore,
 }
 
-/// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers.
-pub fn router(daemon: Handle, directory: PathBuf, runtime: Arc<dyn Runtime>) -> Router {
+/// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`.
+pub fn router(
+    daemon: Handle,
+    directory: PathBuf,
+    runtime: Arc<dyn Runtime>,
+    images: &Images,
+) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
     let configuration = configuration::routes(daemon.clone(), directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let containers = containers::api::routes(daemon.clone(), runtime);
     let endpoints = endpoints::routes(daemon.clone());
+    let images = images::api::routes(images);
     let api = Arc::new(Api {
         daemon,
         requests: Semaphore::new(REQUESTS_MAX),
@@ -92,6 +99,7 @@ pub fn router(daemon: Handle, directory: PathBuf, runtime: Arc<dyn Runtime>) -> 
         .merge(configuration)
         .merge(containers)
         .merge(endpoints)
+        .merge(images)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

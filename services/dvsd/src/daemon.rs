@@ -19,6 +19,7 @@ use crate::admission::{self, Desk, Verdict};
 use crate::agreement::{self, Agreement};
 use crate::beacon::{Beacon, Key, Rejected, Rejection, Seat};
 use crate::carrier::OwnEnd;
+use crate::containers::Underlay;
 use crate::echo::Echo;
 use crate::kernel::Kernel;
 use crate::links::Links;
@@ -31,7 +32,7 @@ use crate::reconcile::{Call, Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
 use crate::report;
 use crate::segment::{Devices, Segment, Wish};
-use crate::settings::Settings;
+use crate::settings::{Interface, Settings};
 use crate::sightings::Sightings;
 use crate::status::StatusFile;
 use crate::tipc::Network as TipcNetwork;
@@ -95,6 +96,8 @@ pub struct Handle {
     pub orders: Orders,
     /// What the nodes agree on.
     pub agreement: agreement::Access,
+    /// Where is put what all nodes should know of.
+    pub journal: agreement::Journal,
 }
 
 impl Handle {
@@ -128,6 +131,8 @@ pub struct Snapshot {
     pub kernel: Option<Arc<dyn Kernel>>,
     /// The place in the cluster for which the DVK has been set up, once endpoints can be bound.
     pub programmed: Option<Seat>,
+    /// The interfaces by which other nodes are reached, encrypted where this node encrypts.
+    pub underlays: Vec<Underlay>,
     /// How traffic on the segment is protected.
     pub segment: dvs_api::Segment,
     /// Where another key can be wished for; `None` for a node that does not encrypt.
@@ -233,6 +238,7 @@ impl Daemon {
             echoes: BTreeMap::new(),
             kernel: None,
             programmed: None,
+            underlays: Vec::new(),
             segment: dvs_api::Segment::default(),
             wish: segment.as_ref().map(Segment::wish),
         };
@@ -243,6 +249,7 @@ impl Daemon {
             settings.token.as_ref(),
             Arc::clone(&surroundings.reach),
         );
+        let journal = agreement.journal().clone();
         let daemon = Self {
             key: Key::new(settings.token.as_ref().map_or("", |token| token.secret())),
             membership,
@@ -272,7 +279,7 @@ impl Daemon {
             settings,
             publish,
         };
-        (daemon, Handle { snapshots, orders: given, agreement: access })
+        (daemon, Handle { snapshots, orders: given, agreement: access, journal })
     }
 
     /// Runs until the network is gone.
@@ -693,9 +700,22 @@ impl Daemon {
             echoes,
             kernel: kernel.open.clone(),
             programmed: kernel.tables.own().filter(|_| kernel.tables.is_usable()),
+            underlays: self.underlays(),
             segment: segment.map(|segment| segment.report(now_ms)).unwrap_or_default(),
             wish: segment.map(Segment::wish),
         };
         self.publish.send_replace(Arc::new(snapshot));
+    }
+
+    fn underlays(&self) -> Vec<Underlay> {
+        let of = |interface: &Interface| {
+            let address = *self.end.link_locals.get(&interface.index)?;
+            let link = match &self.segment {
+                Some(segment) => segment.over(interface.index)?,
+                None => &interface.name,
+            };
+            Some(Underlay { index: interface.index, link: link.to_owned(), address })
+        };
+        self.settings.interfaces.iter().filter_map(of).collect()
     }
 }

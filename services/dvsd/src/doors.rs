@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Where the API is answered: on a socket of this machine, and by TLS for nodes and administrators.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV6};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,11 +22,12 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::daemon::Snapshot;
+use crate::peers;
 use crate::rejects::Throttle;
 use crate::settings::Settings;
 
 /// What is spoken inside of TLS, as ALPN has it.
-const SPOKEN: &[u8] = b"http/1.1";
+pub(crate) const SPOKEN: &[u8] = b"http/1.1";
 /// How long the other end may take to prove who it is.
 const PROOF: Duration = Duration::from_secs(10);
 /// Connections whose other end is proving that, at once.
@@ -68,12 +70,52 @@ impl Doors {
             tokio::spawn(keep_open(door, router.clone(), move || TcpListener::bind(address)));
             return;
         };
-        let snapshots = snapshots.clone();
-        tokio::spawn(keep_open(door, router.clone(), move || {
-            let (authority, snapshots) = (Arc::clone(&authority), snapshots.clone());
-            async move { Guarded::new(TcpListener::bind(address).await?, authority, snapshots) }
-        }));
+        let (router, snapshots) = (router.clone(), snapshots.clone());
+        tokio::spawn(guarded(address, router.clone(), Arc::clone(&authority), snapshots.clone()));
+        // For other nodes, wherever they are found.
+        tokio::spawn(answer_neighbours(snapshots, router, authority));
     }
+}
+
+/// Answers at the link-local addresses of the cluster interfaces, as they come.
+async fn answer_neighbours(mut snapshots: Snapshots, router: Router, authority: Arc<Authority>) {
+    let mut open = BTreeSet::new();
+    loop {
+        let underlays = snapshots.borrow_and_update().underlays.clone();
+        for underlay in underlays {
+            let address = SocketAddr::from(SocketAddrV6::new(
+                underlay.address,
+                peers::PORT,
+                0,
+                underlay.index,
+            ));
+            if open.insert((underlay.index, underlay.address)) {
+                tokio::spawn(guarded(
+                    address,
+                    router.clone(),
+                    Arc::clone(&authority),
+                    snapshots.clone(),
+                ));
+            }
+        }
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers those who have proven that they may come to an address.
+async fn guarded(
+    address: SocketAddr,
+    router: Router,
+    authority: Arc<Authority>,
+    snapshots: Snapshots,
+) {
+    let listen = move || {
+        let (authority, snapshots) = (Arc::clone(&authority), snapshots.clone());
+        async move { Guarded::new(TcpListener::bind(address).await?, authority, snapshots) }
+    };
+    keep_open(address.to_string(), router, listen).await;
 }
 
 async fn keep_open<L, F>(door: String, router: Router, listen: impl Fn() -> F)

@@ -12,14 +12,16 @@ use dvs_api::{Status, StatusState};
 use dvsd::containers::{Containers, Runtime};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::doors::Doors;
+use dvsd::images::Images;
 use dvsd::kernel::{Dvk, Kernel};
 use dvsd::links::Links;
+use dvsd::peers::Peers;
 use dvsd::proxies::Processes;
 use dvsd::segment::macsec::Macsec;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{admission, api, multicast, orphans, power, trial};
+use dvsd::{admission, api, multicast, orphans, power, relay, trial};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -119,11 +121,21 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         devices: Box::new(|| Box::new(Macsec::default())),
     };
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
+    let (cluster, token) = (settings.cluster.clone(), settings.token.clone());
+    let address = settings.api.ip();
+    let reach = Arc::clone(&surroundings.reach);
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
     let snapshots = handle.snapshots.clone();
+    let peers = Peers::new(handle.agreement.clone(), &cluster, token.as_ref(), reach)?;
     let runtime: Arc<dyn Runtime> = Arc::new(dvs_runtime::Runtime::default());
-    tokio::spawn(Containers::new(handle.clone(), Arc::clone(&runtime)).run());
-    doors.open(&api::router(handle.clone(), directory.to_owned(), runtime), &snapshots);
+    let archives = directory.join("archives");
+    let images = Images::new(handle.clone(), peers.clone(), Arc::clone(&runtime), archives);
+    let states = images.states();
+    let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, address);
+    tokio::spawn(containers.run());
+    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images);
+    tokio::spawn(images.run());
+    doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
     let asked = async {

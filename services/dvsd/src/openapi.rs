@@ -157,6 +157,7 @@ pub fn whole() -> Value {
     crate::look::describe(&mut description);
     crate::containers::api::describe(&mut description);
     crate::endpoints::describe(&mut description);
+    crate::images::api::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{bail, ensure, Context, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 
-use crate::limits::Limits;
+use crate::limits::{Limits, Setting};
 
 /// Where cgroup v2 is mounted on a node.
 const MOUNT: &str = "/sys/fs/cgroup";
@@ -47,7 +47,15 @@ impl Cgroup {
         delegate(Path::new(PARENT))?;
         fs::create_dir(&self.path)
             .with_context(|| format!("creating the cgroup {}", self.path.display()))?;
-        for setting in limits.settings() {
+        self.limit(&limits.settings())
+    }
+
+    /// Writes limits down where the kernel takes them.
+    ///
+    /// # Errors
+    /// When the kernel lacks or refuses something.
+    pub(crate) fn limit(&self, settings: &[Setting]) -> Result<()> {
+        for setting in settings {
             let path = self.path.join(setting.file);
             if setting.void_without && !path.exists() {
                 continue;

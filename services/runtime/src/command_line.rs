@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::image::{Bounds, Store};
 use crate::spec::Spec;
-use crate::{assemble, container, enter, exec, fault, ids, init, keeper};
+use crate::{assemble, container, dial, enter, exec, fault, ids, init, keeper};
 
 /// Makes, runs and ends the containers of this node.
 #[derive(Debug, Parser)]
@@ -30,11 +30,19 @@ enum Action {
         #[arg(long, value_name = "FILE")]
         spec: Option<PathBuf>,
     },
+    /// Give a container the limits and peers of a description that is the same otherwise.
+    Update {
+        /// The description; standard input if it is not given.
+        #[arg(long, value_name = "FILE")]
+        spec: Option<PathBuf>,
+    },
     /// Start the command of a container.
     Start { name: String },
     /// Run a command in a container for who is at the other end of standard input, which is a socket. The crate `dvs-exec` says what goes
     /// over it.
     Exec { name: String },
+    /// Connect to a port of a container, and hand the connection out through standard input, which is a socket.
+    Dial { name: String, port: u16 },
     /// Send a signal to a container: KILL ends all of it, STOP and CONT let all of it rest and go on, others go to its command.
     Kill {
         name: String,
@@ -55,7 +63,12 @@ enum Action {
     /// Print what a container uses, in JSON.
     Stats { name: String },
     /// Print the newest of what the command of a container has written.
-    Logs { name: String },
+    Logs {
+        name: String,
+        /// What was written after so many bytes, as far as it is kept. The first line says after how many it really begins.
+        #[arg(long, value_name = "BYTES")]
+        from: Option<u64>,
+    },
     /// The images of this node.
     #[command(subcommand)]
     Image(ImageAction),
@@ -103,15 +116,24 @@ pub fn main() -> ExitCode {
 fn act(action: Action) -> Result<ExitCode> {
     match action {
         Action::Create { spec } => container::create(read_spec(spec)?)?,
+        Action::Update { spec } => container::update(read_spec(spec)?)?,
         Action::Start { name } => container::start(&name)?,
         Action::Exec { name } => exec::serve(&name)?,
+        Action::Dial { name, port } => dial::dial(&name, port)?,
         Action::Kill { name, signal } => container::kill(&name, &signal)?,
         Action::Delete { name, force } => container::delete(&name, force)?,
         Action::List => print(&container::list()?)?,
         Action::Status { name } => print(&container::status(&name)?)?,
         Action::Stats { name } => print(&container::stats(&name)?)?,
-        Action::Logs { name } => {
-            io::stdout().write_all(&container::log(&name)?).context("printing the log")?;
+        Action::Logs { name, from } => {
+            let mut log = container::log(&name)?;
+            let mut text = Vec::new();
+            if let Some(from) = from {
+                log = log.from(from);
+                text = format!("{}\n", log.begins).into_bytes();
+            }
+            text.extend(log.bytes);
+            io::stdout().write_all(&text).context("printing the log")?;
         }
         Action::Image(ImageAction::Import { archive, name, max_bytes }) => {
             let bounds = Bounds { bytes: max_bytes, ..Bounds::default() };

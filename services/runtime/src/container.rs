@@ -12,6 +12,7 @@ use crate::fault::{refuse, Kind};
 use crate::image;
 use crate::keeper;
 use crate::links;
+use crate::output::Log;
 use crate::place::{End, Phase, Place};
 use crate::spec::Spec;
 use crate::stats::Stats;
@@ -170,10 +171,35 @@ fn sweep(place: &Place, cgroup: &Cgroup) -> Result<()> {
 ///
 /// # Errors
 /// When there is none of this name.
-pub(crate) fn log(name: &str) -> Result<Vec<u8>> {
+pub(crate) fn log(name: &str) -> Result<Log> {
     let place = Place::of(name)?;
     place.spec()?;
-    crate::output::read(place.log())
+    crate::output::read(&place.log())
+}
+
+/// Gives a container other limits and peers while it is there.
+///
+/// # Errors
+/// When there is none of this name, or something else of it is to be changed, which takes another container.
+pub(crate) fn update(mut spec: Spec) -> Result<()> {
+    spec.check()?;
+    image::complete(&mut spec)?;
+    let place = Place::of(&spec.name)?;
+    let _lock = Place::lock()?;
+    let old = place.spec()?;
+    if !spec.is_adjusted(&old) {
+        return refuse(
+            Kind::State,
+            format!("changing the container {}: only limits, the rate of its network and its peers can be changed while it is there; delete it and create it anew", spec.name),
+        );
+    }
+    Cgroup::of(&spec.name).limit(&spec.limits.changes(&old.limits))?;
+    if let (Some(new), Some(old)) = (&spec.network, &old.network) {
+        let init =
+            place.record()?.init.context("changing the network: the container has no process")?;
+        links::change(old, new, init.pid)?;
+    }
+    place.set_spec(&spec)
 }
 
 /// Signals by name, with or without `SIG`, or by number.

@@ -136,6 +136,28 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// What to write so that these hold where `old` did: what is not limited any more is said, too.
+    pub(crate) fn changes(&self, old: &Self) -> Vec<Setting> {
+        let free =
+            |file, value: &str| Setting { file, value: value.to_owned(), void_without: true };
+        let mut settings = vec![
+            free("cpu.max", "max"),
+            free("cpu.weight", "100"),
+            // All that its parent has.
+            free("cpuset.cpus", "\n"),
+        ];
+        let freed =
+            old.io.iter().map(|io| format!("{} rbps=max wbps=max riops=max wiops=max", io.device));
+        settings.extend(freed.map(|line| free("io.max", &line)));
+        let wanted = self.settings();
+        settings
+            .retain(|free| free.file == "io.max" || wanted.iter().all(|it| it.file != free.file));
+        settings.extend(wanted);
+        settings
+    }
+}
+
 impl Io {
     fn check(&self) -> Result<()> {
         let number =
@@ -275,5 +297,47 @@ mod tests {
             limits().settings().into_iter().filter(|setting| setting.void_without).collect();
         assert_eq!(void.len(), 1);
         assert_eq!(void[0].file, "memory.swap.max");
+    }
+
+    #[test]
+    fn what_is_limited_no_more_is_set_free() {
+        let io = |device: &str| Io {
+            device: device.to_owned(),
+            read_bytes: Some(1),
+            write_bytes: None,
+            reads: None,
+            writes: None,
+        };
+        let cpu = Cpu { milli: Some(500), weight: Some(7), set: Some("0".to_owned()) };
+        let limits =
+            |cpu, io| Limits { memory: 64 << 20, swap: 0, processes: 9, writable: 1, cpu, io };
+        let (old, new) =
+            (limits(cpu.clone(), vec![io("8:0")]), limits(Cpu::default(), vec![io("8:16")]));
+        let lines = |settings: Vec<Setting>| {
+            let lines = settings.into_iter().map(|it| format!("{} {}", it.file, it.value));
+            lines
+                .filter(|line| line.starts_with("cpu") || line.starts_with("io"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(new.changes(&old)),
+            [
+                "cpu.max max",
+                "cpu.weight 100",
+                "cpuset.cpus \n",
+                "io.max 8:0 rbps=max wbps=max riops=max wiops=max",
+                "io.max 8:16 rbps=1",
+            ]
+        );
+        let again = limits(cpu, Vec::new());
+        assert_eq!(
+            lines(again.changes(&new)),
+            [
+                "io.max 8:16 rbps=max wbps=max riops=max wiops=max",
+                "cpu.max 50000 100000",
+                "cpu.weight 7",
+                "cpuset.cpus 0",
+            ]
+        );
     }
 }

@@ -10,6 +10,8 @@ use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkMessage,
 };
 
+use nix::sched::{setns, CloneFlags};
+
 use crate::netlink::Netlink;
 use crate::network::{Network, Overlay, INSIDE};
 
@@ -44,9 +46,7 @@ pub(crate) fn make(network: &Network, pid: u32) -> Result<()> {
     let peer = InfoData::Veth(InfoVeth::Peer(inside));
     netlink.make(&pair, InfoKind::Veth, Some(peer), mtu)?;
     keep_apart(&pair)?;
-    if let Some(rate) = network.rate {
-        netlink.limit(&pair, rate)?;
-    }
+    netlink.set_limit(&pair, network.rate)?;
     if let Some(overlay) = &network.overlay {
         span(&mut netlink, network, overlay, mtu)?;
     }
@@ -107,6 +107,31 @@ fn keep_apart(link: &str) -> Result<()> {
     Ok(())
 }
 
+/// Gives a network another rate and other peers. `pid` is the container's first process.
+///
+/// # Errors
+/// When the kernel refuses; then some of it may be changed.
+pub(crate) fn change(old: &Network, new: &Network, pid: i32) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    if let (Some(before), Some(after)) = (&old.overlay, &new.overlay) {
+        let tunnel = new.tunnel();
+        for peer in before.peers.iter().filter(|peer| !after.peers.contains(peer)) {
+            netlink.remove_peer(&tunnel, *peer, &before.interface)?;
+        }
+        for peer in after.peers.iter().filter(|peer| !before.peers.contains(peer)) {
+            netlink.add_peer(&tunnel, *peer, &after.interface)?;
+        }
+    }
+    if new.rate == old.rate {
+        return Ok(());
+    }
+    netlink.set_limit(&new.pair(), new.rate)?;
+    let path = format!("/proc/{pid}/ns/net");
+    let namespace = fs::File::open(&path).with_context(|| format!("opening {path}"))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).context("entering the container's net namespace")?;
+    Netlink::open()?.set_limit(INSIDE, new.rate)
+}
+
 /// Removes what there is of a network on the node.
 ///
 /// # Errors
@@ -130,9 +155,7 @@ pub(crate) fn set_up(network: Option<&Network>) -> Result<()> {
     for address in &network.addresses {
         netlink.add_address(INSIDE, *address)?;
     }
-    if let Some(rate) = network.rate {
-        netlink.limit(INSIDE, rate)?;
-    }
+    netlink.set_limit(INSIDE, network.rate)?;
     netlink.up(INSIDE)?;
     for gateway in &network.gateways {
         netlink.add_gateway(INSIDE, *gateway)?;

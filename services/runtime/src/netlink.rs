@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{bail, Context, Result};
 use netlink_packet_core::{
     DefaultNla, NetlinkMessage, NetlinkPayload, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL,
-    NLM_F_REQUEST,
+    NLM_F_REPLACE, NLM_F_REQUEST,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
@@ -24,6 +24,7 @@ use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
+use rustix::io::Errno;
 use rustix::net::netdevice::name_to_index;
 use rustix::net::sockopt::{set_socket_timeout, Timeout};
 
@@ -176,11 +177,33 @@ impl Netlink {
     }
 
     /// Has frames for everybody, and for those who have not been heard of, go to a peer of a VXLAN link, by the interface `via`: the
-    /// kernel does not take the link's own for a peer's, and a link-local address is on every interface.
+    /// kernel does not take the link's own for a peer's, and a link-local address is on every interface. One that is there stays.
     ///
     /// # Errors
     /// When one of the links does not exist.
     pub(crate) fn add_peer(&mut self, name: &str, peer: IpAddr, via: &str) -> Result<()> {
+        let message = RouteNetlinkMessage::NewNeighbour(self.peer(name, peer, via)?);
+        match self.ask(message, NLM_F_CREATE | NLM_F_APPEND) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            other => other.with_context(|| format!("telling the link {name} of the node {peer}")),
+        }
+    }
+
+    /// Has them no longer go there, if they did.
+    ///
+    /// # Errors
+    /// When one of the links does not exist.
+    pub(crate) fn remove_peer(&mut self, name: &str, peer: IpAddr, via: &str) -> Result<()> {
+        let message = RouteNetlinkMessage::DelNeighbour(self.peer(name, peer, via)?);
+        match self.ask(message, 0) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => {
+                other.with_context(|| format!("having the link {name} forget the node {peer}"))
+            }
+        }
+    }
+
+    fn peer(&mut self, name: &str, peer: IpAddr, via: &str) -> Result<NeighbourMessage> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;
         message.header.ifindex = self.index(name)?;
@@ -192,23 +215,36 @@ impl Netlink {
             IpAddr::V6(peer) => NeighbourAddress::Inet6(peer),
         }));
         message.attributes.push(NeighbourAttribute::IfIndex(self.index(via)?));
-        self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_APPEND)
-            .with_context(|| format!("telling the link {name} of the node {peer}"))
+        Ok(message)
     }
 
-    /// Limits what a link sends, in bits per second, by a bucket of tokens (tc-tbf(8)).
+    /// Limits what a link sends, in bits per second, by a bucket of tokens (tc-tbf(8)); without a rate, ends that.
     ///
     /// # Errors
     /// When the kernel has no such queue.
-    pub(crate) fn limit(&mut self, name: &str, rate: u64) -> Result<()> {
+    pub(crate) fn set_limit(&mut self, name: &str, rate: Option<u64>) -> Result<()> {
         let mut message = TcMessage::with_index(
             i32::try_from(self.index(name)?).context("limiting a link with a strange number")?,
         );
         message.header.parent = TcHandle::ROOT;
+        let Some(rate) = rate else {
+            return match self.ask(RouteNetlinkMessage::DelQueueDiscipline(message), 0) {
+                // There is none but the kernel's own, which has no limit.
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(&error),
+                        Some(Errno::NOENT | Errno::INVAL)
+                    ) =>
+                {
+                    Ok(())
+                }
+                other => other.with_context(|| format!("ending the limit of the link {name}")),
+            };
+        };
         message.header.handle = TcHandle { major: 1, minor: 0 };
         message.attributes.push(TcAttribute::Kind("tbf".to_owned()));
         message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, bucket(rate))));
-        match self.ask(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_EXCL) {
+        match self.ask(RouteNetlinkMessage::NewQueueDiscipline(message), NLM_F_CREATE | NLM_F_REPLACE) {
             Err(error) if error.kind() == ErrorKind::NotFound => bail!(
                 "limiting the link {name} to {rate} bits per second: this kernel has no such limit; leave it out, or build the kernel with it"
             ),

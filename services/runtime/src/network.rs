@@ -206,10 +206,10 @@ impl Overlay {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn network() -> Network {
+    pub(crate) fn network() -> Network {
         Network {
             name: "web".to_owned(),
             addresses: vec!["10.1.0.2/16".parse().unwrap(), "fd00::2/64".parse().unwrap()],

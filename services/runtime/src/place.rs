@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{refuse, Kind};
 use crate::life::Life;
+use crate::output::Paths;
 use crate::spec::{check_name, Spec};
 
 /// The directories of all containers are in this one.
@@ -123,6 +124,14 @@ impl Place {
         }?;
         fs::create_dir(self.stage())
             .with_context(|| format!("creating {}", self.stage().display()))?;
+        self.set_spec(spec)
+    }
+
+    /// Writes down what it is to be.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn set_spec(&self, spec: &Spec) -> Result<()> {
         let text = serde_json::to_string(spec).context("writing down a container")?;
         self.write("spec.json", &text)
     }
@@ -137,9 +146,10 @@ impl Place {
         self.path.join("keeper")
     }
 
-    /// The log of what the command has written, and what was before it.
-    pub(crate) fn log(&self) -> [PathBuf; 2] {
-        [self.path.join("log"), self.path.join("log.old")]
+    /// The log of what the command has written.
+    pub(crate) fn log(&self) -> Paths {
+        let path = |name| self.path.join(name);
+        Paths { current: path("log"), old: path("log.old"), begins: path("log.begins") }
     }
 
     /// The container's description.

@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Write};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,10 @@ use dvs_exec::{Frame, Request};
 use serde::de::DeserializeOwned;
 
 use crate::container::Status;
+use crate::dial;
 use crate::fault::{Fault, Kind};
 use crate::image::{Image, Images};
+use crate::output::Log;
 use crate::session::Session;
 use crate::spec::Spec;
 use crate::stats::Stats;
@@ -50,10 +53,15 @@ impl Runtime {
     /// [`Kind::Exists`] when there is one of this name, [`Kind::Invalid`] when the description is wrong, [`Kind::NotFound`] when its
     /// image or its Distributed Container is not on this node.
     pub fn create(&self, spec: &Spec) -> Result<()> {
-        let text = spec
-            .to_json()
-            .map_err(|error| Fault { kind: Kind::Failed, message: format!("{error:#}") })?;
-        self.run(&["create"], text.as_bytes()).map(drop)
+        self.run(&["create"], &described(spec)?).map(drop)
+    }
+
+    /// Gives a container other limits, another rate of its network and other peers, while it is there.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`], or [`Kind::State`] when the description differs in something else.
+    pub fn update(&self, spec: &Spec) -> Result<()> {
+        self.run(&["update"], &described(spec)?).map(drop)
     }
 
     /// Starts the command of a container.
@@ -84,6 +92,28 @@ impl Runtime {
             // The end of its process says more.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(session(ours)),
             Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Connects to a port of a container, at its address in its network.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no such container, [`Kind::Failed`] when nobody listens.
+    pub fn dial(&self, name: &str, port: u16) -> Result<TcpStream> {
+        let doing = format!("connecting to port {port} of the container {name}");
+        let failed = |error: &dyn std::fmt::Display| Fault {
+            kind: Kind::Failed,
+            message: format!("{doing}: {error}"),
+        };
+        let (ours, theirs) = UnixStream::pair().map_err(|error| failed(&error))?;
+        let child = self.start_program(&["dial", "--", name, &port.to_string()], theirs.into())?;
+        let taken = dial::taken(&ours);
+        // It ends at once, either way, and says why if it has not connected.
+        let Output { status, stderr, .. } =
+            child.wait_with_output().map_err(|error| failed(&error))?;
+        match taken.map_err(|error| failed(&format!("{error:#}")))? {
+            Some(stream) => Ok(stream),
+            None => Err(fault(status.code(), &stderr)),
         }
     }
 
@@ -135,6 +165,24 @@ impl Runtime {
     /// [`Kind::NotFound`].
     pub fn logs(&self, name: &str) -> Result<Vec<u8>> {
         self.run(&["logs", "--", name], b"")
+    }
+
+    /// What a container's command has written after the first `from` bytes, as far as that is kept.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`].
+    pub fn log_from(&self, name: &str, from: u64) -> Result<Log> {
+        let text = self.run(&["logs", &format!("--from={from}"), "--", name], b"")?;
+        let parse = || {
+            let line = text.iter().position(|byte| *byte == b'\n')?;
+            let begins = std::str::from_utf8(&text[..line]).ok()?.parse().ok()?;
+            Some(Log { begins, bytes: text[line + 1..].to_vec() })
+        };
+        parse().ok_or_else(|| Fault {
+            kind: Kind::Failed,
+            message: "understanding what dvs-runtime said (logs): it does not begin with a number"
+                .to_owned(),
+        })
     }
 
     /// Takes an image in from an archive, which may have at most `max_bytes` unpacked if that is given.
@@ -217,6 +265,12 @@ pub(crate) fn fault(status: Option<i32>, stderr: &[u8]) -> Fault {
         message => message.to_owned(),
     };
     Fault { kind: Kind::of_status(status), message }
+}
+
+fn described(spec: &Spec) -> Result<Vec<u8>> {
+    let text = spec.to_json();
+    text.map(String::into_bytes)
+        .map_err(|error| Fault { kind: Kind::Failed, message: format!("{error:#}") })
 }
 
 fn understand<T: DeserializeOwned>(doing: &str, text: &[u8]) -> Result<T> {

@@ -154,6 +154,19 @@ impl Spec {
         Ok(())
     }
 
+    /// Whether this differs from `old` in nothing but what can be changed while the container is there.
+    pub fn is_adjusted(&self, old: &Self) -> bool {
+        let mut same = self.clone();
+        same.limits = Limits { writable: self.limits.writable, ..old.limits.clone() };
+        if let (Some(new), Some(old)) = (&mut same.network, &old.network) {
+            new.rate = old.rate;
+            if let (Some(new), Some(old)) = (&mut new.overlay, &old.overlay) {
+                new.peers.clone_from(&old.peers);
+            }
+        }
+        same == *old
+    }
+
     /// What the container calls itself.
     pub fn hostname(&self) -> &str {
         self.hostname.as_deref().unwrap_or(&self.name)
@@ -311,6 +324,31 @@ mod tests {
             assert!(with("\"dvk\": 3", &new).is_err(), "{process}");
         }
         assert!(with("\"dvk\": 3", r#""dvk": 3, "process": {"command": ["sh"]}"#).is_ok());
+    }
+
+    #[test]
+    fn limits_rates_and_peers_can_be_adjusted_and_nothing_else() {
+        let mut old = Spec::parse(LEAST).unwrap();
+        old.network = Some(crate::network::tests::network());
+        let adjusted = |change: fn(&mut Spec)| {
+            let mut new = old.clone();
+            change(&mut new);
+            new.is_adjusted(&old)
+        };
+        assert!(adjusted(|_| ()));
+        assert!(adjusted(|spec| spec.limits.memory *= 2));
+        assert!(adjusted(|spec| spec.limits.cpu.milli = Some(100)));
+        assert!(adjusted(|spec| spec.network.as_mut().unwrap().rate = None));
+        let peers = |spec: &mut Spec| {
+            let network = spec.network.as_mut().unwrap();
+            network.overlay.as_mut().unwrap().peers.clear();
+        };
+        assert!(adjusted(peers));
+        assert!(!adjusted(|spec| spec.limits.writable += 1));
+        assert!(!adjusted(|spec| spec.process.command.push("sh".into())));
+        assert!(!adjusted(|spec| spec.network = None));
+        assert!(!adjusted(|spec| spec.network.as_mut().unwrap().overlay = None));
+        assert!(!adjusted(|spec| spec.network.as_mut().unwrap().addresses.clear()));
     }
 
     #[test]

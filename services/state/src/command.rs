@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::refusal::Refusal;
 use crate::time::Time;
 use crate::{
-    barriers, containers, elections, events, groups, kv, leases, lifecycle, line, links, locks,
-    nodes, tokens,
+    barriers, containers, elections, events, groups, images, kv, leases, lifecycle, line, links,
+    locks, nodes, tokens,
 };
 
 /// The latest version of commands and of the state that this release understands.
@@ -15,7 +15,7 @@ use crate::{
 /// A new variant at the end of an enumeration, here or in a module, is a new version; nothing that has been released changes.
 /// A command needs the version that it came with. The nodes use it only once a [`Command::Raise`] was agreed on, which asks
 /// that every node understands it. So either all nodes apply a command or all refuse it.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// A change of the state that is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub enum Command {
     Events(events::Command),
     /// About what becomes of nodes. Since version 2.
     Lifecycle(lifecycle::Command),
+    /// About images of containers. Since version 3.
+    Images(images::Command),
 }
 
 /// What came of a command.
@@ -107,8 +109,10 @@ impl Command {
     /// The version in which the command came.
     pub fn needs(&self) -> u16 {
         match self {
-            Self::Events(_)
-            | Self::Lifecycle(_)
+            Self::Images(_) => 3,
+            Self::Containers(command) => command.needs(),
+            Self::Events(command) => command.needs(),
+            Self::Lifecycle(_)
             | Self::Tokens(tokens::Command::Issue { .. } | tokens::Command::Redeem { .. }) => 2,
             _ => 1,
         }

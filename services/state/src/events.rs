@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::containers::ContainerId;
+use crate::images::Digest;
 use crate::links::Transport;
 use crate::nodes::{Machine, NodeId, Nodes, Seat};
 use crate::refusal::Refusal;
@@ -59,6 +60,18 @@ pub enum Sight {
     FramesDropped,
     /// Somebody who does not belong to the cluster speaks on its segment.
     Stranger,
+    /// What ran in a container has ended by itself. Since version 3.
+    ContainerEnded,
+}
+
+impl Command {
+    /// The version that it came with.
+    pub(crate) fn needs(&self) -> u16 {
+        match self {
+            Self::Report { sight: Sight::ContainerEnded, .. } => 3,
+            Self::Report { .. } | Self::Lead { .. } => 2,
+        }
+    }
 }
 
 /// What has happened.
@@ -194,6 +207,27 @@ pub enum Happening {
         /// More of it.
         text: String,
     },
+    /// A container was changed.
+    ContainerChanged {
+        /// Its id.
+        id: ContainerId,
+        /// Its name.
+        name: String,
+        /// Counts its changes.
+        revision: u32,
+    },
+    /// A name stands for an image of containers.
+    ImageNamed {
+        /// The name.
+        name: String,
+        /// Which image.
+        digest: Digest,
+    },
+    /// A name stands for no image any more.
+    ImageForgotten {
+        /// The name.
+        name: String,
+    },
 }
 
 impl Happening {
@@ -219,11 +253,15 @@ impl Happening {
             Self::ContainerCreated { .. } => "container-created",
             Self::ContainerScaled { .. } => "container-scaled",
             Self::ContainerDeleted { .. } => "container-deleted",
+            Self::ContainerChanged { .. } => "container-changed",
+            Self::ImageNamed { .. } => "image-named",
+            Self::ImageForgotten { .. } => "image-forgotten",
             Self::Seen { sight, .. } => match sight {
                 Sight::LinkUp => "link-up",
                 Sight::LinkDown => "link-down",
                 Sight::FramesDropped => "frames-dropped",
                 Sight::Stranger => "stranger-heard",
+                Sight::ContainerEnded => "container-ended",
             },
         }
     }
@@ -250,7 +288,10 @@ impl Happening {
             | Self::TokenExpired { .. }
             | Self::TokenUsed { .. }
             | Self::ContainerCreated { .. }
-            | Self::ContainerDeleted { .. } => Vec::new(),
+            | Self::ContainerDeleted { .. }
+            | Self::ContainerChanged { .. }
+            | Self::ImageNamed { .. }
+            | Self::ImageForgotten { .. } => Vec::new(),
         }
     }
 }
@@ -291,6 +332,13 @@ impl fmt::Display for Happening {
                 write!(f, "container {id}, {name}, spans nodes {}", nodes.join(", "))
             }
             Self::ContainerDeleted { id, name } => write!(f, "container {id}, {name}, was deleted"),
+            Self::ContainerChanged { id, name, revision } => {
+                write!(f, "container {id}, {name}, was changed: revision {revision}")
+            }
+            Self::ImageNamed { name, digest } => {
+                write!(f, "image {name} stands for the archive with SHA-256 {digest}")
+            }
+            Self::ImageForgotten { name } => write!(f, "image {name} was removed"),
             Self::Seen { by, text, .. } => write!(f, "node {by}: {text}"),
         }
     }

@@ -8,6 +8,7 @@ pub mod containers;
 pub mod elections;
 pub mod events;
 pub mod groups;
+pub mod images;
 pub mod kv;
 pub mod leases;
 pub mod lifecycle;

@@ -28,6 +28,8 @@ pub enum Thing {
     Barrier,
     /// A group.
     Group,
+    /// An image of containers.
+    Image,
 }
 
 impl fmt::Display for Thing {
@@ -43,6 +45,7 @@ impl fmt::Display for Thing {
             Self::Election => "election",
             Self::Barrier => "barrier",
             Self::Group => "group",
+            Self::Image => "image",
         })
     }
 }

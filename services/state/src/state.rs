@@ -11,6 +11,7 @@ use crate::containers::{self, Containers};
 use crate::elections::{self, Elections};
 use crate::events::{Events, Happening};
 use crate::groups::{self, Groups};
+use crate::images::{self, Images};
 use crate::kv;
 use crate::leases::{self, LeaseId, Leases};
 use crate::lifecycle::{self, Bar, Lifecycle};
@@ -58,10 +59,15 @@ pub struct State {
     /// The same.
     #[serde(skip)]
     token_notes: tokens::Notes,
+    /// Since version 3, likewise.
+    #[serde(skip)]
+    images: Images,
 }
 
 /// The version since which events are recorded, and are part of a snapshot like what people decide about nodes.
 const EVENTS_SINCE: u16 = 2;
+/// The version since which containers have workloads and images.
+const WORKLOADS_SINCE: u16 = 3;
 
 /// Why bytes are no state that this node can go on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +104,7 @@ impl Default for State {
             events: Events::default(),
             lifecycle: Lifecycle::default(),
             token_notes: tokens::Notes::default(),
+            images: Images::default(),
         }
     }
 }
@@ -183,6 +190,11 @@ impl State {
         &self.token_notes
     }
 
+    /// Images of containers by name.
+    pub fn images(&self) -> &Images {
+        &self.images
+    }
+
     /// What was decided about nodes.
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
@@ -199,12 +211,15 @@ impl State {
     /// [`SnapshotError::Malformed`] if it cannot be written, which does not happen while memory lasts.
     pub fn to_bytes(&self) -> Result<Vec<u8>, SnapshotError> {
         // What a later version has added is left out of an earlier one, which nodes of an earlier release have to read.
-        let bytes = match self.version < EVENTS_SINCE {
-            true => postcard::to_allocvec(self),
-            false => {
-                postcard::to_allocvec(&(self, &self.events, &self.lifecycle, &self.token_notes))
-            }
-        };
+        let mut bytes = postcard::to_allocvec(self);
+        if self.version >= EVENTS_SINCE {
+            let second = (&self.events, &self.lifecycle, &self.token_notes);
+            bytes = bytes.and_then(|bytes| postcard::to_extend(&second, bytes));
+        }
+        if self.version >= WORKLOADS_SINCE {
+            let third = (self.containers.workloads(), &self.images);
+            bytes = bytes.and_then(|bytes| postcard::to_extend(&third, bytes));
+        }
         bytes.map_err(|_| SnapshotError::Malformed)
     }
 
@@ -224,6 +239,12 @@ impl State {
         if state.version >= EVENTS_SINCE {
             ((state.events, state.lifecycle, state.token_notes), rest) =
                 postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
+        }
+        if state.version >= WORKLOADS_SINCE {
+            let workloads;
+            ((workloads, state.images), rest) =
+                postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
+            state.containers.set_workloads(workloads);
         }
         match rest {
             [] => Ok(state),
@@ -292,6 +313,7 @@ impl State {
                 self.events.apply(self.now, &self.nodes, command).map(|()| Answer::Done)
             }
             Command::Lifecycle(command) => self.lifecycle_command(command),
+            Command::Images(command) => self.images_command(command),
         }
     }
 
@@ -529,18 +551,24 @@ impl State {
     fn containers_command(&mut self, command: &containers::Command) -> Outcome {
         use containers::Command as C;
         let named = match command {
-            C::Scale { id, .. } | C::Delete { id } => self.containers.get(*id),
+            C::Scale { id, .. } | C::Delete { id } | C::Redefine { id, .. } => {
+                self.containers.get(*id)
+            }
             _ => None,
         };
         let named = named.map(|container| container.name.clone()).unwrap_or_default();
         let answer = self.containers.apply(&self.nodes, command)?;
         match (command, &answer) {
-            (C::Create { name, .. }, containers::Answer::Created(id)) => {
+            (C::Create { name, .. } | C::Define { name, .. }, containers::Answer::Created(id)) => {
                 self.record(Happening::ContainerCreated { id: *id, name: name.clone() });
             }
             (C::Scale { id, nodes }, _) => {
                 let nodes = nodes.iter().copied().collect();
                 self.record(Happening::ContainerScaled { id: *id, name: named, nodes });
+            }
+            (C::Redefine { id, .. }, _) => {
+                let revision = self.containers.defined(*id).revision;
+                self.record(Happening::ContainerChanged { id: *id, name: named, revision });
             }
             (C::Delete { id }, _) => {
                 self.record(Happening::ContainerDeleted { id: *id, name: named });
@@ -548,6 +576,21 @@ impl State {
             _ => {}
         }
         Ok(Answer::Container(answer))
+    }
+
+    fn images_command(&mut self, command: &images::Command) -> Outcome {
+        let changed = self.images.apply(self.now, command)?;
+        if changed {
+            self.record(match command {
+                images::Command::Name { name, digest, .. } => {
+                    Happening::ImageNamed { name: name.clone(), digest: *digest }
+                }
+                images::Command::Forget { name } => {
+                    Happening::ImageForgotten { name: name.clone() }
+                }
+            });
+        }
+        Ok(Answer::Changed(changed))
     }
 
     fn leases_command(&mut self, command: &leases::Command) -> Outcome {

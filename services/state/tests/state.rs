@@ -2,12 +2,15 @@
 //! The whole state under random commands: replicas agree, snapshots are the state, refusals change nothing, and nothing is
 //! held under a lease that has ended.
 
+use dvs_state::containers::{Defined, Network, Publish, Workload};
 use dvs_state::events::{self, Sight};
 use dvs_state::kv::{Compare, Operation, Order, Selector, Subject, Transaction};
 use dvs_state::leases::LeaseId;
 use dvs_state::lifecycle::{self, Until};
 use dvs_state::nodes::{Join, Machine, Phase, Role, Seat};
-use dvs_state::{barriers, containers, elections, groups, kv, leases, links, locks, nodes, tokens};
+use dvs_state::{
+    barriers, containers, elections, groups, images, kv, leases, links, locks, nodes, tokens,
+};
 use dvs_state::{Answer, Command, Entry, Outcome, Refusal, SnapshotError, State, Time, VERSION};
 use proptest::prelude::*;
 
@@ -91,6 +94,31 @@ fn kv_command() -> impl Strategy<Value = kv::Command> {
     ]
 }
 
+fn workload() -> impl Strategy<Value = Workload> {
+    let network = (prop_oneof![Just(30u8), Just(16)], 0u16..3).prop_map(|(prefix, port)| Network {
+        subnet: [10, 1, 0, 0].into(),
+        prefix,
+        rate: None,
+        publish: [Publish { node: port, container: 80 }].into(),
+    });
+    (prop::option::of(network), "[ab]").prop_map(|(network, word)| Workload {
+        command: vec![word],
+        network,
+        ..Workload::default()
+    })
+}
+
+fn image_command() -> impl Strategy<Value = images::Command> {
+    prop_oneof![
+        (name(), 0u8..3).prop_map(|(name, byte)| images::Command::Name {
+            name,
+            digest: images::Digest([byte; 32]),
+            bytes: 1
+        }),
+        name().prop_map(|name| images::Command::Forget { name }),
+    ]
+}
+
 fn container_command() -> impl Strategy<Value = containers::Command> {
     use containers::Command as C;
     let id = 1u16..4;
@@ -103,6 +131,18 @@ fn container_command() -> impl Strategy<Value = containers::Command> {
             nodes,
             limits: containers::Limits::default(),
             image: None
+        }),
+        (name(), spanned(), workload()).prop_map(|(name, nodes, workload)| C::Define {
+            name,
+            nodes,
+            limits: containers::Limits::default(),
+            workload: Box::new(workload),
+        }),
+        (id.clone(), 0u32..3, workload()).prop_map(|(id, revision, workload)| C::Redefine {
+            id,
+            revision,
+            limits: containers::Limits { pids: Some(9), ..containers::Limits::default() },
+            workload: Box::new(workload),
         }),
         (id.clone(), spanned()).prop_map(|(id, nodes)| C::Scale { id, nodes }),
         id.clone().prop_map(|id| C::Delete { id }),
@@ -207,7 +247,8 @@ fn event_command() -> impl Strategy<Value = events::Command> {
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         1 => Just(Command::Tick),
-        1 => (0u16..3).prop_map(|version| Command::Raise { version }),
+        1 => image_command().prop_map(Command::Images),
+        1 => (0u16..5).prop_map(|version| Command::Raise { version }),
         3 => node_command().prop_map(Command::Nodes),
         1 => (name(), prop::option::of(0u64..2_000)).prop_map(|(name, ttl_ms)| {
             let hash = [ttl_ms.unwrap_or(1) as u8; 32];
@@ -452,6 +493,86 @@ fn a_snapshot_of_the_first_version_is_as_releases_of_it_read_it_and_has_no_event
     assert_eq!(State::from_bytes(&second).unwrap(), state);
     // It begins with the state of the first version, of which the version and the place in the log differ.
     assert_eq!(first[2..], second[2..first.len()]);
+}
+
+#[test]
+fn a_snapshot_of_the_second_version_has_no_workloads() {
+    let mut state = State::default();
+    apply(&mut state, 0, &form()).unwrap();
+    apply(&mut state, 0, &Command::Raise { version: 2 }).unwrap();
+    let define = Command::Containers(containers::Command::Define {
+        name: "c".into(),
+        nodes: [0].into(),
+        limits: containers::Limits::default(),
+        workload: Box::new(Workload { command: vec!["true".into()], ..Workload::default() }),
+    });
+    let name =
+        images::Command::Name { name: "i".into(), digest: images::Digest([1; 32]), bytes: 1 };
+    let name = Command::Images(name);
+    for later in [&define, &name] {
+        let refused = apply(&mut state, 0, later);
+        assert_eq!(refused, Err(Refusal::TooNew { needed: 3, agreed: 2 }));
+    }
+    let second = state.to_bytes().unwrap();
+    assert_eq!(State::from_bytes(&second).unwrap(), state);
+    apply(&mut state, 0, &Command::Raise { version: 3 }).unwrap();
+    apply(&mut state, 0, &define).unwrap();
+    apply(&mut state, 0, &name).unwrap();
+    let back = State::from_bytes(&state.to_bytes().unwrap()).unwrap();
+    assert_eq!(back, state);
+    assert_eq!(back.containers().defined(1).workload.command, ["true"]);
+    assert!(back.images().get("i").is_some());
+}
+
+#[test]
+fn whoever_has_not_seen_the_last_change_of_a_container_changes_nothing() {
+    let mut state = formed();
+    let define = |name: &str, workload| {
+        Command::Containers(containers::Command::Define {
+            name: name.into(),
+            nodes: [0, 1].into(),
+            limits: containers::Limits::default(),
+            workload: Box::new(workload),
+        })
+    };
+    let network = |prefix, port| Workload {
+        network: Some(Network {
+            subnet: [10, 1, 0, 0].into(),
+            prefix,
+            rate: None,
+            publish: [Publish { node: port, container: 80 }].into(),
+        }),
+        ..Workload::default()
+    };
+    apply(&mut state, 0, &define("a", network(16, 80))).unwrap();
+    assert!(apply(&mut state, 0, &define("b", network(16, 80))).is_err(), "the port is taken");
+    apply(&mut state, 0, &define("b", network(16, 81))).unwrap();
+    let redefine = |revision, workload| {
+        Command::Containers(containers::Command::Redefine {
+            id: 1,
+            revision,
+            limits: containers::Limits::default(),
+            workload: Box::new(workload),
+        })
+    };
+    assert!(apply(&mut state, 0, &redefine(0, network(16, 81))).is_err());
+    let small = network(30, 80);
+    assert!(apply(&mut state, 0, &redefine(1, small.clone())).is_err(), "there was no change yet");
+    apply(&mut state, 0, &redefine(0, small.clone())).unwrap();
+    assert_eq!(state.containers().defined(1), Defined { revision: 1, workload: small.clone() });
+    assert!(apply(&mut state, 0, &redefine(0, small)).is_err(), "that was for the one before");
+    let scale = |nodes: &[u16]| {
+        let nodes = nodes.iter().copied().collect();
+        Command::Containers(containers::Command::Scale { id: 1, nodes })
+    };
+    for machine in 2..4 {
+        apply(&mut state, 0, &Command::Nodes(nodes::Command::Join(join(machine, 0)))).unwrap();
+    }
+    assert!(apply(&mut state, 0, &scale(&[0, 2])).is_err(), "the network has two addresses");
+    apply(&mut state, 0, &scale(&[0])).unwrap();
+    apply(&mut state, 0, &Command::Containers(containers::Command::Delete { id: 1 })).unwrap();
+    assert_eq!(state.containers().defined(1), Defined::default());
+    apply(&mut state, 0, &define("c", network(16, 80))).unwrap();
 }
 
 #[test]

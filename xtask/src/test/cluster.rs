@@ -18,6 +18,7 @@ mod elections;
 mod exchanges;
 pub(crate) mod faults;
 pub(crate) mod guest;
+mod images;
 mod lives;
 pub(crate) mod mismatch;
 mod moves;
@@ -74,6 +75,7 @@ const SCENARIOS: &[Scenario] = &[
     ("containers on two nodes share a network", containers::share_a_network),
     ("a Distributed Container spans nodes and leaves nothing behind", dc::span_nodes),
     ("Distributed Containers are apart from each other", dc::are_apart),
+    ("images make Distributed Containers with networks of their own", images::make_containers),
     ("a node that comes back has its Distributed Containers again", dc::come_back),
     ("messages are exchanged exactly once", exchanges::exactly_once),
     (

@@ -5,6 +5,7 @@ mod agreed;
 mod config;
 mod context;
 mod dc;
+mod image;
 mod look;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
@@ -24,8 +25,10 @@ pub(crate) use agreed::{
 pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
 pub(crate) use dc::{
-    CreateArguments, DcCommand, ExecArguments, NodeSet, ScaleArguments, WaitArguments,
+    CreateArguments, DcCommand, DcLogsArguments, DcSetArguments, DefinitionArguments,
+    ExecArguments, NodeSet, Restart, ScaleArguments, Unset, WaitArguments,
 };
+pub(crate) use image::ImageCommand;
 pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
 
 /// Look at and work with a DVS.
@@ -93,6 +96,9 @@ pub(crate) enum Command {
     /// Distributed Containers, which span nodes
     #[command(subcommand)]
     Dc(DcCommand),
+    /// Images, of which containers are made
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// What has happened to the cluster, in the same order whichever node is asked
     Events(EventsArguments),
     /// Keys and values that the nodes agree on

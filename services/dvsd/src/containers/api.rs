@@ -5,15 +5,18 @@ use std::os::unix::net::UnixStream;
 use std::process::Child;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
-use axum::http::{header, StatusCode};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{header, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use dvs_api::{ContainerUse, EXEC_PROTOCOL};
-use dvs_runtime::{Decoder, Fault, Frame, Kind, Stats};
+use dvs_api::{ContainerUse, EXEC_PROTOCOL, LOG_POSITION};
+use dvs_runtime::{Decoder, Fault, Frame, Kind, Log, Stats};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::io::{copy_bidirectional, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, Duration};
@@ -22,7 +25,7 @@ use super::blocking;
 use super::runtime::Runtime;
 use super::steps::name_of;
 use crate::agreement::Access;
-use crate::api::{bad, unavailable, Failure};
+use crate::api::{bad, query, unavailable, Failure};
 use crate::daemon::Handle;
 use crate::openapi::Description;
 
@@ -37,11 +40,20 @@ struct Api {
     commands: Arc<Semaphore>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    /// What was written after so many bytes.
+    #[serde(default)]
+    from: u64,
+}
+
 /// The routes.
 pub fn routes(daemon: Handle, runtime: Arc<dyn Runtime>) -> Router {
     let commands = Arc::new(Semaphore::new(COMMANDS_MAX));
     Router::new()
         .route("/v1/containers/{name}/use", get(usage))
+        .route("/v1/containers/{name}/log", get(log))
         .route("/v1/containers/{name}/exec", get(exec))
         .with_state(Arc::new(Api { daemon, runtime, commands }))
 }
@@ -50,6 +62,10 @@ pub fn routes(daemon: Handle, runtime: Arc<dyn Runtime>) -> Router {
 pub fn describe(api: &mut Description) {
     let summary = "What a container uses on the answering node";
     api.get("/v1/containers/{name}/use", summary).answers::<ContainerUse>();
+    let summary =
+        "What the command of a container has written on the answering node, as far as it is kept";
+    let log = api.get("/v1/containers/{name}/log", summary);
+    log.query::<LogQuery>().answers_with("application/octet-stream");
     let summary = "Run a command in a container on the answering node: the connection is upgraded to `dvs-exec`, of which the first frame \
          says what is run";
     api.get("/v1/containers/{name}/exec", summary).answers_with("application/octet-stream");
@@ -117,6 +133,25 @@ async fn usage(
         out_of_memory,
         processes_refused,
     }))
+}
+
+/// The header says where in the log the answer begins: what was asked for may not be kept any more, or be of a container that was there
+/// before.
+async fn log(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    asked: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let LogQuery { from } = query(asked)?;
+    let (_, called) = api.find(&name)?;
+    let runtime = Arc::clone(&api.runtime);
+    let log = blocking(move || runtime.log(&called, from)).await;
+    let Log { begins, bytes } = log.map_err(|fault| failed(&name, &fault))?;
+    let headers = [
+        (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+        (HeaderName::from_static(LOG_POSITION), begins.to_string()),
+    ];
+    Ok((headers, bytes).into_response())
 }
 
 async fn exec(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use dvs_state::containers::{first_slot, ContainerId, Limits};
+use dvs_state::containers::{first_slot, ContainerId, Defined, Limits};
 use dvs_state::nodes::{NodeId, Seat};
 use dvs_state::State;
 
@@ -13,6 +13,9 @@ pub(super) struct Desired {
     pub(super) id: ContainerId,
     pub(super) name: String,
     pub(super) limits: Limits,
+    pub(super) defined: Defined,
+    /// All nodes that it spans.
+    pub(super) nodes: Vec<NodeId>,
     /// The slots that the present lives of its nodes may bind.
     pub(super) leases: BTreeMap<NodeId, Lease>,
 }
@@ -42,7 +45,14 @@ pub(super) fn desired(state: &State, own: Seat) -> Vec<Desired> {
                     });
                 }
             }
-            Desired { id, name: container.name.clone(), limits: container.limits.clone(), leases }
+            Desired {
+                id,
+                name: container.name.clone(),
+                limits: container.limits.clone(),
+                defined: state.containers().defined(id),
+                nodes: container.nodes.iter().copied().collect(),
+                leases,
+            }
         })
         .collect()
 }

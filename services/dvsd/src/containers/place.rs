@@ -12,7 +12,8 @@ use dvs_state::nodes::{NodeId, Seat};
 use dvs_state::State;
 use serde::{Deserialize, Serialize};
 
-use super::steps::Step;
+use super::desired::Desired;
+use super::steps::{how_it_ended, rests, Step};
 
 /// How all these keys begin.
 const SPACE: &str = "containers/";
@@ -22,6 +23,9 @@ const SPACE: &str = "containers/";
 pub(super) struct Report {
     phase: ContainerPhase,
     detail: String,
+    /// Of which revision it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<u32>,
 }
 
 /// What is written: it is of no worth any more once the node has another incarnation.
@@ -33,37 +37,49 @@ struct Written {
 }
 
 impl Report {
-    /// What is to be said of a container with which nothing is to be done now. `trouble` is why the last try failed.
+    /// What is to be said of a container with which nothing is to be done now. `lack` is what is missing to make it, `trouble` why the last
+    /// try failed, `unreached` why it is not reached from outside.
     pub(super) fn of(
-        is_wanted: bool,
+        wanted: Option<&Desired>,
         found: Option<&Status>,
-        is_ready: bool,
+        lack: Option<&str>,
         trouble: Option<&str>,
+        unreached: Option<&str>,
     ) -> Self {
-        use ContainerPhase::{Creating, Failed, Pending, Running, Stopping};
-        let phase = match (is_wanted, found.map(|status| status.phase)) {
-            (true, Some(Phase::Running)) => Running,
+        use ContainerPhase::{Creating, Ended, Failed, Pending, Running, Stopping};
+        let rests = wanted.is_some_and(|wanted| rests(wanted, found));
+        let phase = match (wanted, found.map(|status| status.phase)) {
+            (Some(_), Some(Phase::Running)) => Running,
+            (Some(_), Some(Phase::Stopped)) if rests => Ended,
             _ if trouble.is_some() => Failed,
-            (false, _) => Stopping,
-            (true, Some(Phase::Creating | Phase::Created | Phase::Stopped)) => Creating,
-            (true, None) => Pending,
+            (None, _) => Stopping,
+            (Some(_), Some(Phase::Creating | Phase::Created | Phase::Stopped)) => Creating,
+            (Some(_), None) => Pending,
         };
-        let waits = phase == Pending && !is_ready;
-        let detail = match trouble.filter(|_| phase == Failed) {
-            Some(why) => why.to_owned(),
-            None if waits => "waiting for slots".to_owned(),
-            None => String::new(),
+        let detail = match phase {
+            Failed => trouble.unwrap_or_default().to_owned(),
+            Pending => lack.unwrap_or_default().to_owned(),
+            Running => unreached.unwrap_or_default().to_owned(),
+            Ended => found.map(how_it_ended).unwrap_or_default(),
+            _ => String::new(),
         };
-        Self { phase, detail }
+        Self { phase, detail, revision: None }
+    }
+
+    /// The same, of a container of this revision.
+    pub(super) fn at(self, revision: Option<u32>) -> Self {
+        Self { revision, ..self }
     }
 
     /// What is to be said while a step is taken.
     pub(super) fn during(step: &Step) -> Self {
         let phase = match step {
-            Step::Nothing | Step::Create(_) | Step::Start => ContainerPhase::Creating,
+            Step::Nothing | Step::Create(_) | Step::Update(_) | Step::Start => {
+                ContainerPhase::Creating
+            }
             Step::Delete => ContainerPhase::Stopping,
         };
-        Self { phase, detail: String::new() }
+        Self { phase, detail: String::new(), revision: None }
     }
 
     fn to_value(&self, own: Seat) -> Vec<u8> {
@@ -130,6 +146,8 @@ pub(crate) fn places(
     container: Option<&Container>,
 ) -> Vec<ContainerPlace> {
     let is_past = |node: NodeId, incarnation| heard.get(&node).is_some_and(|it| *it > incarnation);
+    let network = state.containers().defined(id).workload.network;
+    let address = |node| network.as_ref().and_then(|it| it.address(node)).map(|it| it.to_string());
     let mut places = BTreeMap::new();
     for node in container.into_iter().flat_map(|container| &container.nodes) {
         let known = state.nodes().get(*node);
@@ -144,6 +162,8 @@ pub(crate) fn places(
             spanned: true,
             phase,
             detail: detail.to_owned(),
+            address: address(*node),
+            revision: None,
         };
         places.insert(*node, place);
     }
@@ -153,8 +173,10 @@ pub(crate) fn places(
             continue;
         }
         let spanned = places.contains_key(&node);
-        let Report { phase, detail } = report;
-        places.insert(node, ContainerPlace { node: node.into(), spanned, phase, detail });
+        let Report { phase, detail, revision } = report;
+        let address = address(node).filter(|_| spanned);
+        let place = ContainerPlace { node: node.into(), spanned, phase, detail, address, revision };
+        places.insert(node, place);
     }
     places.into_values().collect()
 }
@@ -186,7 +208,8 @@ mod tests {
     }
 
     fn tell(state: &mut State, id: ContainerId, own: Seat, phase: ContainerPhase) {
-        let reports = BTreeMap::from([(id, Report { phase, detail: String::new() })]);
+        let reports =
+            BTreeMap::from([(id, Report { phase, detail: String::new(), revision: None })]);
         let then = puts(state, own, &reports);
         let transaction = kv::Transaction { then, ..kv::Transaction::default() };
         agree(state, &Command::Kv(kv::Command::Transact(transaction)));

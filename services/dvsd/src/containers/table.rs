@@ -84,7 +84,7 @@ impl Table {
                 .filter(|id| is_over(id))
                 .map(|id| ContainerCall::Destroy { id: *id }),
         );
-        for Desired { id, name, limits, leases } in desired {
+        for Desired { id, name, limits, leases, .. } in desired {
             let (id, none) = (*id, BTreeMap::new());
             let programmed = self.containers.get(&id).unwrap_or(&none);
             if !self.containers.contains_key(&id) {
@@ -138,12 +138,20 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dvs_state::containers::Defined;
     use dvs_state::containers::Limits;
 
     fn one(id: ContainerId, leases: &[(NodeId, u32)]) -> Desired {
         let lease = |generation| Lease { first_slot: 64, first_generation: generation };
         let leases = leases.iter().map(|(node, generation)| (*node, lease(*generation))).collect();
-        Desired { id, name: format!("c{id}"), limits: Limits::default(), leases }
+        Desired {
+            id,
+            name: format!("c{id}"),
+            limits: Limits::default(),
+            defined: Defined::default(),
+            nodes: Vec::new(),
+            leases,
+        }
     }
 
     fn carry_out(

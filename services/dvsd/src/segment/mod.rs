@@ -328,6 +328,11 @@ impl Segment {
         })
     }
 
+    /// The name of the MACsec device on an interface, once there is one.
+    pub fn over(&self, lower: u32) -> Option<&str> {
+        Some(self.ports.get(&lower)?.device.as_ref()?.made.name.as_str())
+    }
+
     /// The names of all MACsec devices that there are.
     pub fn devices(&self) -> Vec<String> {
         let made = self.ports.values().filter_map(|port| port.device.as_ref());

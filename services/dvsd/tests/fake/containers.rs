@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A pretended runtime: its containers are entries of a table, and a command in one repeats its input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 
-use dvs_runtime::{Decoder, Fault, Frame, Kind, Phase, Request, Spec, Stats, Status};
+use dvs_runtime::{
+    Decoder, End, Fault, Frame, Kind, Log, Phase, Request, Root, Spec, Stats, Status,
+};
 use dvsd::containers::Runtime;
 
 /// The containers of one machine, by what the runtime calls them.
@@ -17,6 +21,8 @@ pub(crate) struct FakeRuntime(Arc<Mutex<Machine>>);
 #[derive(Default)]
 struct Machine {
     containers: BTreeMap<String, (Spec, Phase)>,
+    /// Images that are unpacked, with the text of their archives.
+    images: BTreeMap<String, String>,
     /// How many were made so far.
     made: usize,
     /// Why none can be made.
@@ -58,11 +64,70 @@ impl Runtime for FakeRuntime {
         if let Some(why) = &machine.trouble {
             return Err(fault(Kind::Failed, why));
         }
+        match &spec.root {
+            Root::Image(name) if !machine.images.contains_key(name) => {
+                return Err(fault(Kind::NotFound, "there is no such image"));
+            }
+            _ => {}
+        }
         if machine.containers.contains_key(&spec.name) {
             return Err(fault(Kind::Exists, "there is one"));
         }
         machine.containers.insert(spec.name.clone(), (spec.clone(), Phase::Created));
         machine.made += 1;
+        Ok(())
+    }
+
+    fn update(&self, spec: &Spec) -> Result<(), Fault> {
+        match self.0.lock().unwrap().containers.get_mut(&spec.name) {
+            Some((before, _)) if spec.is_adjusted(before) => {
+                *before = spec.clone();
+                Ok(())
+            }
+            Some(_) => Err(fault(Kind::State, "it cannot be changed")),
+            None => Err(fault(Kind::NotFound, "there is none")),
+        }
+    }
+
+    /// Somebody listens everywhere, and says by whom it was called.
+    fn dial(&self, name: &str, port: u16) -> Result<TcpStream, Fault> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut served, _) = listener.accept().unwrap();
+        served.write_all(format!("{name}:{port}\n").as_bytes()).unwrap();
+        Ok(stream)
+    }
+
+    fn log(&self, name: &str, from: u64) -> Result<Log, Fault> {
+        let machine = self.0.lock().unwrap();
+        let (spec, _) =
+            machine.containers.get(name).ok_or_else(|| fault(Kind::NotFound, "there is none"))?;
+        let bytes = format!("{}\n", spec.process.command.join(" ")).into_bytes();
+        let begins = (from as usize).min(bytes.len());
+        Ok(Log { begins: begins as u64, bytes: bytes[begins..].to_vec() })
+    }
+
+    fn images(&self) -> Result<BTreeSet<String>, Fault> {
+        Ok(self.0.lock().unwrap().images.keys().cloned().collect())
+    }
+
+    fn import(&self, archive: &Path, name: &str) -> Result<(), Fault> {
+        let text = std::fs::read_to_string(archive)
+            .map_err(|error| fault(Kind::Failed, &error.to_string()))?;
+        if !text.starts_with("image") {
+            return Err(fault(Kind::Invalid, "that is no image"));
+        }
+        self.0.lock().unwrap().images.insert(name.to_owned(), text);
+        Ok(())
+    }
+
+    fn remove_image(&self, name: &str) -> Result<(), Fault> {
+        let mut machine = self.0.lock().unwrap();
+        let used = Root::Image(name.to_owned());
+        if machine.containers.values().any(|(spec, _)| spec.root == used) {
+            return Err(fault(Kind::State, "a container is made of it"));
+        }
+        machine.images.remove(name);
         Ok(())
     }
 
@@ -89,7 +154,7 @@ impl Runtime for FakeRuntime {
             dvk: spec.dvk,
             phase: *phase,
             pid: None,
-            end: None,
+            end: (*phase == Phase::Stopped).then_some(End { status: 1, out_of_memory: 0 }),
         };
         let mut all: Vec<_> = machine.containers.iter().map(status).collect();
         // One that somebody else made is nobody's affair.

@@ -7,7 +7,7 @@ mod devices;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::PathBuf;
 use std::sync::{mpsc, Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,11 +18,13 @@ use dvs_api::{PowerAction, Transport};
 use dvs_config::Mac;
 use dvsd::beacon::{transport_number, Seat};
 use dvsd::carrier::{Carrier, ProxyRoute};
-use dvsd::containers::{ContainerCall, Containers};
+use dvsd::containers::{ContainerCall, Containers, Runtime};
 use dvsd::daemon::{Daemon, Surroundings};
+use dvsd::images::Images;
 use dvsd::kernel::{Failure, Kernel, Messenger};
 use dvsd::links::Links;
 use dvsd::multicast::{Datagram, Network};
+use dvsd::peers::Peers;
 use dvsd::proxies::Proxies;
 use dvsd::reconcile::{Call, SYSTEM_CONTAINER};
 use dvsd::settings::{Interface, Settings};
@@ -539,9 +541,26 @@ impl Segment {
         );
         std::fs::write(directory.join("config.toml"), configured).unwrap();
         let runtime = self.runtime_of(number);
-        let containers = Containers::new(handle.clone(), Arc::new(runtime.clone()));
+        let (reach, token) = (self.reach(), boot.token.parse().unwrap());
+        let peers = Peers::new(handle.agreement.clone(), "dvs", Some(&token), Arc::clone(&reach));
+        let (peers, archives) = (peers.unwrap(), directory.join("archives"));
+        let runtime: Arc<dyn Runtime> = Arc::new(runtime);
+        let images = Images::new(handle.clone(), peers.clone(), Arc::clone(&runtime), archives);
+        let (states, publish_at) = (images.states(), address.ip());
+        let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, publish_at);
         spawn(Box::pin(containers.run()));
-        let router = dvsd::api::router(handle, directory.clone(), Arc::new(runtime));
+        let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images);
+        let router = dvsd::relay::relaying(router, handle, peers);
+        spawn(Box::pin(images.run()));
+        // Where its neighbours ask it.
+        let door = reach(SocketAddrV6::new(address_of(number), dvsd::peers::PORT, 0, 2));
+        let door = self.runtime.block_on(tokio::net::TcpListener::bind(door)).unwrap();
+        let (neighbours, known, proof) =
+            (router.clone(), snapshots.clone(), Arc::clone(&authority));
+        spawn(Box::pin(async move {
+            let guarded = dvsd::doors::Guarded::new(door, proof, known).unwrap();
+            axum::serve(guarded, neighbours).await.unwrap();
+        }));
         self.routers.lock().unwrap().insert(number, router.clone());
         let inside = router.clone();
         spawn(Box::pin(async move {

@@ -21,6 +21,7 @@ pub(crate) const CASES: &[Case] = &[
     ("exec-ends-with-its-stream", commands::end_with_their_stream),
     ("a-command-is-logged-and-its-end-written-down", commands::are_logged),
     ("memory-is-limited-to-its-own-cgroup", limits::of_memory),
+    ("limits-change-while-a-container-runs", limits::change),
     ("processes-are-limited", limits::of_processes),
     ("a-quota-of-processors-holds", limits::of_processors),
     ("the-writable-layer-is-limited", limits::of_the_writable_layer),

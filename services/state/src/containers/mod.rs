@@ -3,9 +3,11 @@
 
 mod endpoints;
 mod slots;
+mod workload;
 
 pub use endpoints::{Endpoints, Fate, Location, BACKUPS_MAX};
 pub use slots::{first_slot, Block, SlotLease, Slots, BLOCKS, WINDOW};
+pub use workload::{Defined, Image, Io, Network, Publish, Restart, Workload};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nodes::{NodeId, Nodes, Phase, Seat};
 use crate::refusal::{Refusal, Thing};
+use workload::Workloads;
 
 /// The id of a container. 0 is the system container, which is not made by command.
 pub type ContainerId = u16;
@@ -131,6 +134,38 @@ pub enum Command {
         /// Which nodes.
         backups: Vec<NodeId>,
     },
+    /// Makes a container with a workload. Since version 3.
+    Define {
+        /// Its name, for people and in the DVK's tables.
+        name: String,
+        /// The nodes that it spans.
+        nodes: BTreeSet<NodeId>,
+        /// What it may use.
+        limits: Limits,
+        /// What it is made of.
+        workload: Box<Workload>,
+    },
+    /// Changes what a container may use and is made of. Since version 3.
+    Redefine {
+        /// Which one.
+        id: ContainerId,
+        /// The revision that was seen; what was changed since then is not to be undone unseen.
+        revision: u32,
+        /// What it may use.
+        limits: Limits,
+        /// What it is made of.
+        workload: Box<Workload>,
+    },
+}
+
+impl Command {
+    /// The version that it came with.
+    pub(crate) fn needs(&self) -> u16 {
+        match self {
+            Self::Define { .. } | Self::Redefine { .. } => 3,
+            _ => 1,
+        }
+    }
 }
 
 /// A container.
@@ -171,11 +206,14 @@ impl Container {
 pub struct Containers {
     by_id: BTreeMap<ContainerId, Container>,
     next_id: ContainerId,
+    /// Since version 3; in a snapshot it follows what there was before.
+    #[serde(skip)]
+    workloads: Workloads,
 }
 
 impl Default for Containers {
     fn default() -> Self {
-        Self { by_id: BTreeMap::new(), next_id: 1 }
+        Self { by_id: BTreeMap::new(), next_id: 1, workloads: Workloads::new() }
     }
 }
 
@@ -203,6 +241,25 @@ impl Containers {
         self.by_id.iter().map(|(id, container)| (*id, container))
     }
 
+    /// What a container is made of, and how often that was changed.
+    pub fn defined(&self, id: ContainerId) -> Defined {
+        self.workloads.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// What is not part of a snapshot of the earlier versions.
+    pub(crate) fn workloads(&self) -> &Workloads {
+        &self.workloads
+    }
+
+    pub(crate) fn set_workloads(&mut self, workloads: Workloads) {
+        self.workloads = workloads;
+    }
+
+    /// The archives of which containers are made.
+    pub fn images(&self) -> impl Iterator<Item = &Image> + '_ {
+        self.workloads.values().filter_map(|defined| defined.workload.image.as_ref())
+    }
+
     /// The container of that name.
     pub fn of_name(&self, name: &str) -> Option<(ContainerId, &Container)> {
         self.iter().find(|(_, container)| container.name == name)
@@ -221,6 +278,41 @@ impl Containers {
                 };
                 self.create(nodes, container).map(Answer::Created)
             }
+            Command::Define { name, nodes: spanned, limits, workload } => {
+                self.check_workload(None, spanned, workload)?;
+                let container = Container {
+                    name: name.clone(),
+                    nodes: spanned.clone(),
+                    limits: limits.clone(),
+                    image: None,
+                    slots: Slots::default(),
+                    endpoints: Endpoints::default(),
+                };
+                let id = self.create(nodes, container)?;
+                let workload = Workload::clone(workload);
+                self.workloads.insert(id, Defined { revision: 0, workload });
+                Ok(Answer::Created(id))
+            }
+            Command::Redefine { id, revision, limits, workload } => {
+                let current = self.defined(*id).revision;
+                let container = self.find(*id)?;
+                if current != *revision {
+                    return Err(Refusal::Stale {
+                        what: Thing::Container,
+                        name: container.name.clone(),
+                        current: current.into(),
+                        given: (*revision).into(),
+                    });
+                }
+                check_limits(limits)?;
+                let spanned = container.nodes.clone();
+                self.check_workload(Some(*id), &spanned, workload)?;
+                self.find(*id)?.limits = limits.clone();
+                let workload = Workload::clone(workload);
+                let revision = current.saturating_add(1);
+                self.workloads.insert(*id, Defined { revision, workload });
+                Ok(Answer::Done)
+            }
             Command::Scale { id, nodes: spanned } => self.scale(nodes, *id, spanned),
             Command::SetLimits { id, limits } => {
                 check_limits(limits)?;
@@ -229,6 +321,7 @@ impl Containers {
             }
             Command::Delete { id } => {
                 let deleted = self.by_id.remove(id);
+                self.workloads.remove(id);
                 deleted.map(|_| Answer::Done).ok_or_else(|| Refusal::missing(Thing::Container, id))
             }
             Command::TakeSlots { id, holder, blocks } => {
@@ -272,6 +365,32 @@ impl Containers {
         }
     }
 
+    /// `own` is the container whose workload it is to be; a port of the nodes leads to one container only.
+    fn check_workload(
+        &self,
+        own: Option<ContainerId>,
+        spanned: &BTreeSet<NodeId>,
+        workload: &Workload,
+    ) -> Result<(), Refusal> {
+        workload.check()?;
+        workload.check_nodes(spanned)?;
+        let published = |workload: &Workload| {
+            let network = workload.network.iter();
+            network.flat_map(|it| it.publish.iter().map(|it| it.node)).collect::<Vec<_>>()
+        };
+        let wanted = published(workload);
+        for (id, other) in self.workloads.iter().filter(|(id, _)| Some(**id) != own) {
+            let taken = published(&other.workload);
+            if let Some(port) = wanted.iter().find(|port| taken.contains(port)) {
+                let name = self.by_id.get(id).map(|it| it.name.as_str()).unwrap_or_default();
+                return Err(Refusal::Invalid(format!(
+                    "port {port} of the nodes leads to container {name} already; publish another one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn create(&mut self, nodes: &Nodes, container: Container) -> Result<ContainerId, Refusal> {
         let name = &container.name;
         crate::check_name("a container", name)?;
@@ -300,6 +419,7 @@ impl Containers {
         id: ContainerId,
         spanned: &BTreeSet<NodeId>,
     ) -> Result<Answer, Refusal> {
+        self.defined(id).workload.check_nodes(spanned)?;
         let container = self.find(id)?;
         // Nodes that are in it may stay, whatever they are doing.
         let new: BTreeSet<NodeId> = spanned.difference(&container.nodes).copied().collect();

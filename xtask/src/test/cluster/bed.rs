@@ -107,9 +107,14 @@ impl Bed {
         let step = format!("dvsctl {} on node{node}, fed with {input}", arguments.join(" "));
         let failed = |error| Mismatch::new(&step, "it can be run", error);
         // They are built side by side.
-        let input = File::open(self.dvsctl.with_file_name(input)).map_err(failed)?;
+        let input = File::open(self.program(input)).map_err(failed)?;
         let running = program::start_with(&mut self.command(node, arguments), input.into(), limit);
         running.and_then(Running::end).map_err(failed)
+    }
+
+    /// Where a program of the image is on the host.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.dvsctl.with_file_name(name)
     }
 
     /// The same for a command that takes its time.

@@ -11,7 +11,7 @@ use super::outages::{await_incarnation, incarnation};
 use super::program::Ended;
 
 /// For what a node that is translated has to do with a container.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// Nothing of what the cases make is larger.
 const BYTES: &str = "1048576";
 /// What a script does first: takes the program that it is fed with.
@@ -147,21 +147,26 @@ pub(super) fn come_back(bed: &mut Bed) -> Result<(), Mismatch> {
     delete(bed, "web")
 }
 
-fn dvsctl(bed: &Bed, node: usize, words: &[String]) -> Result<Ended, Mismatch> {
+pub(super) fn dvsctl(bed: &Bed, node: usize, words: &[String]) -> Result<Ended, Mismatch> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let step = format!("dvsctl {}", words.join(" "));
     let running = bed.start_dvsctl(node, &words, LIMIT)?;
     running.end().map_err(|error| Mismatch::new(step, "it can be run", error))
 }
 
-fn exec(name: &str, node: usize, command: &[&str]) -> Vec<String> {
+pub(super) fn exec(name: &str, node: usize, command: &[&str]) -> Vec<String> {
     let node = node.to_string();
     let words = [&["dc", "exec", name, "--node", &node, "--"], command].concat();
     words.into_iter().map(str::to_owned).collect()
 }
 
-fn create(bed: &Bed, name: &str, nodes: &str, more: &[&str]) -> Result<Container, Mismatch> {
-    let words = [&["dc", "create", name, "--nodes", nodes, "-o", "json"], more].concat();
+pub(super) fn create(
+    bed: &Bed,
+    name: &str,
+    nodes: &str,
+    more: &[&str],
+) -> Result<Container, Mismatch> {
+    let words = [&["-o", "json", "dc", "create", name, "--nodes", nodes], more].concat();
     let words: Vec<String> = words.into_iter().map(str::to_owned).collect();
     let ended = dvsctl(bed, 0, &words)?;
     let step = format!("creating the container {name}");
@@ -170,14 +175,14 @@ fn create(bed: &Bed, name: &str, nodes: &str, more: &[&str]) -> Result<Container
         .map_err(|error| Mismatch::new(step, "a container", format!("{error}: {ended}")))
 }
 
-fn delete(bed: &Bed, name: &str) -> Result<(), Mismatch> {
+pub(super) fn delete(bed: &Bed, name: &str) -> Result<(), Mismatch> {
     let words = ["dc", "delete", name].map(str::to_owned);
     let ended = dvsctl(bed, 0, &words)?;
     let expected = format!("container {name} is gone\n");
     expect(ended.stdout == expected, "deleting a container", &expected, &ended)
 }
 
-fn show(bed: &Bed, name: &str) -> Result<Container, Mismatch> {
+pub(super) fn show(bed: &Bed, name: &str) -> Result<Container, Mismatch> {
     let ended = bed.dvsctl(0, &["dc", "show", name, "-o", "json"])?;
     let step = format!("looking at the container {name}");
     serde_json::from_str(&ended.stdout)
@@ -198,12 +203,12 @@ fn endpoints(bed: &Bed, nodes: &[usize], more: &[&str]) -> Result<Vec<IpcEndpoin
     Ok(all)
 }
 
-fn runs_on(container: &Container) -> Vec<u32> {
+pub(super) fn runs_on(container: &Container) -> Vec<u32> {
     let runs = container.places.iter().filter(|place| place.phase == ContainerPhase::Running);
     runs.map(|place| place.node).collect()
 }
 
-fn await_places(
+pub(super) fn await_places(
     bed: &Bed,
     name: &str,
     expected: &str,

@@ -9,8 +9,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::Json;
-use dvs_api::{Container, ContainerLimits, ContainerNodes, ContainerPlace, ContainerRequest};
-use dvs_state::containers::{self, ContainerId, Limits};
+use dvs_api::{Container, ContainerChange, ContainerNodes, ContainerPlace, ContainerRequest};
+use dvs_state::containers::{self, ContainerId, Workload};
 use dvs_state::nodes::NodeId;
 use dvs_state::{Answer, Command, Refusal, Thing};
 use schemars::JsonSchema;
@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::{deadline, parse, query, refused, strange, wait_for, Api};
 use crate::api::{bad, Failure};
-use crate::containers::{check, places};
+use crate::containers::{check, definition, places};
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,11 +42,14 @@ fn told(
     id: ContainerId,
     container: &containers::Container,
 ) -> Container {
-    let Limits { memory_bytes, cpu_milli, pids, endpoints } = container.limits.clone();
+    let defined = state.containers().defined(id);
+    let (limits, workload) = definition::told(&container.limits, &defined.workload);
     Container {
         id: id.into(),
         name: container.name.clone(),
-        limits: ContainerLimits { memory_bytes, cpu_milli, pids, endpoints },
+        limits,
+        workload,
+        revision: defined.revision,
         places: places(state, heard, id, Some(container)),
     }
 }
@@ -93,13 +96,20 @@ pub(super) async fn create(
     State(api): State<Arc<Api>>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Container>), Failure> {
-    let ContainerRequest { name, nodes, limits } = parse("container", &body)?;
-    let ContainerLimits { memory_bytes, cpu_milli, pids, endpoints } = limits;
-    let limits = Limits { memory_bytes, cpu_milli, pids, endpoints };
+    let ContainerRequest { name, nodes, limits, workload } = parse("container", &body)?;
+    let understood = api.read(false, |state| definition::understood(state, &limits, &workload));
+    let (limits, workload) = understood.await?.map_err(bad)?;
     // What no node could make is not agreed on.
-    check(&name, &limits).map_err(bad)?;
+    check(&name, &limits, &workload).map_err(bad)?;
     let nodes = node_ids(&nodes)?;
-    let command = containers::Command::Create { name, nodes, limits, image: None };
+    let command = match workload == Workload::default() {
+        // Nodes of the release before know that as well.
+        true => containers::Command::Create { name, nodes, limits, image: None },
+        false => {
+            let workload = Box::new(workload);
+            containers::Command::Define { name, nodes, limits, workload }
+        }
+    };
     match api.propose(&Command::Containers(command)).await? {
         Answer::Container(containers::Answer::Created(id)) => {
             let made = api.read(false, |state| {
@@ -114,7 +124,7 @@ pub(super) async fn create(
 }
 
 /// Finds the container of a name, and has the nodes agree on something about it.
-async fn change(
+async fn changed(
     api: &Api,
     name: &str,
     command: impl FnOnce(ContainerId) -> containers::Command,
@@ -137,14 +147,28 @@ pub(super) async fn scale(
 ) -> Result<Json<Container>, Failure> {
     let ContainerNodes { nodes } = parse("nodes of a container", &body)?;
     let nodes = node_ids(&nodes)?;
-    change(&api, &name, |id| containers::Command::Scale { id, nodes }).await.map(Json)
+    changed(&api, &name, |id| containers::Command::Scale { id, nodes }).await.map(Json)
 }
 
 pub(super) async fn delete(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
 ) -> Result<Json<Container>, Failure> {
-    change(&api, &name, |id| containers::Command::Delete { id }).await.map(Json)
+    changed(&api, &name, |id| containers::Command::Delete { id }).await.map(Json)
+}
+
+pub(super) async fn change(
+    State(api): State<Arc<Api>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<Container>, Failure> {
+    let ContainerChange { revision, limits, workload } = parse("change of a container", &body)?;
+    let understood = api.read(false, |state| definition::understood(state, &limits, &workload));
+    let (limits, workload) = understood.await?.map_err(bad)?;
+    check(&name, &limits, &workload).map_err(bad)?;
+    let workload = Box::new(workload);
+    let redefine = |id| containers::Command::Redefine { id, revision, limits, workload };
+    changed(&api, &name, redefine).await.map(Json)
 }
 
 /// What is left of a container that was deleted.

@@ -26,8 +26,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::Router;
 use dvs_api::{
-    Barrier, BarrierPassage, BarrierRequest, ClusterStatus, Container, ContainerNodes,
-    ContainerPlace, ContainerRequest, Election, ElectionLeader, ElectionRequest,
+    Barrier, BarrierPassage, BarrierRequest, ClusterStatus, Container, ContainerChange,
+    ContainerNodes, ContainerPlace, ContainerRequest, Election, ElectionLeader, ElectionRequest,
     ElectionResignation, ElectionResigned, ElectionStanding, Events, Group, GroupAcknowledged,
     GroupAcknowledgement, GroupDelivery, GroupJoin, GroupLeave, GroupLeft, GroupMessage,
     GroupPosition, JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseInfo,
@@ -69,7 +69,10 @@ pub fn routes(access: Access) -> Router {
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/containers", get(containers::list).post(containers::create))
-        .route("/v1/containers/{name}", get(containers::show).delete(containers::delete))
+        .route(
+            "/v1/containers/{name}",
+            get(containers::show).put(containers::change).delete(containers::delete),
+        )
         .route("/v1/containers/{name}/nodes", put(containers::scale))
         .route("/v1/removals/{id}", get(containers::removal))
         .route("/v1/events", get(events::list))
@@ -130,6 +133,9 @@ pub fn describe(api: &mut Description) {
     create.takes::<ContainerRequest>().answers::<Container>();
     let show = api.get("/v1/containers/{name}", "One Distributed Container");
     show.query::<containers::StaleQuery>().answers::<Container>();
+    let change = api
+        .put("/v1/containers/{name}", "Change what a Distributed Container may use and is made of");
+    change.takes::<ContainerChange>().answers::<Container>();
     api.delete("/v1/containers/{name}", "Have a Distributed Container removed")
         .answers::<Container>();
     let scale =
@@ -201,30 +207,8 @@ impl Api {
         self.access.consensus().map_err(unavailable)
     }
 
-    /// Has the nodes agree on a command. In a cluster that has just formed, or whose last node has just got this release, it waits until
-    /// the leader has seen to that.
     async fn propose(&self, command: &Command) -> Result<Answer, Failure> {
-        let deadline = Instant::now() + SETTLING;
-        let consensus = self.consensus()?;
-        loop {
-            let refusal = match consensus.propose(command).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(refusal)) => refusal,
-                Err(error) => return Err(self.failed(&consensus, &error)),
-            };
-            let settled = match awaited(&refusal) {
-                Some(version) if Instant::now() < deadline => {
-                    let is_there = |state: &dvs_state::State| {
-                        (state.identity().is_some() && state.version() >= version).then_some(())
-                    };
-                    wait_for(&consensus, deadline, is_there).await
-                }
-                _ => None,
-            };
-            if settled.is_none() {
-                return Err(refused(&refusal));
-            }
-        }
+        proposed(&self.access, command).await
     }
 
     /// Reads what shows everything that was agreed on before, or what this node has.
@@ -237,7 +221,7 @@ impl Api {
         if stale {
             return Ok(consensus.look(look));
         }
-        consensus.read(look).await.map_err(|error| self.failed(&consensus, &error))
+        consensus.read(look).await.map_err(|error| failed(&self.access, &consensus, &error))
     }
 
     /// What `look` finds once it does not `wait` any more, or once the time is over; `None` when there is nothing to find. What this node
@@ -262,30 +246,54 @@ impl Api {
             None => consensus.look(look),
         })
     }
+}
 
-    /// Says which node could not do what was asked, and who is missing for that.
-    fn failed(&self, consensus: &Consensus, error: &ProposeError) -> Failure {
-        let code = match error {
-            ProposeError::NoLeader { .. } | ProposeError::Stopped(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
+/// Has the nodes agree on a command. In a cluster that has just formed, or whose last node has just got this release, it waits until
+/// the leader has seen to that.
+pub(crate) async fn proposed(access: &Access, command: &Command) -> Result<Answer, Failure> {
+    let deadline = Instant::now() + SETTLING;
+    let consensus = access.consensus().map_err(unavailable)?;
+    loop {
+        let refusal = match consensus.propose(command).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(refusal)) => refusal,
+            Err(error) => return Err(failed(access, &consensus, &error)),
+        };
+        let settled = match awaited(&refusal) {
+            Some(version) if Instant::now() < deadline => {
+                let is_there = |state: &dvs_state::State| {
+                    (state.identity().is_some() && state.version() >= version).then_some(())
+                };
+                wait_for(&consensus, deadline, is_there).await
             }
-            // Not to be asked again of another node.
-            ProposeError::Unknown => StatusCode::GATEWAY_TIMEOUT,
-            ProposeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            ProposeError::Refused(_) => StatusCode::BAD_REQUEST,
-        };
-        let view = self.access.view();
-        let own = match view.standing {
-            Standing::Member { seat, .. } => format!("node {}: ", seat.id),
-            Standing::Discovering { .. } => String::new(),
-        };
-        let lack = match error {
-            ProposeError::NoLeader { .. } => cluster::lack(&consensus.status(), &view),
             _ => None,
         };
-        let lack = lack.map(|lack| format!("; {lack}")).unwrap_or_default();
-        Failure(code, format!("{own}{error}{lack}"))
+        if settled.is_none() {
+            return Err(refused(&refusal));
+        }
     }
+}
+
+/// Says which node could not do what was asked, and who is missing for that.
+fn failed(access: &Access, consensus: &Consensus, error: &ProposeError) -> Failure {
+    let code = match error {
+        ProposeError::NoLeader { .. } | ProposeError::Stopped(_) => StatusCode::SERVICE_UNAVAILABLE,
+        // Not to be asked again of another node.
+        ProposeError::Unknown => StatusCode::GATEWAY_TIMEOUT,
+        ProposeError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        ProposeError::Refused(_) => StatusCode::BAD_REQUEST,
+    };
+    let view = access.view();
+    let own = match view.standing {
+        Standing::Member { seat, .. } => format!("node {}: ", seat.id),
+        Standing::Discovering { .. } => String::new(),
+    };
+    let lack = match error {
+        ProposeError::NoLeader { .. } => cluster::lack(&consensus.status(), &view),
+        _ => None,
+    };
+    let lack = lack.map(|lack| format!("; {lack}")).unwrap_or_default();
+    Failure(code, format!("{own}{error}{lack}"))
 }
 
 fn refused(refusal: &Refusal) -> Failure {

@@ -13,7 +13,7 @@ use dvs_state::lifecycle::{Command as Lifecycle, Until};
 use dvs_state::nodes::{Command as Nodes, NodeId, Phase};
 use dvs_state::{Command, Refusal, Thing};
 
-use super::{parse, refused, Api};
+use super::{failed, parse, refused, Api};
 use crate::agreement::departure::{Duties, Obstacle};
 use crate::api::{bad, unavailable, Failure};
 
@@ -58,7 +58,7 @@ impl Api {
         match obstacle {
             Obstacle::Absent(why) => unavailable(why.clone()),
             Obstacle::Failed(error) => match self.consensus() {
-                Ok(consensus) => self.failed(&consensus, error),
+                Ok(consensus) => failed(&self.access, &consensus, error),
                 Err(failure) => failure,
             },
             Obstacle::Refused(refusal) => refused(refusal),

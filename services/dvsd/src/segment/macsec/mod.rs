@@ -178,11 +178,12 @@ impl Open {
         self.route.ask(RouteNetlinkMessage::NewLink(link), flags).map(drop)
     }
 
-    /// Switches a device on. It needs no addresses: only links of the DVK run over it.
+    /// Switches a device on. It has the same link-local address as the interface below, whose MAC address it has: others that hear that one
+    /// know where to send what goes from container to container.
     fn start(&mut self, index: u32) -> io::Result<()> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        let addresses = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+        let addresses = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::Eui64)];
         link.attributes = vec![LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(addresses)])];
         self.route.ask(RouteNetlinkMessage::SetLink(link), NLM_F_ACK)?;
         let mut link = LinkMessage::default();

@@ -191,5 +191,10 @@ pub(super) fn are_logged(bench: &Bench) -> Result<()> {
         "the log of two megabytes of output: {} bytes",
         log.len()
     );
+    let written = (1..=300_000u32).map(|number| format!("{number}\n").len()).sum::<usize>() + 5;
+    let kept = bench.runtime.log_from("loud", 0)?;
+    equal("where its log ends", kept.begins as usize + kept.bytes.len(), written)?;
+    let rest = bench.runtime.log_from("loud", written as u64 - 5)?;
+    equal("the end of its log", rest.bytes.as_slice(), b"last\n")?;
     Ok(())
 }

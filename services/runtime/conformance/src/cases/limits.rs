@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::{ensure, Result};
-use dvs_runtime::Stats;
+use dvs_runtime::{Kind, Stats};
 
 use crate::bench::{equal, shown, spec, Bench, MIB, PATIENCE};
 
@@ -33,6 +33,36 @@ pub(super) fn of_memory(bench: &Bench) -> Result<()> {
     for name in ["small", "large"] {
         equal("a command after that", bench.shell(name, "echo here")?.as_str(), "here")?;
     }
+    Ok(())
+}
+
+pub(super) fn change(bench: &Bench) -> Result<()> {
+    let mut web = spec("web");
+    web.limits.memory = 14 * MIB;
+    web.limits.writable = 6 * MIB;
+    bench.started(&web)?;
+    bench.bring_probe("web")?;
+    let hog = ["/tmp/probe", "hog", "20"];
+    let finished = bench.run("web", &hog)?;
+    ensure!(finished.status == 137, "using more memory than there may be: {}", shown(&finished));
+    let before = bench.runtime.status("web")?;
+    web.limits.memory = 48 * MIB;
+    web.limits.cpu.milli = Some(800);
+    bench.runtime.update(&web)?;
+    let finished = bench.run("web", &hog)?;
+    ensure!(finished.status == 0, "using memory that there may be now: {}", shown(&finished));
+    let file = |name: &str| {
+        let path = format!("/sys/fs/cgroup/dvs/web/{name}");
+        std::fs::read_to_string(&path).map(|text| text.trim().to_owned())
+    };
+    equal("a new limit", file("cpu.max")?.as_str(), "80000 100000")?;
+    web.limits.cpu.milli = None;
+    bench.runtime.update(&web)?;
+    equal("a limit that is no more", file("cpu.max")?.as_str(), "max 100000")?;
+    equal("what runs in it", bench.runtime.status("web")?, before)?;
+    web.process.command = vec!["true".to_owned()];
+    let refused = bench.runtime.update(&web).map_err(|fault| fault.kind);
+    equal("changing its command", refused, Err(Kind::State))?;
     Ok(())
 }
 

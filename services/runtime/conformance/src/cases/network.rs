@@ -114,6 +114,15 @@ pub(super) fn is_its_own(bench: &Bench) -> Result<()> {
         time_ms >= least_ms,
         "being sent by a slow link: {time_ms} ms, and at least {least_ms}"
     );
+    // Its rate can be changed while it is there.
+    slow.network = Some(Network { rate: None, ..network("slow", "10.99.0.3/24")? });
+    bench.runtime.update(&slow)?;
+    let time_ms = fetched(bench, "two", "10.99.0.3:5000")?;
+    ensure!(time_ms < least_ms, "being sent by a link that is slow no more: {time_ms} ms");
+    two.network = Some(Network { rate: Some(RATE), ..network("two", "10.99.0.2/24")? });
+    bench.runtime.update(&two)?;
+    let time_ms = fetched(bench, "two", "10.99.0.1:5000")?;
+    ensure!(time_ms >= least_ms, "fetching by a link that was made slow: {time_ms} ms");
     // No way out of its limits: a container may not change its links.
     let finished = bench.run("slow", &["ip", "link", "set", "eth0", "mtu", "1000"])?;
     ensure!(finished.status != 0, "changing a link in a container: {}", shown(&finished));

@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Distributed Containers.
 
+mod definition;
+mod logs;
+
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dvs_api::{
-    Container, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace, ContainerRequest,
-    ContainerUse, Node,
+    Container, ContainerChange, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace,
+    ContainerRequest, ContainerUse, ContainerWorkload, Node, RestartPolicy,
 };
 use serde::Serialize;
 
 use crate::agreed::escaped;
 use crate::arguments::{
-    CreateArguments, DcCommand, NodeSet, Output, ScaleArguments, WaitArguments,
+    CreateArguments, DcCommand, DcSetArguments, NodeSet, Output, ScaleArguments, WaitArguments,
 };
 use crate::cluster::{Cluster, Error};
 use crate::exec;
@@ -40,6 +43,8 @@ pub(crate) fn run(
             let container = find(cluster, name)?;
             print(output, &container, || show(&container))?;
         }
+        DcCommand::Set(set) => self::set(cluster, output, set)?,
+        DcCommand::Logs(logs) => logs::run(cluster, output, logs)?,
         DcCommand::Scale(scale) => self::scale(cluster, output, scale)?,
         DcCommand::Exec(exec) => {
             let container = find(cluster, &exec.name)?;
@@ -47,7 +52,7 @@ pub(crate) fn run(
                 Some(node) => node,
                 None => first_running(&container)?,
             };
-            return exec::run(cluster.node(node)?, exec);
+            return exec::run(&cluster.node(node)?, exec);
         }
         DcCommand::Top { name } => top(cluster, output, name)?,
         DcCommand::Delete { name, wait } => delete(cluster, output, name, *wait)?,
@@ -75,16 +80,24 @@ fn ids(cluster: &Cluster, nodes: &NodeSet) -> Result<Vec<u32>, Failure> {
 }
 
 fn create(cluster: &Cluster, output: Output, create: &CreateArguments) -> Result<(), Failure> {
-    let CreateArguments { name, nodes, memory, cpus, pids, endpoints, wait } = create;
-    let limits = ContainerLimits {
-        memory_bytes: memory.map(|memory| memory.0),
-        cpu_milli: cpus.map(|cpus| cpus.0),
-        pids: *pids,
-        endpoints: *endpoints,
-    };
-    let request = ContainerRequest { name: name.clone(), nodes: ids(cluster, nodes)?, limits };
+    let CreateArguments { name, nodes, definition, wait } = create;
+    let nodes = ids(cluster, nodes)?;
+    let before = (ContainerLimits::default(), ContainerWorkload::default());
+    let (limits, mut workload) = definition::with(before, definition, &[]);
+    definition::imported(cluster, &mut workload)?;
+    let request = ContainerRequest { name: name.clone(), nodes, limits, workload };
     let made: Container = cluster.agreeing()?.post("/v1/containers", &request)?;
     conclude(cluster, output, made, *wait)
+}
+
+fn set(cluster: &Cluster, output: Output, set: &DcSetArguments) -> Result<(), Failure> {
+    let DcSetArguments { name, definition, unset, wait } = set;
+    let Container { limits, workload, revision, .. } = find(cluster, name)?;
+    let (limits, mut workload) = definition::with((limits, workload), definition, unset);
+    definition::imported(cluster, &mut workload)?;
+    let change = ContainerChange { revision, limits, workload };
+    let changed: Container = cluster.agreeing()?.put(&path(name), &change)?;
+    conclude(cluster, output, changed, *wait)
 }
 
 fn scale(cluster: &Cluster, output: Output, scale: &ScaleArguments) -> Result<(), Failure> {
@@ -103,7 +116,7 @@ fn conclude(
 ) -> Result<(), Failure> {
     let began = Instant::now();
     let mut told = String::new();
-    while !wait.no_wait && !container.places.iter().all(is_settled) {
+    while !wait.no_wait && !container.places.iter().all(|it| is_settled(&container, it)) {
         let now = progress(&container.places);
         if now != told {
             eprintln!("{}: {now}", container.name);
@@ -124,7 +137,12 @@ fn conclude(
     print(output, &container, || {
         let nodes = container.places.iter().filter(|place| place.spanned);
         let nodes: Vec<_> = nodes.map(|place| place.node.to_string()).collect();
-        let what = if wait.no_wait { "is to run" } else { "runs" };
+        let has_ended = |place: &ContainerPlace| place.phase == ContainerPhase::Ended;
+        let what = match wait.no_wait {
+            true => "is to run",
+            false if container.places.iter().any(has_ended) => "has run",
+            false => "runs",
+        };
         let took = if wait.no_wait {
             String::new()
         } else {
@@ -135,9 +153,11 @@ fn conclude(
 }
 
 /// Nothing more can be waited for there.
-fn is_settled(place: &ContainerPlace) -> bool {
+fn is_settled(container: &Container, place: &ContainerPlace) -> bool {
+    // Nodes of the release before say nothing of revisions, and know of no changes.
+    let is_current = place.revision.unwrap_or(0) == container.revision;
     match place.phase {
-        ContainerPhase::Running => place.spanned,
+        ContainerPhase::Running | ContainerPhase::Ended => place.spanned && is_current,
         ContainerPhase::Unknown => true,
         _ => false,
     }
@@ -242,7 +262,7 @@ fn processors(milli: u32) -> String {
 }
 
 /// Bytes as people say them.
-fn amount(bytes: u64) -> String {
+pub(crate) fn amount(bytes: u64) -> String {
     match bytes {
         0..=9_999 => format!("{bytes} B"),
         10_000..=10_239_999 => format!("{} KiB", bytes >> 10),
@@ -261,11 +281,63 @@ fn show(container: &Container) -> String {
     row("processes", pids);
     let endpoints = container.limits.endpoints;
     row("endpoints", endpoints.map_or("no limit".into(), |endpoints| endpoints.to_string()));
-    let mut places = Table::new(&["NODE", "STATE", "DETAIL"]);
+    for (name, value) in details(container) {
+        facts.row([name.to_owned(), value]);
+    }
+    let mut places = Table::new(&["NODE", "STATE", "ADDRESS", "DETAIL"]);
     for place in &container.places {
-        places.row([place.node.to_string(), place.phase.to_string(), place.detail.clone()]);
+        places.row([
+            place.node.to_string(),
+            place.phase.to_string(),
+            place.address.clone().unwrap_or_else(|| "-".to_owned()),
+            place.detail.clone(),
+        ]);
     }
     format!("{facts}\n{places}")
+}
+
+/// What is not as in every container.
+fn details(container: &Container) -> Vec<(&'static str, String)> {
+    let ContainerLimits { swap_bytes, writable_bytes, cpu_weight, cpu_set, io, .. } =
+        &container.limits;
+    let workload = &container.workload;
+    let mut details = Vec::new();
+    let mut add = |name, value: Option<String>| details.extend(value.map(|value| (name, value)));
+    add("swap", swap_bytes.map(amount));
+    add("writable", writable_bytes.map(amount));
+    add("cpu weight", cpu_weight.map(|weight| weight.to_string()));
+    add("cpu set", cpu_set.clone());
+    for io in io {
+        let rates = [
+            ("read", io.read_bytes.map(amount)),
+            ("write", io.write_bytes.map(amount)),
+            ("reads", io.reads.map(|it| it.to_string())),
+            ("writes", io.writes.map(|it| it.to_string())),
+        ];
+        let rates =
+            rates.into_iter().filter_map(|(name, rate)| Some(format!("{name} {}/s", rate?)));
+        add("io", Some(format!("{}: {}", io.device, rates.collect::<Vec<_>>().join(", "))));
+    }
+    add("image", workload.image.as_ref().map(|image| image.name.clone()));
+    let command = workload.command.join(" ");
+    add("command", Some(command).filter(|it| !it.is_empty()));
+    let environment = workload.environment.iter().map(|(name, value)| format!("{name}={value}"));
+    add("environment", Some(environment.collect::<Vec<_>>().join(" ")).filter(|it| !it.is_empty()));
+    add("directory", workload.directory.clone());
+    add("user", workload.user.map(|user| format!("{}:{}", user.uid, user.gid)));
+    let restart = match workload.restart {
+        RestartPolicy::Always => None,
+        RestartPolicy::OnFailure => Some("on failure".to_owned()),
+        RestartPolicy::Never => Some("never".to_owned()),
+    };
+    add("restart", restart);
+    if let Some(network) = &workload.network {
+        add("network", Some(network.subnet.clone()));
+        add("net rate", network.rate_bits.map(|rate| format!("{rate} bits/s")));
+        let ports = network.publish.iter().map(|it| format!("{}:{}", it.node, it.container));
+        add("published", Some(ports.collect::<Vec<_>>().join(", ")).filter(|it| !it.is_empty()));
+    }
+    details
 }
 
 /// What `dvsctl dc top` says.
@@ -337,15 +409,29 @@ mod tests {
     use super::*;
 
     fn place(node: u32, spanned: bool, phase: ContainerPhase) -> ContainerPlace {
-        ContainerPlace { node, spanned, phase, detail: String::new() }
+        let (address, revision) = (None, Some(0));
+        ContainerPlace { node, spanned, phase, detail: String::new(), address, revision }
     }
 
     #[test]
     fn a_container_is_settled_where_it_runs_and_is_to() {
-        assert!(is_settled(&place(0, true, ContainerPhase::Running)));
-        assert!(is_settled(&place(0, true, ContainerPhase::Unknown)), "nobody can wait for that");
-        assert!(!is_settled(&place(0, false, ContainerPhase::Running)), "it has yet to leave");
-        assert!(!is_settled(&place(0, true, ContainerPhase::Failed)));
+        let mut container = Container {
+            id: 1,
+            name: "web".into(),
+            limits: ContainerLimits::default(),
+            workload: ContainerWorkload::default(),
+            revision: 0,
+            places: Vec::new(),
+        };
+        let settled = |container: &Container, spanned, phase| {
+            is_settled(container, &place(0, spanned, phase))
+        };
+        assert!(settled(&container, true, ContainerPhase::Running));
+        assert!(settled(&container, true, ContainerPhase::Unknown), "nobody can wait for that");
+        assert!(!settled(&container, false, ContainerPhase::Running), "it has yet to leave");
+        assert!(!settled(&container, true, ContainerPhase::Failed));
+        container.revision = 1;
+        assert!(!settled(&container, true, ContainerPhase::Running), "it is what it was before");
     }
 
     #[test]
@@ -358,12 +444,14 @@ mod tests {
                 cpu_milli: Some(1500),
                 ..ContainerLimits::default()
             },
+            workload: ContainerWorkload::default(),
+            revision: 0,
             places: vec![
                 place(0, true, ContainerPhase::Running),
                 place(2, true, ContainerPhase::Failed),
             ],
         };
-        let text = list(&[container.clone()]);
+        let text = list(std::slice::from_ref(&container));
         let row: Vec<_> = text.lines().nth(1).unwrap().split_whitespace().collect();
         assert_eq!(row, ["web", "1", "0", "2", "64", "MiB", "1.5", "default"]);
         assert_eq!(first_running(&container).unwrap(), 0);
