@@ -552,12 +552,17 @@ impl Segment {
         let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images);
         let router = dvsd::relay::relaying(router, handle, peers);
         spawn(Box::pin(images.run()));
-        // Where its neighbours ask it.
+        // Where its neighbours ask it. An earlier life of it may not have gone from there yet.
         let door = reach(SocketAddrV6::new(address_of(number), dvsd::peers::PORT, 0, 2));
-        let door = self.runtime.block_on(tokio::net::TcpListener::bind(door)).unwrap();
         let (neighbours, known, proof) =
             (router.clone(), snapshots.clone(), Arc::clone(&authority));
         spawn(Box::pin(async move {
+            let door = loop {
+                match tokio::net::TcpListener::bind(door).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                }
+            };
             let guarded = dvsd::doors::Guarded::new(door, proof, known).unwrap();
             axum::serve(guarded, neighbours).await.unwrap();
         }));
