@@ -39,3 +39,20 @@ pub struct BarrierPassage {
     /// If it has not: how many are missing.
     pub missing: Option<u32>,
 }
+
+/// Body of `POST /v1/barriers/leave`: a party goes away without waiting. Asking again is harmless.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BarrierDeparture {
+    /// Which barrier.
+    pub name: String,
+    /// Under which lease it arrived.
+    pub lease: u64,
+}
+
+/// Answer of `POST /v1/barriers/leave`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BarrierLeft {
+    /// Whether it waited. If not, the barrier may have opened for it before: its passage says so.
+    pub left: bool,
+}

@@ -30,7 +30,7 @@ pub use agreed::{
     LockHolder, LockRelease, LockReleased, LockRequest, LockStanding, KV_VALUE_BYTES_MAX,
     WAIT_MS_MAX,
 };
-pub use barriers::{Barrier, BarrierPassage, BarrierRequest};
+pub use barriers::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };

@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use dvs_api::{Barrier, BarrierPassage, BarrierRequest};
+use dvs_api::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
 
 use crate::agreed::escaped;
 use crate::arguments::{BarrierCommand, BarrierWaitArguments, Output};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Error, ANSWER};
 use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
@@ -66,13 +66,16 @@ fn pass(
 ) -> Result<BarrierPassage, Failure> {
     // Asking again with the same attempt is harmless.
     let mut passage: BarrierPassage =
-        held.cluster().first(|endpoint| endpoint.post("/v1/barriers", request))?;
+        held.insist(|endpoint| endpoint.post_within("/v1/barriers", request, ANSWER))?;
     let (name, lease) = (escaped(&request.name), request.lease);
     loop {
         held.keep()?;
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        if passage.round.is_some() || left.is_some_and(|left| left.is_zero()) {
+        if passage.round.is_some() {
             return Ok(passage);
+        }
+        if left.is_some_and(|left| left.is_zero()) {
+            return leave(held, request, passage);
         }
         let left_ms = left.map_or(u64::MAX, |left| left.as_millis() as u64 + 1);
         let wait_ms = held.wait_ms().min(left_ms);
@@ -81,6 +84,28 @@ fn pass(
         if let Some(now) = held.cluster().in_time(&path, wait_ms)? {
             passage = now;
         }
+    }
+}
+
+/// Goes away; gives back what was known unless the barrier opened before that: the others went through with this party then.
+fn leave(
+    held: &mut Held<'_>,
+    request: &BarrierRequest,
+    known: BarrierPassage,
+) -> Result<BarrierPassage, Failure> {
+    let (name, lease) = (request.name.clone(), request.lease);
+    let path = format!("/v1/barriers/passage?name={}&lease={lease}", escaped(&name));
+    let departure = BarrierDeparture { name, lease };
+    let passage = held
+        .insist(|endpoint| endpoint.post_within("/v1/barriers/leave", &departure, ANSWER))
+        .and_then(|BarrierLeft { left }| match left {
+            true => Ok(known),
+            false => held.insist(|endpoint| endpoint.get(&path)),
+        });
+    match passage {
+        // It had gone already when it asked a second time, for an answer that was lost.
+        Err(Failure::Cluster(Error::Refused { status: 404, .. })) => Ok(known),
+        passage => passage,
     }
 }
 

@@ -14,7 +14,7 @@ use ureq::Agent;
 /// How long an endpoint may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(3);
 /// How long an answer may take that needs no work.
-const ANSWER: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long nothing is asked after nobody could answer.
 pub(crate) const RETRY: Duration = Duration::from_millis(50);
@@ -46,6 +46,11 @@ impl Error {
     /// Whether nothing was done, and asking again later may succeed.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Refused { status: 503, .. })
+    }
+
+    /// Whether nobody knows what became of it, or nothing did, so that what is harmless to ask twice should be asked again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_passing() || matches!(self, Self::Refused { status: 504, .. })
     }
 }
 
@@ -142,6 +147,17 @@ impl Endpoint {
         self.answer(self.addressed(self.agent.post(self.request(path))).send_json(body))
     }
 
+    /// The same for what is asked again, perhaps of another node, when the answer has not come after `limit`.
+    pub(crate) fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        limit: Duration,
+    ) -> Result<T, Error> {
+        let request = self.agent.post(self.request(path));
+        self.answer(request.config().timeout_global(Some(limit)).build().send_json(body))
+    }
+
     /// Puts what needs no work to be taken.
     pub(crate) fn put<T: DeserializeOwned>(
         &self,
@@ -232,7 +248,7 @@ impl Endpoint {
 }
 
 /// All endpoints, in the order in which they are tried.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cluster(Vec<Endpoint>);
 
 impl Cluster {

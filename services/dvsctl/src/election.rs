@@ -7,7 +7,7 @@ use dvs_api::{Election, ElectionLeader, ElectionRequest, ElectionStanding, Leade
 
 use crate::agreed::escaped;
 use crate::arguments::{CampaignArguments, ElectionCommand, Output};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ANSWER};
 use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
@@ -54,7 +54,7 @@ fn campaign(cluster: &Cluster, arguments: &CampaignArguments) -> Result<ExitCode
 fn await_lead(held: &mut Held<'_>, request: &ElectionRequest) -> Result<u64, Failure> {
     // Asking again from the same lease is harmless.
     let mut standing: ElectionStanding =
-        held.cluster().first(|endpoint| endpoint.post("/v1/elections", request))?;
+        held.insist(|endpoint| endpoint.post_within("/v1/elections", request, ANSWER))?;
     let wait_ms = held.wait_ms();
     let (name, lease) = (escaped(&request.name), request.lease);
     let path = format!("/v1/elections/standing?name={name}&lease={lease}&wait_ms={wait_ms}");

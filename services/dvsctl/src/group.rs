@@ -3,8 +3,9 @@
 
 use std::io::BufRead;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
-use std::thread::{self, sleep};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::thread;
+use std::time::Duration;
 
 use dvs_api::{
     Group, GroupAcknowledged, GroupAcknowledgement, GroupContent, GroupDelivery, GroupJoin,
@@ -13,13 +14,13 @@ use dvs_api::{
 
 use crate::agreed::escaped;
 use crate::arguments::{GroupCommand, GroupJoinArguments, Output};
-use crate::cluster::{Cluster, Error, RETRY};
+use crate::cluster::{Cluster, Error, ANSWER};
 use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
 
-/// How long a node is asked to wait while there are messages to send.
-const BUSY_MS: u64 = 20;
+/// Lines and answers that are read before those before them were dealt with.
+const AHEAD: usize = 16;
 
 pub(crate) fn run(
     cluster: &Cluster,
@@ -39,25 +40,53 @@ pub(crate) fn run(
 fn join(cluster: &Cluster, output: Output, arguments: &GroupJoinArguments) -> Result<(), Failure> {
     let GroupJoinArguments { group, name, ttl_s, send } = arguments;
     let mut held = Held::begin(cluster, *ttl_s, "dvsctl group join")?;
-    let lines = send.then(lines);
-    let taken = take_part(&mut held, output, group, name, lines);
+    let taken = take_part(&mut held, output, group, name, *send);
     // Ending the lease leaves the group; it ends by itself if it cannot be ended.
     let _ = held.end();
     taken
 }
 
-/// Lines of standard input, read beside everything else.
-fn lines() -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    // It ends with the input, or with the program.
+/// What a member waits for.
+enum Arrival {
+    /// A line of standard input.
+    Line(String),
+    /// Standard input has ended.
+    End,
+    /// What comes next in the group's stream; an error is the end of it.
+    Deliveries(Result<Vec<GroupDelivery>, Error>),
+}
+
+/// Reads standard input. It ends with the input, or with the program.
+fn read_lines(to: SyncSender<Arrival>) {
     thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
+            if to.send(Arrival::Line(line)).is_err() {
                 return;
             }
         }
+        let _ = to.send(Arrival::End);
     });
-    receiver
+}
+
+/// Reads the group's stream from a position on, a request after the other. It ends with what it gives to, or with the program.
+fn read_stream(held: &Held<'_>, group: &str, mut from: u64, to: SyncSender<Arrival>) {
+    let (cluster, wait_ms) = (held.cluster().clone(), held.wait_ms());
+    let (group, lease) = (escaped(group), held.lease());
+    thread::spawn(move || loop {
+        let path = format!(
+            "/v1/groups/deliveries?group={group}&lease={lease}&from={from}&wait_ms={wait_ms}"
+        );
+        // Without a majority nothing is delivered, and it is later, as long as the lease lasts.
+        let found = cluster.in_time::<Vec<GroupDelivery>>(&path, wait_ms);
+        let found = found.map(Option::unwrap_or_default);
+        let failed = found.is_err();
+        if let Ok(Some(last)) = found.as_ref().map(|found| found.last()) {
+            from = last.position + 1;
+        }
+        if to.send(Arrival::Deliveries(found)).is_err() || failed {
+            return;
+        }
+    });
 }
 
 /// Prints what is delivered, and sends lines, until there are no more and all of them have come back.
@@ -66,50 +95,39 @@ fn take_part(
     output: Output,
     group: &str,
     name: &str,
-    mut lines: Option<Receiver<String>>,
+    send: bool,
 ) -> Result<(), Failure> {
-    let (cluster, lease) = (held.cluster(), held.lease());
+    let lease = held.lease();
     let request = GroupJoin { group: group.to_owned(), lease, name: name.to_owned() };
-    let joined: GroupPosition = cluster.first(|endpoint| endpoint.post("/v1/groups", &request))?;
-    let mut next = joined.position.unwrap_or_default();
-    let (mut sent, mut back) = (0, 0);
-    let (mut pending, mut is_over) = (None::<GroupMessage>, false);
+    let joined: GroupPosition =
+        held.insist(|endpoint| endpoint.post_within("/v1/groups", &request, ANSWER))?;
+    let (to, arrivals) = mpsc::sync_channel(AHEAD);
+    read_stream(held, group, joined.position.unwrap_or_default(), to.clone());
+    if send {
+        read_lines(to);
+    }
+    let (mut sent, mut back, mut is_over) = (0, 0, false);
     let mut names: Vec<GroupMember> = Vec::new();
-    loop {
+    while !(is_over && back == sent) {
         held.keep()?;
-        if let (Some(from), None) = (&lines, &pending) {
-            match from.try_recv() {
-                Ok(line) => {
-                    sent += 1;
-                    let (group, payload) = (group.to_owned(), KvValue::Text(line));
-                    pending = Some(GroupMessage { group, lease, number: sent, payload });
-                }
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => (lines, is_over) = (None, true),
-            }
-        }
-        if let Some(message) = &pending {
-            let answer = cluster
-                .first(|endpoint| endpoint.post::<GroupPosition>("/v1/groups/messages", message));
-            match answer {
-                Ok(_) => pending = None,
+        let deliveries = match arrivals.recv_timeout(Duration::from_millis(held.wait_ms())) {
+            Ok(Arrival::Line(line)) => {
+                sent += 1;
+                let (group, payload) = (group.to_owned(), KvValue::Text(line));
+                let message = GroupMessage { group, lease, number: sent, payload };
                 // The same number again is the same message, whatever became of it.
-                Err(Error::Refused { status: 504, .. }) => sleep(RETRY),
-                Err(error) if error.is_passing() => sleep(RETRY),
-                Err(error) => return Err(error.into()),
+                held.insist(|endpoint| {
+                    endpoint.post_within::<GroupPosition>("/v1/groups/messages", &message, ANSWER)
+                })?;
+                continue;
             }
-        }
-        if is_over && pending.is_none() && back == sent {
-            return Ok(());
-        }
-        let wait_ms = if lines.is_some() { BUSY_MS } else { held.wait_ms() };
-        let escaped = escaped(group);
-        let path = format!(
-            "/v1/groups/deliveries?group={escaped}&lease={lease}&from={next}&wait_ms={wait_ms}"
-        );
-        // Without a majority nothing is delivered, and it is later, as long as the lease lasts.
-        let Some(deliveries) = cluster.in_time::<Vec<GroupDelivery>>(&path, wait_ms)? else {
-            continue;
+            Ok(Arrival::End) => {
+                is_over = true;
+                continue;
+            }
+            Ok(Arrival::Deliveries(deliveries)) => deliveries?,
+            // The stream is read until it ends with an error, which comes first.
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => continue,
         };
         for delivery in &deliveries {
             match &delivery.content {
@@ -120,12 +138,14 @@ fn take_part(
             print(output, delivery, || line(delivery, &names))?;
         }
         let Some(up_to) = deliveries.last().map(|last| last.position) else { continue };
-        next = up_to + 1;
         let taken = GroupAcknowledgement { group: group.to_owned(), lease, up_to };
         let path = "/v1/groups/acknowledge";
         // What is not acknowledged now is with what comes next.
-        let _ = cluster.first(|endpoint| endpoint.post::<GroupAcknowledged>(path, &taken));
+        let _ = held
+            .cluster()
+            .first(|endpoint| endpoint.post_within::<GroupAcknowledged>(path, &taken, ANSWER));
     }
+    Ok(())
 }
 
 fn line(delivery: &GroupDelivery, names: &[GroupMember]) -> String {

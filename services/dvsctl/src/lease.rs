@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dvs_api::{Lease, LeaseInfo, LeaseRequest};
 
 use crate::arguments::{LeaseCommand, Output};
-use crate::cluster::{Cluster, Error};
+use crate::cluster::{Cluster, Endpoint, Error, ANSWER, RETRY};
 use crate::table::Table;
 use crate::{duration, print, Failure};
 
@@ -18,6 +18,8 @@ use crate::{duration, print, Failure};
 const LOOK: Duration = Duration::from_millis(50);
 /// Longest that a node is asked to wait for something.
 const WAIT_MS_MAX: u64 = 10_000;
+/// How long nodes are asked that answer and cannot agree on a lease. Choosing another leader takes a few seconds.
+const LEADERLESS: Duration = Duration::from_secs(20);
 
 pub(crate) fn run(
     cluster: &Cluster,
@@ -56,13 +58,41 @@ pub(crate) struct Held<'a> {
 }
 
 impl<'a> Held<'a> {
-    /// Begins one. One that is granted and not heard of ends by itself.
+    /// Begins one, and waits for a leader if there is none. One that is granted and not heard of ends by itself.
     pub(crate) fn begin(cluster: &'a Cluster, ttl_s: u64, owner: &str) -> Result<Self, Error> {
         let request = LeaseRequest { ttl_ms: ttl_s * 1_000, owner: owner.to_owned() };
-        let renewed = Instant::now();
-        let Lease { lease, .. } =
-            cluster.first(|endpoint| endpoint.post("/v1/leases", &request))?;
-        Ok(Self { cluster, lease, ttl: Duration::from_secs(ttl_s), renewed })
+        let deadline = Instant::now() + LEADERLESS;
+        loop {
+            let renewed = Instant::now();
+            let begun =
+                cluster.first(|endpoint| endpoint.post_within("/v1/leases", &request, ANSWER));
+            match begun {
+                Ok(Lease { lease, .. }) => {
+                    return Ok(Self { cluster, lease, ttl: Duration::from_secs(ttl_s), renewed });
+                }
+                // Where nobody answers at all, waiting does not help.
+                Err(Error::Refused { status: 503 | 504, .. }) if Instant::now() < deadline => {
+                    sleep(RETRY);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Has something done under the lease that is harmless to be done twice: as often as it takes, as long as the lease lasts.
+    pub(crate) fn insist<T>(
+        &mut self,
+        ask: impl Fn(&Endpoint) -> Result<T, Error>,
+    ) -> Result<T, Failure> {
+        loop {
+            match self.cluster.first(&ask) {
+                Err(error) if error.is_open() => {
+                    self.keep()?;
+                    sleep(RETRY);
+                }
+                other => return Ok(other?),
+            }
+        }
     }
 
     pub(crate) fn cluster(&self) -> &'a Cluster {
@@ -85,7 +115,10 @@ impl<'a> Held<'a> {
         }
         let asked = Instant::now();
         let path = format!("/v1/leases/{}", self.lease);
-        match self.cluster.first(|endpoint| endpoint.post::<Lease>(&path, &())) {
+        // A node that stalls must neither let the lease end unnoticed nor keep another one from being asked.
+        let left = self.ttl.saturating_sub(self.renewed.elapsed());
+        let limit = (left / self.cluster.endpoints().len().max(1) as u32).clamp(LOOK, ANSWER);
+        match self.cluster.first(|endpoint| endpoint.post_within::<Lease>(&path, &(), limit)) {
             Ok(_) => {
                 self.renewed = asked;
                 Ok(())

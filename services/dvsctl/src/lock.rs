@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::agreed::escaped;
 use crate::arguments::{AcquireArguments, LockCommand, Output};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ANSWER};
 use crate::lease::Held;
 use crate::table::Table;
 use crate::{print, Failure};
@@ -101,7 +101,7 @@ fn acquire(
 fn stand_in_line(held: &mut Held<'_>, request: &LockRequest) -> Result<u64, Failure> {
     // Asking again from the same lease is harmless.
     let mut standing: LockStanding =
-        held.cluster().first(|endpoint| endpoint.post("/v1/locks", request))?;
+        held.insist(|endpoint| endpoint.post_within("/v1/locks", request, ANSWER))?;
     let wait_ms = held.wait_ms();
     let path = format!(
         "/v1/locks/standing?name={}&lease={}&wait_ms={wait_ms}",

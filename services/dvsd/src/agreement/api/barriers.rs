@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::Json;
-use dvs_api::{Barrier, BarrierPassage, BarrierRequest};
+use dvs_api::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
 use dvs_state::barriers::{Command as BarrierCommand, Passage};
 use dvs_state::leases::LeaseId;
 use dvs_state::{Answer, Command, Refusal, Thing};
@@ -48,6 +48,19 @@ pub(super) async fn arrive(
     let command = BarrierCommand::Arrive { name, lease: LeaseId(lease), parties, attempt };
     match api.propose(&Command::Barriers(command)).await? {
         Answer::Passage(passage) => Ok(Json(told(passage))),
+        other => Err(strange(&other)),
+    }
+}
+
+pub(super) async fn leave(
+    State(api): State<Arc<Api>>,
+    body: Bytes,
+) -> Result<Json<BarrierLeft>, Failure> {
+    let BarrierDeparture { name, lease } = parse("departure from a barrier", &body)?;
+    let name = in_space("a barrier", &name)?;
+    let command = BarrierCommand::Leave { name, lease: LeaseId(lease) };
+    match api.propose(&Command::Barriers(command)).await? {
+        Answer::Changed(left) => Ok(Json(BarrierLeft { left })),
         other => Err(strange(&other)),
     }
 }

@@ -26,8 +26,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::Router;
 use dvs_api::{
-    Barrier, BarrierPassage, BarrierRequest, ClusterStatus, Container, ContainerChange,
-    ContainerNodes, ContainerPlace, ContainerRequest, Election, ElectionLeader, ElectionRequest,
+    Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest, ClusterStatus,
+    Container, ContainerChange, ContainerNodes, ContainerPlace, ContainerRequest, Election,
+    ElectionLeader, ElectionRequest,
     ElectionResignation, ElectionResigned, ElectionStanding, Events, Group, GroupAcknowledged,
     GroupAcknowledgement, GroupDelivery, GroupJoin, GroupLeave, GroupLeft, GroupMessage,
     GroupPosition, JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseInfo,
@@ -98,6 +99,7 @@ pub fn routes(access: Access) -> Router {
         .route("/v1/groups/deliveries", get(groups::deliveries))
         .route("/v1/groups/acknowledge", post(groups::acknowledge))
         .route("/v1/barriers", get(barriers::list).post(barriers::arrive))
+        .route("/v1/barriers/leave", post(barriers::leave))
         .route("/v1/barriers/passage", get(barriers::passage))
         .route("/v1/locks", get(locks::list).post(locks::acquire))
         .route("/v1/locks/standing", get(locks::standing))
@@ -175,6 +177,8 @@ pub fn describe(api: &mut Description) {
     api.get("/v1/barriers", "All barriers at which somebody waits").answers::<Vec<Barrier>>();
     let arrive = api.post("/v1/barriers", "Arrive at a barrier");
     arrive.takes::<BarrierRequest>().answers::<BarrierPassage>();
+    let leave = api.post("/v1/barriers/leave", "Go away from a barrier without waiting");
+    leave.takes::<BarrierDeparture>().answers::<BarrierLeft>();
     let passage = api.get("/v1/barriers/passage", "Wait until a barrier opens for a lease");
     passage.query::<barriers::PassageQuery>().answers::<BarrierPassage>();
     api.get("/v1/groups", "All groups that have members").answers::<Vec<Group>>();
