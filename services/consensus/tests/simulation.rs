@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Cluster, Network, Random};
+use cluster::faults::{disturb, settle};
+use cluster::seeds::{on_paused_clock, seeds};
+use cluster::{grant, Cluster, Network, Random, CLIENT_PATIENCE, FAULTS_MS};
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_history::{
     is_linearizable, KeyInput, KeyOutput, Lock, LockInput, LockOutput, Operation, Register,
@@ -23,16 +25,13 @@ use dvs_state::kv::{Compare, Operation as KvOperation, Order, Selector, Subject,
 use dvs_state::leases::LeaseId;
 use dvs_state::line::Standing;
 use dvs_state::nodes::{self, Phase};
-use dvs_state::{kv, leases, locks, Answer, Command, Refusal};
-use tokio::task::{JoinHandle, LocalSet};
+use dvs_state::{kv, locks, Answer, Command, Refusal};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, Instant};
 
 const KEYS: u64 = 3;
 const LOCKS: u64 = 2;
 const CLIENTS: u64 = 5;
-const FAULTS_MS: u64 = 5_000;
-/// How long a client waits for an answer; beyond the patience of the members.
-const CLIENT_PATIENCE: Duration = Duration::from_secs(4);
 
 #[derive(Default)]
 struct Histories {
@@ -219,90 +218,6 @@ fn output<T>(seen: Seen<T>) -> T {
     }
 }
 
-async fn disturb(cluster: &mut Cluster, random: &mut Random, until: Instant) {
-    let nodes = u64::from(cluster.nodes());
-    while Instant::now() < until {
-        sleep(Duration::from_millis(50 + random.below(700))).await;
-        let victim = random.below(nodes) as u16;
-        match random.below(12) {
-            0..=2 => {
-                // One that forgets is let go only while the others can do without it: else what it forgets was agreed by nobody else.
-                if cluster.disk(victim).is_some() || cluster.is_whole() {
-                    cluster.kill(victim).await;
-                }
-            }
-            3..=5 => cluster.restart(victim).await,
-            6 => {
-                let cut = 1 + random.below(nodes - 1) as u16;
-                let sides = |a: u16, b: u16| (a < cut) != (b < cut);
-                let all = (0..nodes as u16).flat_map(|a| (0..nodes as u16).map(move |b| (a, b)));
-                cluster.network.cut(all.filter(|(a, b)| sides(*a, *b)));
-            }
-            7 => {
-                // Whoever leads is cut off, perhaps in one direction only.
-                let running = cluster.network.all_running();
-                let leads = running.iter().find(|(_, consensus)| consensus.is_leader());
-                let leader = leads.map_or(victim, |(id, _)| *id);
-                let both = random.chance(50);
-                for other in (0..nodes as u16).filter(|other| *other != leader) {
-                    cluster.network.cut([(leader, other)]);
-                    if both {
-                        cluster.network.cut([(other, leader)]);
-                    }
-                }
-            }
-            8 | 9 => cluster.network.heal(),
-            10 => cluster.network.disturb(random.below(20), 1 + random.below(60)),
-            _ => {
-                if let Some(disk) = cluster.disk(victim) {
-                    disk.slow_down(random.below(150));
-                }
-            }
-        }
-    }
-    cluster.network.heal();
-    cluster.network.disturb(0, 4);
-    for node in 0..cluster.nodes() {
-        cluster.restart(node).await;
-        if let Some(disk) = cluster.disk(node) {
-            disk.slow_down(0);
-        }
-    }
-}
-
-/// Waits until all nodes have the same, and gives it.
-async fn settle(cluster: &Cluster) -> Vec<u8> {
-    let limit = Instant::now() + Duration::from_secs(60);
-    loop {
-        sleep(Duration::from_millis(100)).await;
-        let running = cluster.network.all_running();
-        let states: Vec<_> = running
-            .iter()
-            .map(|(_, consensus)| consensus.look(|state| state.to_bytes().unwrap()))
-            .collect();
-        let same = states.windows(2).all(|pair| pair[0] == pair[1]);
-        let done = running.iter().all(|(_, consensus)| {
-            let status = consensus.status();
-            status.applied == status.last && status.leader.is_some()
-        });
-        if same && done && cluster.is_whole() {
-            return states.into_iter().next().unwrap();
-        }
-        if Instant::now() > limit {
-            let statuses: Vec<_> = running.iter().map(|(id, c)| (*id, c.status())).collect();
-            panic!("the nodes do not come together: {statuses:#?}");
-        }
-    }
-}
-
-async fn grant(member: &Consensus) -> LeaseId {
-    let command = leases::Command::Grant { ttl_ms: leases::TTL_MS_MAX, owner: "client".into() };
-    match member.propose(&Command::Leases(command)).await {
-        Ok(Ok(Answer::Granted(lease))) => lease,
-        other => panic!("{other:?}"),
-    }
-}
-
 async fn simulate(seed: u64) -> (u64, u64) {
     let mut random = Random::new(seed);
     let (count, diskless) = [(3, 0), (5, 0), (5, 1), (4, 1)][random.below(4) as usize];
@@ -343,46 +258,10 @@ async fn simulate(seed: u64) -> (u64, u64) {
     (histories.acknowledged, histories.unknown)
 }
 
-fn run(seed: u64) -> (u64, u64) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
-    LocalSet::new().block_on(&runtime, simulate(seed))
-}
-
 #[test]
 fn histories_under_faults_are_linearizable_and_all_nodes_end_the_same() {
-    let seeds = std::env::var("DVS_SEEDS").ok().map(|range| {
-        let (first, end) = range.split_once("..").expect("DVS_SEEDS is FIRST..END");
-        first.parse().unwrap()..end.parse().unwrap()
-    });
-    let seeds = seeds.unwrap_or(0..200);
-    let next = AtomicU64::new(seeds.start);
-    let totals = std::thread::scope(|scope| {
-        let work = || {
-            let mut totals = (0, 0);
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= seeds.end {
-                    return totals;
-                }
-                let done = std::panic::catch_unwind(|| run(seed));
-                let Ok((acknowledged, unknown)) = done else {
-                    panic!("seed {seed} failed; repeat it with DVS_SEEDS={seed}..{}", seed + 1);
-                };
-                totals = (totals.0 + acknowledged, totals.1 + unknown);
-            }
-        };
-        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
-    });
-    let sum = |of: fn(&(u64, u64)) -> u64| totals.iter().map(of).sum::<u64>();
-    let (acknowledged, unknown) = (sum(|t| t.0), sum(|t| t.1));
-    println!("{acknowledged} operations acknowledged, {unknown} without an answer");
     // Faults that leave nothing to do, or none at all, would prove nothing.
-    let count = seeds.end - seeds.start;
+    let (acknowledged, unknown, count) = seeds(0..200, simulate);
     assert!(acknowledged > 50 * count && unknown * 20 > count, "{acknowledged}, {unknown}");
 }
 
@@ -426,11 +305,6 @@ async fn drain_leaders(seed: u64) {
 #[test]
 fn a_leader_that_is_drained_gives_its_lead_and_vote_away_and_learns() {
     for seed in 0..20 {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        LocalSet::new().block_on(&runtime, drain_leaders(seed));
+        on_paused_clock(drain_leaders(seed));
     }
 }

@@ -2,9 +2,14 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+mod election;
+pub mod group;
+
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
+
+pub use election::{Candidates, Election, ElectionInput, ElectionOutput};
 
 /// An operation as its client saw it. Times are places in one order of all events.
 #[derive(Clone, Debug)]

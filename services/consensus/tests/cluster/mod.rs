@@ -2,6 +2,9 @@
 //! Members in one process, on tokio's paused clock: a network that loses, delays and parts, disks that are slow and lose what
 //! was not safe when a node is killed.
 
+pub(crate) mod faults;
+pub(crate) mod seeds;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,11 +12,16 @@ use std::time::Duration;
 
 use dvs_consensus::disk::{Change, Content, Disk, Done, NoDisk, Owner};
 use dvs_consensus::{Call, CallError, Consensus, Peer, Timing, Transport};
+use dvs_state::leases::{self, LeaseId};
 use dvs_state::nodes::{self, Join, Machine, MemberId, NodeId, Role, Seat};
 use dvs_state::{Answer, Command};
 use tokio::time::sleep;
 
 pub(crate) const CLUSTER: u64 = 0xd75;
+/// For how long there are faults.
+pub(crate) const FAULTS_MS: u64 = 5_000;
+/// How long a client waits for an answer; beyond the patience of the members.
+pub(crate) const CLIENT_PATIENCE: Duration = Duration::from_secs(4);
 
 /// Random numbers from a seed (SplitMix64).
 #[derive(Clone, Debug)]
@@ -347,5 +355,14 @@ impl Cluster {
                 let known: BTreeSet<_> = status.voters.union(&status.learners).copied().collect();
                 known == members && status.voters.len() >= 3
             })
+    }
+}
+
+/// A lease that outlasts the run, of a cluster that is whole.
+pub(crate) async fn grant(member: &Consensus) -> LeaseId {
+    let command = leases::Command::Grant { ttl_ms: leases::TTL_MS_MAX, owner: "client".into() };
+    match member.propose(&Command::Leases(command)).await {
+        Ok(Ok(Answer::Granted(lease))) => lease,
+        other => panic!("{other:?}"),
     }
 }
