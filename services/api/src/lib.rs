@@ -17,6 +17,7 @@ mod events;
 mod groups;
 mod link;
 mod look;
+mod net;
 mod node;
 mod token;
 mod usage;
@@ -51,6 +52,10 @@ pub use groups::{
 };
 pub use link::{Link, LinkChoice, LinkState, Transport, TransportRequest};
 pub use look::{KernelLog, KernelRecord, KernelTables, Log, Logs, LOG_LINES_MAX};
+pub use net::{
+    DnsAnswer, DnsRecord, DnsRequest, DnsType, Echo, EchoOutcome, EchoRequest, IpVersion,
+    TcpConnection, TcpOutcome, TcpRequest, ECHO_BYTES_MAX, PROBE_TIMEOUT_MS_MAX,
+};
 pub use node::{
     NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, PowerAction, PowerAnswer,
     PowerRequest,

@@ -19,6 +19,7 @@ mod lease;
 mod link;
 mod lock;
 mod look;
+mod net;
 mod node;
 mod pages;
 mod segment;
@@ -101,6 +102,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Election(command) => return election::run(&cluster, output, command),
         Command::Group(command) => return group::run(&cluster, output, command),
         Command::Barrier(command) => return barrier::run(&cluster, output, command),
+        Command::Net(command) => return net::run(&cluster, output, command),
         Command::Link(LinkCommand::List) => link::list(&cluster, output)?,
         Command::Link(LinkCommand::Set(set)) => link::set(&cluster, output, set)?,
         Command::Endpoint(EndpointCommand::List { dc, node }) => {

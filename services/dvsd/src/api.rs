@@ -34,6 +34,7 @@ use crate::look;
 use crate::machine::{self, PROC};
 use crate::membership::{Refusal, Standing};
 use crate::metrics;
+use crate::net;
 use crate::openapi::{self, Description};
 use crate::orders::Order;
 use crate::ping;
@@ -100,6 +101,7 @@ pub fn router(
         .merge(containers)
         .merge(endpoints)
         .merge(images)
+        .merge(net::routes())
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

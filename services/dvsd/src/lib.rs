@@ -25,6 +25,7 @@ pub mod machine;
 pub mod membership;
 pub mod metrics;
 pub mod multicast;
+pub mod net;
 pub mod netlink;
 pub mod openapi;
 pub mod orders;

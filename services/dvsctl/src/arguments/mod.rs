@@ -7,6 +7,7 @@ mod context;
 mod dc;
 mod image;
 mod look;
+mod net;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use std::path::PathBuf;
@@ -30,6 +31,10 @@ pub(crate) use dc::{
 };
 pub(crate) use image::ImageCommand;
 pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
+pub(crate) use net::{
+    DnsArguments, NetCommand, NetPingArguments, ProbeArguments, TargetArguments, TcpArguments,
+    TraceArguments,
+};
 
 /// Look at and work with a DVS.
 ///
@@ -119,6 +124,9 @@ pub(crate) enum Command {
     /// Groups, whose members all see the same messages in the same order
     #[command(subcommand)]
     Group(GroupCommand),
+    /// What a node sees of the network: who answers, over which routers, by which name, on which port
+    #[command(subcommand)]
+    Net(NetCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// What the kernel of a node said
