@@ -11,6 +11,7 @@
 
 mod admissions;
 pub mod api;
+pub(crate) mod asking;
 pub mod departure;
 mod frame;
 mod journal;

@@ -28,20 +28,20 @@ use axum::Router;
 use dvs_api::{
     Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest, ClusterStatus,
     Container, ContainerChange, ContainerNodes, ContainerPlace, ContainerRequest, Election,
-    ElectionLeader, ElectionRequest,
-    ElectionResignation, ElectionResigned, ElectionStanding, Events, Group, GroupAcknowledged,
-    GroupAcknowledgement, GroupDelivery, GroupJoin, GroupLeave, GroupLeft, GroupMessage,
-    GroupPosition, JoinTokenInfo, KvChanges, KvDone, KvRange, KvTransaction, Lease, LeaseInfo,
-    LeaseRequest, Lock, LockRelease, LockReleased, LockRequest, LockStanding, NodeDrain,
-    NodeRemoval, NodeRename, NodeStanding, TokenCreated, TokenRequest, TokenRevoked,
-    KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
+    ElectionLeader, ElectionRequest, ElectionResignation, ElectionResigned, ElectionStanding,
+    Events, Group, GroupAcknowledged, GroupAcknowledgement, GroupDelivery, GroupJoin, GroupLeave,
+    GroupLeft, GroupMessage, GroupPosition, JoinTokenInfo, KvChanges, KvDone, KvRange,
+    KvTransaction, Lease, LeaseInfo, LeaseRequest, Lock, LockRelease, LockReleased, LockRequest,
+    LockStanding, NodeDrain, NodeRemoval, NodeRename, NodeStanding, TokenCreated, TokenRequest,
+    TokenRevoked, KV_VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
 use dvs_consensus::{Consensus, ProposeError};
 use dvs_state::{Answer, Command, Refusal, VERSION};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio::time::{timeout_at, Instant};
+use tokio::time::Instant;
 
+use super::asking::{wait_for, Asking, Trouble};
 use super::Access;
 use crate::api::{bad, query, unavailable, Failure};
 use crate::membership::Standing;
@@ -56,17 +56,19 @@ const REQUESTS_MAX: usize = 256;
 /// of their own.
 const SPACE: &str = "cluster/";
 
-/// How long a cluster that has just formed may take to be agreed on.
-const SETTLING: Duration = Duration::from_secs(10);
-
 pub(super) struct Api {
     access: Access,
+    asking: Asking,
     requests: Semaphore,
 }
 
 /// The routes.
 pub fn routes(access: Access) -> Router {
-    let api = Arc::new(Api { access, requests: Semaphore::new(REQUESTS_MAX) });
+    let api = Arc::new(Api {
+        asking: Asking::new(access.clone()),
+        access,
+        requests: Semaphore::new(REQUESTS_MAX),
+    });
     Router::new()
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/containers", get(containers::list).post(containers::create))
@@ -208,74 +210,54 @@ async fn limit(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
 
 impl Api {
     fn consensus(&self) -> Result<Consensus, Failure> {
-        self.access.consensus().map_err(unavailable)
+        self.asking.consensus().map_err(unavailable)
     }
 
+    /// Has the nodes agree on a command.
     async fn propose(&self, command: &Command) -> Result<Answer, Failure> {
-        proposed(&self.access, command).await
+        self.asking.propose(command).await.map_err(|trouble| self.told(trouble))
     }
 
-    /// Reads what shows everything that was agreed on before, or what this node has.
+    /// As [`Asking::read`].
     async fn read<T>(
         &self,
         stale: bool,
         look: impl FnOnce(&dvs_state::State) -> T,
     ) -> Result<T, Failure> {
-        let consensus = self.consensus()?;
-        if stale {
-            return Ok(consensus.look(look));
-        }
-        consensus.read(look).await.map_err(|error| failed(&self.access, &consensus, &error))
+        self.asking.read(stale, look).await.map_err(|trouble| self.told(trouble))
     }
 
-    /// What `look` finds once it does not `wait` any more, or once the time is over; `None` when there is nothing to find. What this node
-    /// has may be behind, but it has come at least to where whoever asks was answered before.
+    /// As [`Asking::outcome`].
     async fn outcome<T>(
         &self,
         deadline: Instant,
         look: impl Fn(&dvs_state::State) -> Option<T>,
         waits: impl Fn(&T) -> bool,
     ) -> Result<Option<T>, Failure> {
-        let first = self.read(false, &look).await?;
-        if !first.as_ref().is_some_and(&waits) {
-            return Ok(first);
-        }
-        let consensus = self.consensus()?;
-        let over = wait_for(&consensus, deadline, |state| match look(state) {
-            Some(found) if waits(&found) => None,
-            over => Some(over),
-        });
-        Ok(match over.await {
-            Some(over) => over,
-            None => consensus.look(look),
-        })
+        let found = self.asking.outcome(deadline, look, waits).await;
+        found.map_err(|trouble| self.told(trouble))
+    }
+
+    fn told(&self, trouble: Trouble) -> Failure {
+        told(&self.access, trouble)
     }
 }
 
-/// Has the nodes agree on a command. In a cluster that has just formed, or whose last node has just got this release, it waits until
-/// the leader has seen to that.
-pub(crate) async fn proposed(access: &Access, command: &Command) -> Result<Answer, Failure> {
-    let deadline = Instant::now() + SETTLING;
-    let consensus = access.consensus().map_err(unavailable)?;
-    loop {
-        let refusal = match consensus.propose(command).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(refusal)) => refusal,
-            Err(error) => return Err(failed(access, &consensus, &error)),
-        };
-        let settled = match awaited(&refusal) {
-            Some(version) if Instant::now() < deadline => {
-                let is_there = |state: &dvs_state::State| {
-                    (state.identity().is_some() && state.version() >= version).then_some(())
-                };
-                wait_for(&consensus, deadline, is_there).await
-            }
-            _ => None,
-        };
-        if settled.is_none() {
-            return Err(refused(&refusal));
-        }
+fn told(access: &Access, trouble: Trouble) -> Failure {
+    match trouble {
+        Trouble::Absent(why) => unavailable(why),
+        Trouble::Refused(refusal) => refused(&refusal),
+        Trouble::Failed(error) => match access.consensus() {
+            Ok(consensus) => failed(access, &consensus, &error),
+            Err(why) => unavailable(why),
+        },
     }
+}
+
+/// Has the nodes agree on a command, for routes that are elsewhere.
+pub(crate) async fn proposed(access: &Access, command: &Command) -> Result<Answer, Failure> {
+    let asked = Asking::new(access.clone()).propose(command).await;
+    asked.map_err(|trouble| told(access, trouble))
 }
 
 /// Says which node could not do what was asked, and who is missing for that.
@@ -321,15 +303,6 @@ fn refused(refusal: &Refusal) -> Failure {
     Failure(code, text)
 }
 
-/// If a command was refused for something that the leader sees to by itself soon: which version the state has then.
-fn awaited(refusal: &Refusal) -> Option<u16> {
-    match refusal {
-        Refusal::NotFormed => Some(0),
-        Refusal::TooNew { needed, .. } if *needed <= VERSION => Some(*needed),
-        _ => None,
-    }
-}
-
 /// The answer to a command was that to another one, which does not happen.
 fn strange(answer: &Answer) -> Failure {
     Failure(StatusCode::INTERNAL_SERVER_ERROR, format!("the nodes agreed on {answer:?}"))
@@ -357,24 +330,5 @@ fn deadline(wait_ms: u64) -> Result<Instant, Failure> {
     match wait_ms <= WAIT_MS_MAX {
         true => Ok(Instant::now() + Duration::from_millis(wait_ms)),
         false => Err(bad(format!("wait_ms = {wait_ms}: expected 0 to {WAIT_MS_MAX}"))),
-    }
-}
-
-/// Looks at this node's state whenever it changes, until there is something to say or the time is over.
-async fn wait_for<T>(
-    consensus: &Consensus,
-    deadline: Instant,
-    mut look: impl FnMut(&dvs_state::State) -> Option<T>,
-) -> Option<T> {
-    let mut progress = consensus.watch();
-    loop {
-        progress.borrow_and_update();
-        if let Some(found) = consensus.look(&mut look) {
-            return Some(found);
-        }
-        match timeout_at(deadline, progress.changed()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return None,
-        }
     }
 }
