@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel's DVK as `dvsd` uses it, and the real one behind it.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
-use dvk::{Control, DvsInit, Errno, Info, Lease, Limits, LinkInfo, Port, Slot, Timeout, Transport};
+use dvk::{
+    AsyncPort, Control, DvsInit, Errno, Granted, Info, Lease, Limits, LinkInfo, Port, Received,
+    Slot, Timeout, Transport,
+};
 use dvk_abi::limits::LEASE_SLOTS;
 use dvk_abi::{Endpoint, Message};
 
@@ -42,6 +47,36 @@ pub trait Kernel: Send + Sync {
     /// # Errors
     /// For people: what failed and why.
     fn bind(&self) -> Result<Box<dyn Messenger>, String>;
+
+    /// Binds a server slot of a container on this node. It needs a tokio runtime.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn serve(&self, container: u32, slot: u32) -> Result<Box<dyn ServerPort>, String>;
+}
+
+/// What a [`ServerPort`] waits for.
+pub type Receiving<'a> = Pin<Box<dyn Future<Output = Result<Received, String>> + Send + 'a>>;
+
+/// A server's endpoint in a container: it receives without a thread that waits. It ends when it is dropped.
+pub trait ServerPort: Send + Sync {
+    /// Waits for a message; an error is that the endpoint has ended.
+    fn receive(&self) -> Receiving<'_>;
+
+    /// Answers a request, if its sender still waits for that.
+    fn reply(&self, to: Endpoint, message: &Message);
+
+    /// Copies out of memory that a program of this node has lent.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn copy_from(&self, from: Granted, into: &mut [u8]) -> Result<(), String>;
+
+    /// Copies into it.
+    ///
+    /// # Errors
+    /// For people: what failed and why.
+    fn copy_to(&self, to: Granted, from: &[u8]) -> Result<(), String>;
 }
 
 /// An endpoint in the system container.
@@ -166,7 +201,9 @@ impl Kernel for Dvk {
         let Self(control) = self;
         let (result, there) = match call {
             ContainerCall::Create { id, name, endpoints } => {
-                let limits = Limits { endpoints: *endpoints, ..Limits::default() };
+                // One is that of the services, which is not the container's own.
+                let endpoints = if *endpoints == 0 { 0 } else { endpoints + 1 };
+                let limits = Limits { endpoints, ..Limits::default() };
                 (control.dc_create(u32::from(*id), name, limits), Some(Errno::Exists))
             }
             ContainerCall::AddNode { id, node, first_slot, first_generation } => {
@@ -209,6 +246,36 @@ impl Kernel for Dvk {
             Ok(port) => Ok(Box::new(Bound(port))),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn serve(&self, container: u32, slot: u32) -> Result<Box<dyn ServerPort>, String> {
+        let port = Port::bind(container, Slot::Server(slot)).map_err(|error| error.to_string())?;
+        let port = AsyncPort::new(port)
+            .map_err(|error| format!("wait for messages in container {container}: {error}"))?;
+        Ok(Box::new(Serving(port)))
+    }
+}
+
+struct Serving(AsyncPort);
+
+impl ServerPort for Serving {
+    fn receive(&self) -> Receiving<'_> {
+        Box::pin(async { self.0.receive().await.map_err(|error| error.to_string()) })
+    }
+
+    fn reply(&self, to: Endpoint, message: &Message) {
+        // The client may have timed out or died: that is its own affair.
+        let _ = self.0.reply(to, message);
+    }
+
+    // Memory of this node is copied at once, whatever the timeout, and that of others is not copied.
+    fn copy_from(&self, from: Granted, into: &mut [u8]) -> Result<(), String> {
+        let copied = self.0.get_ref().copy_from(from, into, Timeout::NoWait);
+        copied.map_err(|error| error.to_string())
+    }
+
+    fn copy_to(&self, to: Granted, from: &[u8]) -> Result<(), String> {
+        self.0.get_ref().copy_to(to, from, Timeout::NoWait).map_err(|error| error.to_string())
     }
 }
 

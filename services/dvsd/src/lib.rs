@@ -40,6 +40,7 @@ pub mod rejects;
 pub mod relay;
 pub mod report;
 pub mod segment;
+pub mod services;
 pub mod settings;
 pub mod sightings;
 pub mod status;

@@ -18,6 +18,7 @@ use dvsd::links::Links;
 use dvsd::peers::Peers;
 use dvsd::proxies::Processes;
 use dvsd::segment::macsec::Macsec;
+use dvsd::services::Services;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
@@ -133,6 +134,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let states = images.states();
     let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, address);
     tokio::spawn(containers.run());
+    tokio::spawn(Services::new(handle.clone()).run());
     let router = api::router(handle.clone(), directory.to_owned(), runtime, &images);
     tokio::spawn(images.run());
     doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);

@@ -4,6 +4,7 @@
 
 mod containers;
 mod devices;
+pub(crate) mod inside;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -21,12 +22,13 @@ use dvsd::carrier::{Carrier, ProxyRoute};
 use dvsd::containers::{ContainerCall, Containers, Runtime};
 use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::images::Images;
-use dvsd::kernel::{Failure, Kernel, Messenger};
+use dvsd::kernel::{Failure, Kernel, Messenger, ServerPort};
 use dvsd::links::Links;
 use dvsd::multicast::{Datagram, Network};
 use dvsd::peers::Peers;
 use dvsd::proxies::Proxies;
 use dvsd::reconcile::{Call, SYSTEM_CONTAINER};
+use dvsd::services::Services;
 use dvsd::settings::{Interface, Settings};
 use dvsd::status::StatusFile;
 use dvsd::tipc::{Bearers, Network as TipcNetwork};
@@ -45,6 +47,12 @@ struct World {
     ports: HashMap<u64, mpsc::Sender<Request>>,
     /// The proxies that each machine runs.
     proxies: HashMap<Mac, BTreeMap<u16, ProxyRoute>>,
+    /// Servers in containers of machines, by container and slot.
+    servers: HashMap<(Mac, u32, u32), async_mpsc::UnboundedSender<Request>>,
+    /// What programs in containers have lent, by the number of the grant.
+    lent: HashMap<u64, Vec<u8>>,
+    /// How many endpoints and grants programs in containers have had.
+    counted: u64,
 }
 
 impl World {
@@ -177,6 +185,12 @@ impl Kernel for FakeDvk {
             }
             ContainerCall::Destroy { id } => drop(all.remove(id)),
         }
+        if let ContainerCall::Destroy { id } = call {
+            let own = |(mac, container, _): &(Mac, u32, u32)| {
+                (*mac, *container) == (self.mac, u32::from(*id))
+            };
+            world.servers.retain(|place, _| !own(place));
+        }
         Ok(())
     }
 
@@ -250,6 +264,18 @@ impl Kernel for FakeDvk {
             mac: self.mac,
             world: Arc::clone(&self.world),
         }))
+    }
+
+    fn serve(&self, container: u32, slot: u32) -> Result<Box<dyn ServerPort>, String> {
+        let mut world = self.world();
+        let tables = world.kernels.get(&self.mac).ok_or("ENODEV")?;
+        let id = u16::try_from(container).map_err(|_| "ENODEV")?;
+        refuse(!tables.containers.contains_key(&id), "ENODEV: no container")?;
+        let place = (self.mac, container, slot);
+        refuse(world.servers.get(&place).is_some_and(|it| !it.is_closed()), "EBUSY")?;
+        let (port, requests) = inside::port(Arc::clone(&self.world));
+        world.servers.insert(place, requests);
+        Ok(Box::new(port))
     }
 }
 
@@ -455,6 +481,12 @@ impl Segment {
         Arc::clone(&self.handles.lock().unwrap()[&number].snapshots.borrow())
     }
 
+    /// A program in a container of a machine, as it asks the container's services.
+    pub(crate) fn inside(&self, number: u8, container: u16) -> inside::Inside {
+        let mac = Mac([0x52, 0x54, 0, 0, 0, number]);
+        inside::Inside::new(Arc::clone(&self.world), mac, container.into())
+    }
+
     /// What makes the containers of a machine.
     pub(crate) fn runtime_of(&self, number: u8) -> FakeRuntime {
         self.runtimes.lock().unwrap().entry(number).or_default().clone()
@@ -549,6 +581,7 @@ impl Segment {
         let (states, publish_at) = (images.states(), address.ip());
         let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, publish_at);
         spawn(Box::pin(containers.run()));
+        spawn(Box::pin(Services::new(handle.clone()).run()));
         let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images);
         let router = dvsd::relay::relaying(router, handle, peers);
         spawn(Box::pin(images.run()));
@@ -667,6 +700,7 @@ impl Segment {
         let mut world = self.world.lock().unwrap();
         world.kernels.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
         world.proxies.remove(&Mac([0x52, 0x54, 0, 0, 0, number]));
+        world.servers.retain(|(mac, ..), _| *mac != Mac([0x52, 0x54, 0, 0, 0, number]));
     }
 }
 

@@ -83,7 +83,9 @@ pub(super) fn are_apart(bed: &mut Bed) -> Result<(), Mismatch> {
         bed.run_on(2, &words, LIMIT)
     };
     for (container, count) in [("red", 1), ("blue", 0)] {
-        let there = endpoints(bed, &[1, 2], &["--dc", container])?;
+        let mut there = endpoints(bed, &[1, 2], &["--dc", container])?;
+        // That of the container's services is on each of its nodes.
+        there.retain(|one| !one.endpoint.starts_with("63."));
         let as_bound = |one: &IpcEndpoint| {
             let raw = one.endpoint.split_once('.').and_then(|(slot, generation)| {
                 Some(generation.parse::<u64>().ok()? << 32 | slot.parse::<u64>().ok()?)
