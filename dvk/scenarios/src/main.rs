@@ -8,6 +8,7 @@ mod control;
 mod kill;
 mod ledger;
 mod party;
+mod patron;
 mod server;
 mod witness;
 
@@ -65,6 +66,21 @@ enum Role {
         #[arg(long)]
         bytes: u64,
     },
+    /// Count, under a lock and in a group, together with others of the same container
+    Patron {
+        /// The device of the container
+        #[arg(long, default_value = "/dev/dvk")]
+        device: String,
+        /// Its name
+        #[arg(long)]
+        name: String,
+        /// How many of them there are
+        #[arg(long)]
+        parties: u32,
+        /// How often each counts
+        #[arg(long)]
+        rounds: u64,
+    },
     /// Say something to the server without rest
     Clients {
         /// The container
@@ -92,6 +108,9 @@ fn main() -> ExitCode {
         Role::Supply { container } => bulk::supply(container),
         Role::Fetch { container, supplier, bytes } => {
             bulk::fetch(container, dvk::Endpoint::from_raw(supplier), bytes)
+        }
+        Role::Patron { device, name, parties, rounds } => {
+            patron::run(&device, &name, parties, rounds)
         }
         Role::Clients { container, first, count, server } => {
             clients::run(container, first..first + count, dvk::Endpoint::from_raw(server))

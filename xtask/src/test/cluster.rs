@@ -17,12 +17,16 @@ mod dc;
 mod elections;
 mod exchanges;
 pub(crate) mod faults;
+mod groups;
 pub(crate) mod guest;
+mod histories;
 mod images;
 mod lives;
 pub(crate) mod mismatch;
 mod moves;
+mod net;
 mod outages;
+mod patrons;
 mod program;
 mod promotions;
 mod rules;
@@ -100,7 +104,11 @@ const SCENARIOS: &[Scenario] = &[
     ("what the nodes agree on survives any node, and two in turn", agreement::any_node_may_fail),
     ("half of the nodes without a majority refuse changes and heal", agreement::halves),
     ("commands run under a lock one at a time", agreement::one_at_a_time),
-    ("what clients see of a key while nodes fail is linearizable", agreement::histories),
+    ("what clients see of a key while nodes fail is linearizable", histories::of_a_key),
+    ("what clients see of a lock while nodes fail is linearizable", histories::of_a_lock),
+    ("members of a group see one stream while nodes fail", groups::one_stream),
+    ("programs in a container use its services while the leader's node fails", patrons::count),
+    ("nodes look at the network for administrators", net::look_at_the_network),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),
     ("a leader is drained and undrained while messages flow", lives::drain),

@@ -3,8 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use dvs_api::{ClusterStatus, KvDone, KvPair};
-use dvs_history::{is_linearizable, KeyInput, KeyOutput, Operation, Register};
+use dvs_api::{ClusterStatus, KvDone};
 use dvs_qemu::links::LinkSelector;
 
 use super::bed::{Bed, MEMBERS, NOTICE, PATIENCE};
@@ -12,7 +11,7 @@ use super::mismatch::{expect, Mismatch};
 use super::program::{Ended, Running};
 
 /// For one command that has to wait for another leader.
-const ANSWER: Duration = Duration::from_secs(40);
+pub(super) const ANSWER: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_millis(200);
 const WHOLE: &str = "a leader, three voters and one learner, each the present life of its node";
 
@@ -33,7 +32,7 @@ fn is_whole(status: &ClusterStatus) -> bool {
 }
 
 /// Waits until all nodes say that everybody takes part; gives back what the first says.
-fn await_whole(bed: &Bed, step: &str) -> Result<ClusterStatus, Mismatch> {
+pub(super) fn await_whole(bed: &Bed, step: &str) -> Result<ClusterStatus, Mismatch> {
     let deadline = Instant::now() + PATIENCE;
     let mut first = None;
     for node in 0..MEMBERS {
@@ -54,7 +53,7 @@ fn await_whole(bed: &Bed, step: &str) -> Result<ClusterStatus, Mismatch> {
     first.ok_or_else(|| Mismatch::new(step, WHOLE, "no node was asked"))
 }
 
-fn run(bed: &Bed, node: usize, arguments: &[&str]) -> Result<Ended, Mismatch> {
+pub(super) fn run(bed: &Bed, node: usize, arguments: &[&str]) -> Result<Ended, Mismatch> {
     let step = format!("dvsctl {} on node{node}", arguments.join(" "));
     let running = bed.start_dvsctl(node, arguments, ANSWER)?;
     running.end().map_err(|error| Mismatch::new(step, "it can be run", error))
@@ -208,123 +207,4 @@ pub(super) fn one_at_a_time(bed: &mut Bed) -> Result<(), Mismatch> {
     expect(grow, "running under a lock", "eight tokens, each above the one before", text)?;
     let left = run(bed, 0, &["lock", "list", "-o", "json"])?;
     expect(left.stdout == "[]\n", "looking for locks afterwards", "none", left)
-}
-
-/// A client: what it asked for last, and where it stands.
-struct Client {
-    node: usize,
-    running: Option<(u64, KeyInput, Running)>,
-    done: u64,
-}
-
-/// Clients write and read one key by all nodes, while one loses power and comes back and the network parts: what they saw could have been
-/// the work of one thing. The first time it is the leader that loses power; a long run goes on with others, and parts the network otherwise.
-pub(super) fn histories(bed: &mut Bed) -> Result<(), Mismatch> {
-    let rounds = if bed.is_long() { 10 } else { 1 };
-    for round in 0..rounds {
-        history(bed, round).map_err(|mut mismatch| {
-            mismatch.step = format!("round {round}: {}", mismatch.step);
-            mismatch
-        })?;
-    }
-    Ok(())
-}
-
-/// Who is with whom while the network is parted, from round to round.
-const PARTS: [&[&[usize]]; 4] =
-    [&[&[0, 2], &[1, 3]], &[&[0], &[1, 2, 3]], &[&[0, 1], &[2, 3]], &[&[0, 1, 3], &[2]]];
-
-fn history(bed: &mut Bed, round: usize) -> Result<(), Mismatch> {
-    const KEY: &str = "history";
-    /// Operations of each client.
-    const OPERATIONS: u64 = 30;
-    const STEP: &str = "writing and reading while nodes fail";
-    let seen = await_whole(bed, "before the faults")?;
-    let leader = seen.leader.unwrap_or_default() as usize;
-    let victim = (leader + round) % MEMBERS;
-    let parts: Vec<Vec<usize>> = PARTS[round % PARTS.len()].iter().map(|it| it.to_vec()).collect();
-    let failed = |error: std::io::Error| Mismatch::new(STEP, "dvsctl can be run", error);
-    let mut clients: Vec<Client> =
-        (0..MEMBERS).map(|node| Client { node, running: None, done: 0 }).collect();
-    let mut history: Vec<Operation<KeyInput, KeyOutput>> = Vec::new();
-    let (mut events, mut unknown, mut value) = (0u64, 0u64, 0u64);
-    let mut faults = 0;
-    while clients.iter().any(|client| client.done < OPERATIONS || client.running.is_some()) {
-        for client in &mut clients {
-            if let Some((_, _, running)) = &mut client.running {
-                if running.runs() {
-                    continue;
-                }
-            }
-            if let Some((invoked, input, running)) = client.running.take() {
-                events += 1;
-                let ended = running.end().map_err(failed)?;
-                match answer(&input, &ended) {
-                    Some(output) => {
-                        history.push(Operation { invoked, returned: Some((events, output)), input })
-                    }
-                    // A read that failed says nothing; a write may have been made.
-                    None if input != KeyInput::Get && !is_not_done(&ended) => {
-                        unknown += 1;
-                        history.push(Operation { invoked, returned: None, input });
-                    }
-                    None => {}
-                }
-            }
-            if client.done < OPERATIONS {
-                client.done += 1;
-                value += 1;
-                let text = value.to_string();
-                let (input, words) = match (client.done + client.node as u64) % 3 {
-                    0 => (KeyInput::Get, vec!["kv", "get", KEY, "-o", "json"]),
-                    _ => (KeyInput::Put(value), vec!["kv", "put", KEY, &text, "-o", "json"]),
-                };
-                events += 1;
-                let running = bed.start_dvsctl(client.node, &words, ANSWER)?;
-                client.running = Some((events, input, running));
-            }
-        }
-        let done: u64 = clients.iter().map(|client| client.done).sum();
-        let at = done * 5 / (OPERATIONS * MEMBERS as u64);
-        if at > faults {
-            faults = at;
-            let cluster = bed.cluster();
-            match faults {
-                1 => bed.act("cutting power", |cluster| cluster.node(victim).kill())?,
-                2 => bed.act("giving power", |cluster| cluster.node(victim).start())?,
-                3 => cluster.switch().partition(parts.clone()),
-                _ => cluster.switch().heal(LinkSelector::All),
-            }
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    bed.cluster().switch().heal(LinkSelector::All);
-    let answered = history.iter().filter(|operation| operation.returned.is_some()).count();
-    bed.note(format!("{answered} operations were answered, {unknown} may have been made or not"));
-    let fits = is_linearizable::<Register>(&history);
-    expect(fits, STEP, "a history that one key could have", format!("{history:?}"))?;
-    let enough = answered as u64 >= OPERATIONS;
-    expect(enough, STEP, "a part of the operations is answered", answered)?;
-    bed.await_all_ready("waiting for the cluster after the faults")?;
-    await_whole(bed, "after the faults")?;
-    let ended = run(bed, 0, &["kv", "delete", KEY])?;
-    expect(ended.succeeded(), "deleting the key", "it can be", ended)
-}
-
-/// What `dvsctl` says came of it; `None` if it failed.
-fn answer(input: &KeyInput, ended: &Ended) -> Option<KeyOutput> {
-    if *input != KeyInput::Get {
-        return ended.succeeded().then_some(KeyOutput::Done);
-    }
-    if ended.is_one_clear_error() && ended.stderr.contains("there is no key") {
-        return Some(KeyOutput::Value(None));
-    }
-    let pair: KvPair = serde_json::from_str(&ended.stdout).ok()?;
-    let text = String::from_utf8(pair.value.bytes()?).ok()?;
-    Some(KeyOutput::Value(Some(text.parse().ok()?)))
-}
-
-/// Whether it is certain that nothing was changed: nobody led.
-fn is_not_done(ended: &Ended) -> bool {
-    ended.is_one_clear_error() && ended.stderr.contains("so nothing was changed")
 }

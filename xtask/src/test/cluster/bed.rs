@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -106,15 +106,9 @@ impl Bed {
     ) -> Result<Ended, Mismatch> {
         let step = format!("dvsctl {} on node{node}, fed with {input}", arguments.join(" "));
         let failed = |error| Mismatch::new(&step, "it can be run", error);
-        // They are built side by side.
         let input = File::open(self.program(input)).map_err(failed)?;
         let running = program::start_with(&mut self.command(node, arguments), input.into(), limit);
         running.and_then(Running::end).map_err(failed)
-    }
-
-    /// Where a program of the image is on the host.
-    pub(super) fn program(&self, name: &str) -> PathBuf {
-        self.dvsctl.with_file_name(name)
     }
 
     /// The same for a command that takes its time.
@@ -126,6 +120,24 @@ impl Bed {
     ) -> Result<Running, Mismatch> {
         program::start(&mut self.command(node, arguments), limit)
             .map_err(|error| Mismatch::new("starting dvsctl", "it can be started", error))
+    }
+
+    /// The same with something to read.
+    pub(super) fn start_dvsctl_with(
+        &self,
+        node: usize,
+        arguments: &[&str],
+        input: Stdio,
+        limit: Duration,
+    ) -> Result<Running, Mismatch> {
+        program::start_with(&mut self.command(node, arguments), input, limit)
+            .map_err(|error| Mismatch::new("starting dvsctl", "it can be started", error))
+    }
+
+    /// Where a program of the image is on the host.
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        // They are built side by side.
+        self.dvsctl.with_file_name(name)
     }
 
     fn command(&self, node: usize, arguments: &[&str]) -> Command {

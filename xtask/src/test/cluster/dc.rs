@@ -15,7 +15,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// Nothing of what the cases make is larger.
 const BYTES: &str = "1048576";
 /// What a script does first: takes the program that it is fed with.
-const TAKE: &str = "cat > /tmp/program && chmod +x /tmp/program && exec /tmp/program";
+pub(super) const TAKE: &str = "cat > /tmp/program && chmod +x /tmp/program && exec /tmp/program";
 
 /// A container is on all nodes, with a shell, a host name, a DVK and an exit status on each, and leaves nothing behind.
 pub(super) fn span_nodes(bed: &mut Bed) -> Result<(), Mismatch> {

@@ -91,7 +91,7 @@ fn await_leader(bed: &Bed, value: &str, after: u64) -> Result<Leader, Mismatch> 
 }
 
 /// Asks node0 until its answer has what is looked for.
-fn await_answer<T: DeserializeOwned, F>(
+pub(super) fn await_answer<T: DeserializeOwned, F>(
     bed: &Bed,
     words: &[&str],
     step: &str,
