@@ -28,7 +28,7 @@ fn create(url: &str, name: &str, nodes: u8) -> u16 {
     let nodes: Vec<u8> = (0..nodes).collect();
     let body = format!(r#"{{"name":"{name}","nodes":{nodes:?}}}"#);
     let made = || post(url, "/v1/containers", &body);
-    let (_, made) = eventually(made, |(status, _)| *status == 200);
+    let (_, made) = eventually(made, |(status, _)| *status == 201);
     serde_json::from_str::<Container>(&made).unwrap().id as u16
 }
 
