@@ -22,12 +22,21 @@
 //!   [`Geometry::transfer_max`], or flags are unknown;
 //! - `EFAULT`: the client has not lent the memory named, not for this, or not so much;
 //! - `EROFS`: it would change a device that is read-only;
-//! - `EIO`: the device failed; a part may have been done.
+//! - `EIO`: the device failed; a part may have been done;
+//! - `EREMOTE`: the device has replicas, and this server does not answer for it, or not any more. What was asked
+//!   may have been done.
 //!
 //! What a client that dies had open is closed, without a flush.
+//!
+//! # Devices with replicas
+//! Several servers have one, under the same minor, and one of them answers for it: the primary. When another one takes over, it
+//! knows nothing of what clients have opened. A client that is told `EREMOTE` or `EBADF`, or loses its server, asks
+//! [which server](BlockDevice::locate) it is now, opens the device there and asks again: to write the same blocks
+//! once more does no harm as long as nobody wrote them since. What was answered before holds, a flush that comes then included. Of a
+//! device without replicas (epoch 0) that does not hold: its server may have begun anew with less.
 
 use crate::Errno;
-use dvk::GrantId;
+use dvk::{Endpoint, GrantId};
 
 /// Flag of [`open`](BlockDevice::open): for writing, too.
 pub const OPEN_WRITE: u32 = 1;
@@ -62,6 +71,16 @@ dvk::payload! {
         pub epoch: u64,
         /// Counts the changes of the geometry; it grows when the device does.
         pub revision: u64,
+    }
+}
+
+dvk::payload! {
+    /// Who answers for a device.
+    pub struct Whereabouts {
+        /// The server; [`Endpoint::NONE`] if that is not known.
+        pub server: Endpoint,
+        /// As in [`Geometry`]: of two answers, the one with the greater epoch is right.
+        pub epoch: u64,
     }
 }
 
@@ -163,6 +182,12 @@ dvk::protocol! {
             /// How many bytes; not limited by [`Geometry::transfer_max`].
             bytes: u64,
         }) -> ();
+
+        /// Which server answers for the device, as far as this one knows. Any client may ask.
+        fn locate(Locate = 0x509 {
+            /// The device.
+            minor: u32,
+        }) -> Whereabouts;
     }
 }
 

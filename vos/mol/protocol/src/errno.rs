@@ -95,6 +95,8 @@ errors! {
     NotEmpty = "ENOTEMPTY", 39, "the directory is not empty";
     /// A path leads through too many symbolic links.
     LinkLoop = "ELOOP", 40, "the path leads through too many symbolic links";
+    /// Another server does this now.
+    Elsewhere = "EREMOTE", 66, "another server answers for the device now";
     /// The node was held by the client once, and is not any more.
     Stale = "ESTALE", 116, "the node is not held any more";
     /// What is on the device is not a file system of a known kind.
@@ -142,6 +144,7 @@ mod tests {
             Linux::NOSYS,
             Linux::NOTEMPTY,
             Linux::LOOP,
+            Linux::REMOTE,
             Linux::STALE,
             Linux::UCLEAN,
         ];

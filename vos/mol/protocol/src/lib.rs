@@ -7,6 +7,7 @@ pub mod directory;
 mod errno;
 pub mod file;
 mod record;
+pub mod replica;
 pub mod segment;
 
 pub use self::errno::Errno;

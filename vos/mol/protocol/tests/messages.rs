@@ -97,6 +97,10 @@ impl BlockDevice for Disk {
         }
         Ok(Now(()))
     }
+
+    fn locate(&mut self, _: Caller<block::Locate>, _: block::Locate) -> Answer<block::Locate> {
+        Ok(Now(block::Whereabouts { server: server(), epoch: GEOMETRY.epoch }))
+    }
 }
 
 /// Carries messages to the disk without a kernel.
@@ -146,6 +150,9 @@ fn a_device_answers_with_results_and_errors() {
     let error = client.write(&block::Write { position: 1 << 20, ..write }).unwrap_err();
     assert_eq!(error.refusal(), Some(Errno::Invalid));
     assert!(error.to_string().ends_with("a parameter has a value that it cannot have (EINVAL)"));
+
+    let answers = client.locate(&block::Locate { minor: 0 });
+    assert_eq!(answers, Ok(block::Whereabouts { server: server(), epoch: 7 }));
 
     let list = GrantId::from_raw(4);
     let pieces = block::ReadPieces { minor: 0, count: 5, position: 0, list };
@@ -226,7 +233,7 @@ proptest! {
         let direct = Direct::default();
         let reply = direct.sendrec(server(), &message(kind, payload), Timeout::Forever).unwrap();
         prop_assert_eq!(reply.kind, kind);
-        let known = (block::Open::KIND..=block::Trim::KIND).contains(&kind);
+        let known = (block::Open::KIND..=block::Locate::KIND).contains(&kind);
         prop_assert_eq!(reply.flags == CODE_UNKNOWN, !known);
         prop_assert_ne!(reply.flags, CODE_MALFORMED, "every number is one that a server may be asked for");
     }

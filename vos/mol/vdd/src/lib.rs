@@ -2,5 +2,6 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod ledger;
 pub mod replica;
 pub mod store;

@@ -49,6 +49,7 @@ mod message;
 mod primary;
 mod record;
 mod regions;
+mod row;
 mod state;
 
 pub use self::authority::{Authority, Contents};
@@ -58,4 +59,5 @@ pub use self::message::{
 };
 pub use self::record::{Boot, Record};
 pub use self::regions::{RegionSet, Regions, REGIONS_MAX, REGION_BYTES_MIN};
+pub use self::row::{letter_bytes, read_row, row_of, write_row, RowHead};
 pub use self::state::{Replica, Settings};
