@@ -2,6 +2,11 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+pub mod board;
+pub mod client;
+pub mod feeder;
 pub mod ledger;
+pub mod lend;
 pub mod replica;
+pub mod server;
 pub mod store;

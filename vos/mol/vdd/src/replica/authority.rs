@@ -4,10 +4,11 @@
 //! without how it is kept.
 
 use super::lineup::{Life, Lineup, Member, ReplicaId, Standing};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a life of a replica has of what the lives before it had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Contents {
     /// Nothing: another disk, or memory.
     None,
@@ -19,10 +20,13 @@ pub enum Contents {
 
 /// What is known of a replica that has come forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Presence {
-    life: Life,
-    contents: Contents,
-    is_alive: bool,
+pub struct Presence {
+    /// Its last life.
+    pub life: Life,
+    /// What that had when it began.
+    pub contents: Contents,
+    /// Whether it is believed to go on.
+    pub is_alive: bool,
 }
 
 /// The decisions on one device.
@@ -36,6 +40,13 @@ impl Authority {
     /// Begins with a line-up, of which nobody has come forward.
     pub fn new(lineup: Lineup) -> Self {
         Self { lineup, present: BTreeMap::new() }
+    }
+
+    /// Goes on from what was decided and is known, and decides what has to be.
+    pub fn restore(lineup: Lineup, present: BTreeMap<ReplicaId, Presence>) -> Self {
+        let mut authority = Self { lineup, present };
+        authority.decide();
+        authority
     }
 
     /// What holds.

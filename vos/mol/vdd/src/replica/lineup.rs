@@ -2,16 +2,17 @@
 //! Who has copies of a device, and who answers for it: what the control plane decides.
 
 use core::fmt;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// One of the places that have a copy of a device. It stays the same when its server is started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReplicaId(pub u32);
 
 /// One run of a replica's server: of two, the later has the greater number. A server that is started
 /// again is another life, since it may have forgotten what the one before has promised. Endpoints are
 /// such numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Life(pub u64);
 
 impl fmt::Display for ReplicaId {
@@ -21,7 +22,7 @@ impl fmt::Display for ReplicaId {
 }
 
 /// What a replica is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Standing {
     /// It has every write that was answered. It may become the primary, and no write is answered without it.
     InStep,
@@ -30,7 +31,7 @@ pub enum Standing {
 }
 
 /// A replica in a line-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The run of its server that is meant.
     pub life: Life,
@@ -49,7 +50,7 @@ impl Member {
 
 /// Who has copies of a device, who of them is in step, and who is the primary. It is agreed on outside of the
 /// replicas, where each is followed by one with the next epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineup {
     /// The how manieth it is, from 1.
     pub epoch: u64,

@@ -176,6 +176,18 @@ pub enum Message {
     },
 }
 
+impl Message {
+    /// Whether it answers a primary. What does not is from one.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Greeting { .. } | Self::Fed { .. } | Self::Pulse { .. } | Self::Fenced { .. } => {
+                true
+            }
+            Self::Greet { .. } | Self::Feed { .. } | Self::Beat { .. } => false,
+        }
+    }
+}
+
 /// What a replica is told.
 #[derive(Clone, Debug)]
 pub enum Input {

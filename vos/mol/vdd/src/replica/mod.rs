@@ -52,7 +52,7 @@ mod regions;
 mod row;
 mod state;
 
-pub use self::authority::{Authority, Contents};
+pub use self::authority::{Authority, Contents, Presence};
 pub use self::lineup::{Life, Lineup, Member, ReplicaId, Standing};
 pub use self::message::{
     Action, Change, Feed, Input, Item, Message, Notice, Refusal, Request, RequestId, Sum,

@@ -27,6 +27,9 @@ pub struct Settings {
     pub window: u64,
     /// How many more may wait to be sent to one that is behind. Beyond them it gets blocks instead.
     pub backlog: u64,
+    /// How many regions the record may have that are settled, above as many as are not. It is written anew beyond them: with fewer
+    /// it would be after each flush, with more a replica that comes back gets more than it lacks.
+    pub slack: u32,
 }
 
 impl Settings {
@@ -40,6 +43,7 @@ impl Settings {
             resend: Duration::from_millis(150),
             window: 64,
             backlog: 256,
+            slack: 64,
         }
     }
 
@@ -119,6 +123,16 @@ impl Replica {
     /// The latest line-up that it was told; of epoch 0 if none was.
     pub fn lineup(&self) -> &Lineup {
         &self.lineup
+    }
+
+    /// Which run of its server it is of.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether it takes what clients ask. It may have to wait before it answers.
+    pub fn is_primary(&self) -> bool {
+        self.primary.is_some()
     }
 
     /// Whether it answers clients.
@@ -232,6 +246,7 @@ impl Replica {
                     if settled > 0 {
                         self.unsettled.retain(|_, stamp| *stamp > (feed, settled));
                         self.base = base;
+                        self.keep_fewer(out);
                     }
                     let pulse = Message::Pulse { feed, beat, in_step: self.in_step };
                     out.push(Action::Send(from.0, from.1, pulse));
@@ -332,6 +347,14 @@ impl Replica {
         if record != self.record {
             self.record = record.clone();
             out.push(Action::Keep(record));
+        }
+    }
+
+    /// Keeps a record with fewer regions, if many of those that it has are settled by now.
+    fn keep_fewer(&mut self, out: &mut Vec<Action>) {
+        let needed = self.unsettled.len() as u64;
+        if u64::from(self.record.unsettled.len()) > 2 * needed + u64::from(self.settings.slack) {
+            self.keep(out);
         }
     }
 
@@ -473,6 +496,7 @@ impl Replica {
                 Work::Flush => {
                     out.push(Action::Flush);
                     self.settle(stamp);
+                    self.keep_fewer(out);
                 }
             }
             out.push(Action::Answer(pending.request, Ok(())));

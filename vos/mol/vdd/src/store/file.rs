@@ -162,6 +162,10 @@ impl Store for FileStore {
         self.shape
     }
 
+    fn lasts(&self) -> bool {
+        true
+    }
+
     fn read(&self, position: u64, into: &mut [u8]) -> Result<(), StoreError> {
         let bytes = into.len() as u64;
         self.shape.check(Operation::Read, position, bytes)?;

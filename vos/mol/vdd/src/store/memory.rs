@@ -62,6 +62,10 @@ impl Store for MemoryStore {
         self.shape
     }
 
+    fn lasts(&self) -> bool {
+        false
+    }
+
     fn read(&self, position: u64, into: &mut [u8]) -> Result<(), StoreError> {
         self.shape.check(Operation::Read, position, into.len() as u64)?;
         let mut rest = into;

@@ -59,6 +59,9 @@ pub trait Store: Send {
     /// What it is like. It stays the same.
     fn shape(&self) -> Shape;
 
+    /// Whether what was flushed outlasts the process.
+    fn lasts(&self) -> bool;
+
     /// Reads a range.
     ///
     /// # Errors

@@ -188,6 +188,7 @@ fn settings() -> Settings {
         // So small that clients overrun a replica that is filled.
         window: 4,
         backlog: 6,
+        slack: 1,
         ..Settings::of(BLOCKS * BLOCK)
     }
 }
