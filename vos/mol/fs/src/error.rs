@@ -130,11 +130,13 @@ pub enum Damage {
         /// The directory.
         directory: u32,
     },
-    /// A directory has two names, and `..` tells of neither that it is the right one.
-    #[error("directory {directory} has two names")]
-    TwoParents {
+    /// A directory has several names, and it is not one that was being moved.
+    #[error("directory {directory} has {names} names")]
+    Names {
         /// The directory.
         directory: u32,
+        /// How many.
+        names: usize,
     },
     /// A directory has a block missing.
     #[error("directory {directory} has a hole")]

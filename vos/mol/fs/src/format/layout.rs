@@ -302,6 +302,12 @@ impl Layout {
     }
 }
 
+/// Sets in `bytes`, the superblock of version 3, whether the file system is unmounted properly.
+pub(crate) fn mark_clean(bytes: &mut [u8; SUPERBLOCK_BYTES], clean: bool) {
+    let flags = u16_at(bytes, 14) & !CLEAN | (u16::from(clean) * CLEAN);
+    bytes[14..16].copy_from_slice(&flags.to_le_bytes());
+}
+
 /// The superblock of version 3 for `layout`.
 pub(super) fn encode(layout: &Layout) -> [u8; SUPERBLOCK_BYTES] {
     let mut bytes = [0; SUPERBLOCK_BYTES];
@@ -374,6 +380,15 @@ mod tests {
         }
         let truncated = NotMinix::Truncated { zones: 4097, block_bytes: 1024, disk_bytes: DISK };
         assert_eq!(with(20, &[1, 0x10]), Err(truncated));
+    }
+
+    #[test]
+    fn what_is_marked_clean_is_read_as_clean() {
+        let mut bytes = sound();
+        mark_clean(&mut bytes, true);
+        assert!(Layout::decode(&bytes, DISK).unwrap().clean);
+        mark_clean(&mut bytes, false);
+        assert_eq!(bytes, sound());
     }
 
     proptest! {

@@ -15,6 +15,7 @@ mod path;
 
 pub use self::entry::{Entry, DOT, DOT_DOT};
 pub use self::inode::{Inode, Kind, POINTERS, POINTERS_DIRECT};
+pub(crate) use self::layout::mark_clean;
 pub use self::layout::{Layout, NotMinix, Version, ROOT, SUPERBLOCK_AT, SUPERBLOCK_BYTES};
 pub use self::make::{make, MakeError};
 pub use self::path::Path;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Entries of directories.
 
+use super::batch::Place;
 use super::Volume;
 use crate::cache::{Role, Tag};
 use crate::disk::Disk;
 use crate::error::{Damage, Error};
-use crate::format::{Entry, Kind};
+use crate::format::{Entry, Kind, DOT_DOT, ROOT};
 use mol_protocol::Errno;
 
 /// Where an entry is.
@@ -18,6 +19,15 @@ pub(super) struct Slot {
     /// The byte in the directory.
     pub(super) at: u32,
 }
+
+impl Slot {
+    pub(super) fn place(&self) -> Place {
+        (self.zone, self.offset)
+    }
+}
+
+/// Where a directory has a name and for which inode, if it has, and an entry that the name can get.
+type FoundOrRoom = (Option<(Slot, u32)>, Option<Slot>);
 
 /// An entry as a list of a directory has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +110,7 @@ impl<D: Disk> Volume<D> {
         mut visit: impl FnMut(Listed<'_>) -> bool,
     ) -> Result<(), Error> {
         let entry_bytes = self.layout.entry_bytes() as u64;
-        if from % entry_bytes != 0 {
+        if !from.is_multiple_of(entry_bytes) {
             return Err(Errno::Invalid.into());
         }
         let Ok(mut at) = u32::try_from(from) else { return Ok(()) };
@@ -116,5 +126,128 @@ impl<D: Disk> Volume<D> {
                 return Ok(());
             }
         }
+    }
+
+    /// Where a directory has a name and for which inode, and a free entry if it has one. The disk must not have a
+    /// name twice, so a name that was removed and is there still gets its entry back, or goes first.
+    pub(super) fn find_or_room(
+        &mut self,
+        directory: u32,
+        name: &[u8],
+    ) -> Result<FoundOrRoom, Error> {
+        let (mut free, mut same) = (Vec::new(), Vec::new());
+        let found = self.scan(directory, 0, |slot, entry| {
+            if entry.inode == 0 && entry.name == name {
+                same.push(slot);
+            } else if entry.inode == 0 {
+                free.push(slot);
+            }
+            (entry.inode != 0 && entry.name == name).then_some((slot, entry.inode))
+        })?;
+        if let Some((_, inode)) = found {
+            if !self.layout.has_inode(inode) {
+                return Err(Damage::InodeOutside { directory, inode }.into());
+            }
+        }
+        let removed = same.iter().find(|slot| self.batch.is_held(slot.place())).copied();
+        if removed.is_some_and(|slot| self.batch.is_needed(slot.place(), 0)) {
+            self.sync()?;
+        }
+        let mut free = same.into_iter().chain(free);
+        let free = free.find(|slot| !self.batch.is_held(slot.place()));
+        Ok((found, removed.or(free)))
+    }
+
+    /// A place for a new entry behind the others. The directory has it only when an entry is put there.
+    pub(super) fn room_at_end(&mut self, directory: u32) -> Result<Slot, Error> {
+        let at = self.node(directory)?.inode.bytes;
+        if at + self.layout.entry_bytes() as u32 > self.layout.file_max {
+            return Err(Errno::NoSpace.into());
+        }
+        let (index, offset) =
+            (at / self.layout.block_bytes, (at % self.layout.block_bytes) as usize);
+        let zone = self.make_zone(directory, index)?;
+        let tag = Tag { owner: directory, role: Role::Directory };
+        if self.batch.fresh_zones.contains(&zone) {
+            if !self.batch.fresh_inodes.contains(&directory) {
+                self.batch.zeroed.insert(zone);
+            }
+        } else if self.cache.block(zone, tag)?[offset..].iter().any(|byte| *byte != 0) {
+            // What somebody left behind the end must not become an entry.
+            self.cache.change(zone, tag)?[offset..].fill(0);
+            self.sync()?;
+        }
+        Ok(Slot { zone, offset, at })
+    }
+
+    /// Puts a name into a free entry.
+    pub(super) fn put_entry(
+        &mut self,
+        directory: u32,
+        slot: Slot,
+        name: &[u8],
+        inode: u32,
+    ) -> Result<(), Error> {
+        let tag = Tag { owner: directory, role: Role::Directory };
+        Entry { inode, name }.encode(&mut self.cache.change(slot.zone, tag)?[slot.offset..]);
+        self.batch.add(slot.place());
+        self.batch.need(inode);
+        let end = slot.at + self.layout.entry_bytes() as u32;
+        let node = self.node_mut(directory)?;
+        node.inode.bytes = node.inode.bytes.max(end);
+        self.touch_content(directory)
+    }
+
+    /// Gives an entry another inode.
+    pub(super) fn replace_entry(
+        &mut self,
+        directory: u32,
+        slot: Slot,
+        inode: u32,
+    ) -> Result<(), Error> {
+        let old = self.set_entry(directory, slot, inode)?;
+        self.batch.replace(slot.place(), old);
+        self.touch_content(directory)
+    }
+
+    /// Frees an entry.
+    pub(super) fn remove_entry(&mut self, directory: u32, slot: Slot) -> Result<(), Error> {
+        let old = self.set_entry(directory, slot, 0)?;
+        self.batch.remove(slot.place(), old);
+        self.touch_content(directory)
+    }
+
+    fn set_entry(&mut self, directory: u32, slot: Slot, inode: u32) -> Result<u32, Error> {
+        let tag = Tag { owner: directory, role: Role::Directory };
+        let number = &mut self.cache.change(slot.zone, tag)?[slot.offset..slot.offset + 4];
+        let old = u32::from_le_bytes([number[0], number[1], number[2], number[3]]);
+        number.copy_from_slice(&inode.to_le_bytes());
+        Ok(old)
+    }
+
+    /// Refuses a directory that has more than `.` and `..`.
+    pub(super) fn check_empty(&mut self, directory: u32) -> Result<(), Error> {
+        let other =
+            self.scan(directory, 0, |_, entry| (entry.inode != 0 && !entry.is_dot()).then_some(()));
+        other?.is_none().then_some(()).ok_or(Errno::NotEmpty.into())
+    }
+
+    /// The entry `..` of a directory and where that leads.
+    pub(super) fn parent(&mut self, directory: u32) -> Result<(Slot, u32), Error> {
+        self.find(directory, DOT_DOT)?.ok_or(Damage::Dots { directory }.into())
+    }
+
+    /// A directory and all that it is in, up to the root.
+    pub(super) fn with_parents(&mut self, directory: u32) -> Result<Vec<u32>, Error> {
+        let mut all = vec![directory];
+        let mut at = directory;
+        while at != ROOT {
+            at = self.parent(at)?.1;
+            all.push(at);
+            if all.len() > self.layout.inodes as usize {
+                return Err(Damage::Loop { directory }.into());
+            }
+        }
+        Ok(all)
     }
 }

@@ -25,6 +25,12 @@ pub(super) fn pointer_in(bytes: &[u8], index: u32, pointer_bytes: u32) -> u32 {
     u32::from_le_bytes(number)
 }
 
+/// All numbers of a block of numbers.
+pub(super) fn pointers_in(bytes: &[u8], pointer_bytes: u32) -> impl Iterator<Item = u32> + '_ {
+    let count = bytes.len() as u32 / pointer_bytes;
+    (0..count).map(move |index| pointer_in(bytes, index, pointer_bytes))
+}
+
 impl<D: Disk> Volume<D> {
     /// The number of block `index` of a file; 0 if it has none there.
     pub(super) fn zone_at(&mut self, number: u32, index: u32) -> Result<u32, Error> {
@@ -75,10 +81,14 @@ impl<D: Disk> Volume<D> {
         if zone == 0 || depth == 0 {
             return Ok((zone != 0).into());
         }
-        let mut blocks = 1_u32;
-        for step in 0..self.layout.pointers_per_block() {
-            let next = self.pointer(number, zone, step)?;
-            blocks = blocks.saturating_add(self.count_below(number, next, depth - 1)?);
+        self.check_zone(number, zone)?;
+        let mut blocks = 1;
+        for next in self.pointers(number, zone)? {
+            blocks += self.count_below(number, next, depth - 1)?;
+            // There cannot be so many, and counting might take for ever.
+            if blocks > self.layout.data_zones() {
+                return Err(Damage::ZoneTwice { inode: number, zone }.into());
+            }
         }
         Ok(blocks)
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Inodes in memory.
 
-use super::Volume;
+use super::{Mode, Volume};
 use crate::cache::{Role, Tag};
 use crate::disk::Disk;
 use crate::error::{Damage, Error};
@@ -20,6 +20,23 @@ pub(super) struct Node {
     pub(super) blocks: Option<u32>,
     /// Up to which block it was read ahead.
     pub(super) ahead: u32,
+    /// Whether the inode differs from what was written.
+    pub(super) dirty: bool,
+    /// How many names it lost since the last commit: the disk may have them still, and counts them.
+    pub(super) lost_links: u16,
+    /// How often it is held: it is not freed while it is.
+    pub(super) holds: u64,
+}
+
+impl Node {
+    pub(super) fn new(inode: Inode, kind: Kind) -> Self {
+        Self { inode, kind, blocks: None, ahead: 0, dirty: false, lost_links: 0, holds: 0 }
+    }
+
+    /// Whether a commit would write it.
+    pub(super) fn is_changed(&self) -> bool {
+        self.dirty || self.lost_links != 0
+    }
 }
 
 /// What a file is.
@@ -65,7 +82,7 @@ impl<D: Disk> Volume<D> {
         let entry = self.layout.entry_bytes() as u32;
         let has_size = match kind {
             Kind::Directory => {
-                inode.bytes % entry == 0
+                inode.bytes.is_multiple_of(entry)
                     && (2 * entry..=self.layout.file_max).contains(&inode.bytes)
             }
             Kind::SymbolicLink => inode.bytes <= self.layout.block_bytes,
@@ -75,13 +92,13 @@ impl<D: Disk> Volume<D> {
         if !has_size {
             return Err(Damage::Size { inode: number, bytes: inode.bytes }.into());
         }
-        Ok(Node { inode, kind, blocks: None, ahead: 0 })
+        Ok(Node::new(inode, kind))
     }
 
     /// Forgets nodes that can be read again, if there are many.
     fn forget_nodes(&mut self) {
         if self.nodes.len() >= self.nodes_limit {
-            self.nodes.clear();
+            self.nodes.retain(|_, node| node.is_changed() || node.holds != 0);
             self.nodes_limit = KEPT.max(2 * self.nodes.len());
         }
     }
@@ -110,5 +127,62 @@ impl<D: Disk> Volume<D> {
             Some(node) => Some(node.kind),
             None => self.read_node(number).ok().map(|node| node.kind),
         }
+    }
+
+    /// Keeps an inode from being freed, though its last name goes, until it is
+    /// [released](Self::release) as often.
+    ///
+    /// # Errors
+    /// It is damaged, or the disk failed.
+    pub fn hold(&mut self, number: u32) -> Result<(), Error> {
+        self.node_mut(number)?.holds += 1;
+        Ok(())
+    }
+
+    /// Takes back `count` holds. With the last one, an inode without a name is freed.
+    ///
+    /// # Errors
+    /// It cannot be freed because it is damaged, or the disk failed. It is not held any more.
+    ///
+    /// # Panics
+    /// If it is not held so often.
+    pub fn release(&mut self, number: u32, count: u64) -> Result<(), Error> {
+        let node = self.nodes.get_mut(&number).expect("an inode that is held is in memory");
+        node.holds = node.holds.checked_sub(count).expect("it is held as often as it is released");
+        if node.holds == 0 && node.inode.links == 0 && self.mode == Mode::Writable {
+            let release = self.plan_free(number)?;
+            self.free(number, release);
+        }
+        Ok(())
+    }
+
+    /// Frees the inodes that have no name and are held. Nobody can use them any more.
+    pub(super) fn free_unnamed(&mut self) -> Result<(), Error> {
+        if self.mode != Mode::Writable {
+            return Ok(());
+        }
+        let unnamed = |(number, node): (&u32, &Node)| (node.inode.links == 0).then_some(*number);
+        let unnamed: Vec<_> = self.nodes.iter().filter_map(unnamed).collect();
+        for number in unnamed {
+            let release = self.plan_free(number)?;
+            self.free(number, release);
+        }
+        Ok(())
+    }
+
+    /// Takes note that an inode was changed.
+    pub(super) fn touch(&mut self, number: u32) -> Result<(), Error> {
+        let now = self.now;
+        let node = self.node_mut(number)?;
+        node.inode.changed = now;
+        node.dirty = true;
+        Ok(())
+    }
+
+    /// Takes note that the content of a file or directory was changed.
+    pub(super) fn touch_content(&mut self, number: u32) -> Result<(), Error> {
+        let now = self.now;
+        self.node_mut(number)?.inode.modified = now;
+        self.touch(number)
     }
 }
