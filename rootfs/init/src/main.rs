@@ -18,6 +18,7 @@ mod shutdown;
 mod sources;
 mod status;
 mod supervisor;
+mod volumes;
 mod watchdog;
 
 use std::panic::{self, PanicHookInfo};

@@ -25,6 +25,8 @@ pub enum Source {
     FwCfg,
     /// A file: TOML.
     File(PathBuf),
+    /// The file [`VOLUME_FILE`](Self::VOLUME_FILE) of the FAT volume on this block device: TOML.
+    Volume(PathBuf),
     /// The kernel command line: `dvs.cluster.name=lab quiet …`. Parameters that do not start with
     /// `dvs.` are somebody else's.
     CommandLine,
@@ -33,6 +35,8 @@ pub enum Source {
 impl Source {
     /// Path of the fw_cfg file as QEMU's `-fw_cfg name=…` takes it.
     pub const FW_CFG_NAME: &'static str = "opt/dvs/config";
+    /// What a configuration is called in the root of a volume.
+    pub const VOLUME_FILE: &'static str = "dvs.toml";
 }
 
 impl fmt::Display for Source {
@@ -40,6 +44,9 @@ impl fmt::Display for Source {
         match self {
             Self::FwCfg => write!(f, "QEMU fw_cfg file {}", Self::FW_CFG_NAME),
             Self::File(path) => path.display().fmt(f),
+            Self::Volume(device) => {
+                write!(f, "{} on the volume {}", Self::VOLUME_FILE, device.display())
+            }
             Self::CommandLine => f.write_str("kernel command line"),
         }
     }
@@ -83,7 +90,7 @@ impl Config {
         for (index, (source, text)) in sources.iter().enumerate() {
             let parsed = match source {
                 Source::CommandLine => command_line::table(text),
-                Source::FwCfg | Source::File(_) => parse_toml(text),
+                Source::FwCfg | Source::File(_) | Source::Volume(_) => parse_toml(text),
             };
             let table = parsed.map_err(|Problem { span, message }| {
                 locate(&sources[..=index], base + span.start..base + span.end, message)
@@ -254,7 +261,9 @@ fn locate(sources: &[(Source, String)], at: Range<usize>, message: String) -> Co
                 Source::CommandLine => {
                     (command_line::parameter_at(text, start), command_line::secrets(text))
                 }
-                Source::FwCfg | Source::File(_) => (line_at(text, start), secrets(text)),
+                Source::FwCfg | Source::File(_) | Source::Volume(_) => {
+                    (line_at(text, start), secrets(text))
+                }
             };
             return ConfigError::at(source, text, region, start..end, &secrets, message);
         }
