@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::access;
+use crate::boot::{prepare_disk, Boot};
 use crate::console::ConsoleReader;
 use crate::control::{ask, serve, Answer, Call, NodeStatus, Request, Status};
 use crate::error::{Error, Result};
@@ -45,7 +46,9 @@ impl Cluster {
     pub fn start(options: Options) -> Result<Cluster> {
         options.check()?;
         require_program(&options.qemu)?;
-        for image in [&options.kernel, &options.initramfs] {
+        let firmware = options.firmware.iter().flat_map(|f| [&*f.code, &*f.variables]);
+        let direct = [&*options.kernel, &*options.initramfs];
+        for image in direct.into_iter().chain(options.boot.image()).chain(firmware) {
             fs::metadata(image).map_err(Error::file("reading", image))?;
         }
         let claim = claim(&root(), options.name.as_deref())?;
@@ -138,6 +141,11 @@ impl Cluster {
     /// The socket at which the QEMU of node `number` takes commands; one connection at a time.
     pub fn qmp(&self, number: usize) -> PathBuf {
         NodeFiles::new(&self.run, number).qmp
+    }
+
+    /// The disk of node `number`, if the nodes [boot](Options::boot) from disks.
+    pub fn disk(&self, number: usize) -> PathBuf {
+        NodeFiles::new(&self.run, number).disk
     }
 
     /// Carries out a request.
@@ -287,7 +295,11 @@ impl Owner {
             let machine = options.machine(number, &claim.path, port, agent_port);
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
-            write_private(&files.config, &options.config(number, &token).to_toml())?;
+            let config = options.config(number, &token).to_toml();
+            match &options.boot {
+                Boot::Disk(image) => prepare_disk(image, &files.disk, &config)?,
+                _ => write_private(&files.config, &config)?,
+            }
             descriptions.push(NodeDescription {
                 mac: machine.cluster.first().map(|nic| nic.mac.to_string()).unwrap_or_default(),
                 api: format!("https://127.0.0.1:{port}"),
@@ -304,7 +316,8 @@ impl Owner {
             (0..options.nodes).map(of).collect()
         };
         let networks: Vec<Vec<PathBuf>> = (0..switched).map(sockets).collect();
-        let switch = Switch::start(&networks, links, options.pcap.as_deref())?;
+        let switch =
+            Switch::start(&networks, links, options.pcap.as_deref(), options.boot.server()?)?;
         let description = Description {
             name: claim.name.clone(),
             owner: std::process::id(),

@@ -4,6 +4,7 @@
 
 pub mod accel;
 pub mod access;
+pub mod boot;
 mod boot_once;
 pub mod cluster;
 mod console;

@@ -11,6 +11,7 @@ use dvs_config::{Mac, Source};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
+use crate::boot::Firmware;
 
 /// The QEMU that is looked for on `PATH`.
 pub const QEMU: &str = "qemu-system-x86_64";
@@ -100,6 +101,26 @@ pub struct ManagementInterface {
     pub mac: Mac,
 }
 
+/// What a machine boots from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Medium {
+    /// Memory, which QEMU has filled.
+    Memory {
+        /// Kernel: a bzImage, or a vmlinux built with `CONFIG_PVH`.
+        kernel: PathBuf,
+        /// Initial RAM file system.
+        initramfs: PathBuf,
+        /// Kernel command line.
+        append: String,
+    },
+    /// A CD.
+    Cd(PathBuf),
+    /// A disk that it may write to.
+    Disk(PathBuf),
+    /// The first segment.
+    Network,
+}
+
 /// One virtual machine, complete enough to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
@@ -113,12 +134,10 @@ pub struct Machine {
     pub memory: Memory,
     /// Virtual processors.
     pub cpus: u32,
-    /// Kernel: a bzImage, or a vmlinux built with `CONFIG_PVH`.
-    pub kernel: PathBuf,
-    /// Initial RAM file system.
-    pub initramfs: PathBuf,
-    /// Kernel command line.
-    pub append: String,
+    /// What it boots from.
+    pub medium: Medium,
+    /// UEFI firmware; a BIOS if `None`.
+    pub firmware: Option<Firmware>,
     /// Where QEMU listens for the owner of the console; it doesn't start the guest before somebody has connected.
     pub console: PathBuf,
     /// Where QEMU listens for QMP.
@@ -158,11 +177,32 @@ impl Machine {
         if !self.reboot {
             line.add(["-no-reboot"]);
         }
-        line.add(["-kernel"]);
-        line.0.push(self.kernel.clone().into());
-        line.add(["-initrd"]);
-        line.0.push(self.initramfs.clone().into());
-        line.add(["-append", &self.append]);
+        if let Some(Firmware { code, variables }) = &self.firmware {
+            line.add(["-drive"]);
+            line.with_path("if=pflash,unit=0,format=raw,readonly=on,file=", code);
+            line.add(["-drive"]);
+            line.with_path("if=pflash,unit=1,format=raw,snapshot=on,file=", variables);
+        }
+        match &self.medium {
+            Medium::Memory { kernel, initramfs, append } => {
+                line.add(["-kernel"]);
+                line.0.push(kernel.clone().into());
+                line.add(["-initrd"]);
+                line.0.push(initramfs.clone().into());
+                line.add(["-append", append]);
+            }
+            Medium::Cd(image) => {
+                line.add(["-drive"]);
+                line.with_path("if=none,id=cd,format=raw,readonly=on,file=", image);
+                line.add(["-device", "ide-cd,drive=cd,bootindex=0"]);
+            }
+            Medium::Disk(image) => {
+                line.add(["-drive"]);
+                line.with_path("if=none,id=disk,format=raw,file=", image);
+                line.add(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+            }
+            Medium::Network => {}
+        }
         line.add(["-chardev"]);
         line.with_path("socket,id=console,server=on,wait=on,path=", &self.console);
         line.add(["-serial", "chardev:console", "-chardev"]);
@@ -179,8 +219,16 @@ impl Machine {
             line.with_path(&options, &cluster.socket);
             let mac = &cluster.mac;
             let device = format!("virtio-net-pci,id={device},netdev={id},mac={mac}");
-            // No option ROM: the node boots from -kernel, and loading it costs time.
-            line.add(["-device", &format!("{device},romfile=")]);
+            let boots = segment == 0 && self.medium == Medium::Network;
+            let boot = match (boots, &self.firmware) {
+                // The option ROM has iPXE, with which a BIOS boots.
+                (true, None) => ",bootindex=0",
+                // UEFI firmware has a driver of its own.
+                (true, Some(_)) => ",bootindex=0,romfile=",
+                // The node does not boot from there, and loading the ROM costs time.
+                (false, _) => ",romfile=",
+            };
+            line.add(["-device", &format!("{device}{boot}")]);
         }
         if let Some(management) = &self.management {
             let ManagementInterface { port, agent_port, mac } = management;
@@ -249,9 +297,12 @@ pub(crate) mod tests {
             accelerator: Accelerator::Tcg,
             memory: Memory::default(),
             cpus: 1,
-            kernel: "/b/vmlinux".into(),
-            initramfs: "/b/initramfs".into(),
-            append: "console=ttyS0 quiet".to_owned(),
+            medium: Medium::Memory {
+                kernel: "/b/vmlinux".into(),
+                initramfs: "/b/initramfs".into(),
+                append: "console=ttyS0 quiet".to_owned(),
+            },
+            firmware: None,
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
             cluster: vec![ClusterInterface {
@@ -285,6 +336,32 @@ pub(crate) mod tests {
             -device virtio-net-pci,id=management0,netdev=management,mac=52:54:01:d5:00:02,romfile= \
             -fw_cfg name=opt/dvs/config,file=/run/a,,b/n2.toml";
         assert_eq!(shell_quoted(&machine().command()), expected);
+    }
+
+    #[test]
+    fn a_machine_boots_from_a_cd_or_a_disk_by_bios_or_uefi() {
+        let cd = Machine { medium: Medium::Cd("/b/dvs.iso".into()), ..machine() };
+        let line = shell_quoted(&cd.command());
+        assert!(!line.contains("-kernel") && !line.contains("pflash"), "{line}");
+        assert!(line.contains("readonly=on,file=/b/dvs.iso -device ide-cd,drive=cd,bootindex=0"));
+        let firmware = Firmware { code: "/o/code".into(), variables: "/o/variables".into() };
+        let medium = Medium::Disk("/run/x/n2.disk".into());
+        let disk = Machine { medium, firmware: Some(firmware), ..machine() };
+        let line = shell_quoted(&disk.command());
+        assert!(line.contains("unit=0,format=raw,readonly=on,file=/o/code "), "{line}");
+        assert!(line.contains("unit=1,format=raw,snapshot=on,file=/o/variables "), "{line}");
+        assert!(line.contains("format=raw,file=/run/x/n2.disk -device virtio-blk-pci"), "{line}");
+    }
+
+    #[test]
+    fn a_machine_boots_over_the_first_segment() {
+        let network = Machine { medium: Medium::Network, ..machine() };
+        let line = shell_quoted(&network.command());
+        assert!(line.contains("mac=52:54:00:d5:00:02,bootindex=0 "), "{line}");
+        let firmware = Some(Firmware { code: "/o/c".into(), variables: "/o/v".into() });
+        let line = shell_quoted(&Machine { firmware, ..network }.command());
+        assert!(line.contains("mac=52:54:00:d5:00:02,bootindex=0,romfile= "), "{line}");
+        assert_eq!(line.matches("bootindex").count(), 1);
     }
 
     #[test]

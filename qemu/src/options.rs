@@ -8,11 +8,12 @@ use dvs_config::{Config, InterfaceSelector, JoinToken, Management, Name, Run, To
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
+use crate::boot::{Boot, Firmware};
 use crate::error::{Error, Result};
 use crate::faults::Faults;
 use crate::machine::{
-    cluster_mac, management_mac, ClusterInterface, Machine, ManagementInterface, Memory, QEMU,
-    SEGMENTS_MAX,
+    cluster_mac, management_mac, ClusterInterface, Machine, ManagementInterface, Medium, Memory,
+    QEMU, SEGMENTS_MAX,
 };
 
 /// Most nodes of one virtual cluster.
@@ -38,6 +39,10 @@ pub struct Options {
     pub kernel: PathBuf,
     /// Initial RAM file system.
     pub initramfs: PathBuf,
+    /// What the nodes boot from; kernel and initial RAM file system are for [`Boot::Direct`].
+    pub boot: Boot,
+    /// UEFI firmware of the nodes; a BIOS if `None`.
+    pub firmware: Option<Firmware>,
     /// The QEMU program.
     pub qemu: String,
     /// What runs the guests' instructions.
@@ -89,6 +94,8 @@ impl Options {
             nodes: 1,
             kernel: kernel.into(),
             initramfs: initramfs.into(),
+            boot: Boot::Direct,
+            firmware: None,
             qemu: QEMU.to_owned(),
             accelerator: Accelerator::Tcg,
             memory: Memory::default(),
@@ -144,6 +151,18 @@ impl Options {
         if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
             return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
         }
+        if self.wire && matches!(self.boot, Boot::Network(_)) {
+            return Err(Error::Invalid(
+                "there is no boot server on a wire: nodes boot over a segment".to_owned(),
+            ));
+        }
+        let appends = !self.append.is_empty() || !self.append_to.is_empty();
+        if appends && self.boot != Boot::Direct {
+            return Err(Error::Invalid(
+                "kernel arguments are part of an image: only nodes that QEMU boots directly take others"
+                    .to_owned(),
+            ));
+        }
         if self.agent && self.run.is_some() {
             return Err(Error::Invalid(
                 "a node runs one command: either the agent or another".to_owned(),
@@ -187,12 +206,16 @@ impl Options {
         agent_port: Option<u16>,
     ) -> Machine {
         let files = NodeFiles::new(run, number);
-        let mut append = vec![APPEND.to_owned()];
-        if self.accelerator == Accelerator::Counting {
-            append.push(APPEND_COUNTING.to_owned());
-        }
-        append.extend(self.append.iter().cloned());
-        append.extend(self.append_to.get(&number).into_iter().flatten().cloned());
+        let medium = match &self.boot {
+            Boot::Direct => Medium::Memory {
+                kernel: self.kernel.clone(),
+                initramfs: self.initramfs.clone(),
+                append: self.kernel_arguments(number),
+            },
+            Boot::Cd(image) => Medium::Cd(image.clone()),
+            Boot::Disk(_) => Medium::Disk(files.disk.clone()),
+            Boot::Network(_) => Medium::Network,
+        };
         let connects = self.wire && number > 0;
         Machine {
             qemu: self.qemu.clone().into(),
@@ -200,9 +223,8 @@ impl Options {
             accelerator: self.accelerator,
             memory: self.memory,
             cpus: self.cpus,
-            kernel: self.kernel.clone(),
-            initramfs: self.initramfs.clone(),
-            append: append.join(" "),
+            medium,
+            firmware: self.firmware.clone(),
             console: files.console.clone(),
             qmp: files.qmp.clone(),
             cluster: (0..self.segments)
@@ -214,9 +236,19 @@ impl Options {
                 })
                 .collect(),
             management: Some(ManagementInterface { port, agent_port, mac: management_mac(number) }),
-            config: Some(files.config.clone()),
+            config: (!matches!(self.boot, Boot::Disk(_))).then(|| files.config.clone()),
             reboot: true,
         }
+    }
+
+    fn kernel_arguments(&self, number: usize) -> String {
+        let mut append = vec![APPEND.to_owned()];
+        if self.accelerator == Accelerator::Counting {
+            append.push(APPEND_COUNTING.to_owned());
+        }
+        append.extend(self.append.iter().cloned());
+        append.extend(self.append_to.get(&number).into_iter().flatten().cloned());
+        append.join(" ")
     }
 }
 
@@ -251,6 +283,7 @@ pub(crate) struct NodeFiles {
     /// See [`network`](Self::network).
     network: PathBuf,
     pub(crate) config: PathBuf,
+    pub(crate) disk: PathBuf,
     /// What QEMU says itself.
     pub(crate) messages: PathBuf,
 }
@@ -264,6 +297,7 @@ impl NodeFiles {
             qmp: file("qmp"),
             network: file(""),
             config: file("toml"),
+            disk: file("disk"),
             messages: file("qemu"),
         }
     }
@@ -324,6 +358,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_with_a_disk_has_its_configuration_there() {
+        let machine = |boot| Options { boot, ..options(1) }.machine(0, Path::new("/r"), 1, None);
+        let disk = machine(Boot::Disk("/b/dvs.img".into()));
+        assert_eq!((disk.medium, disk.config), (Medium::Disk("/r/n0.disk".into()), None));
+        let cd = machine(Boot::Cd("/b/dvs.iso".into()));
+        assert_eq!(cd.config, Some("/r/n0.toml".into()));
+    }
+
+    #[test]
     fn tokens_differ() {
         assert_ne!(random_token().unwrap().secret(), random_token().unwrap().secret());
     }
@@ -333,7 +376,7 @@ mod tests {
         let mut options = options(2);
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
-        let append = |node| options.machine(node, Path::new("/r"), 1, None).append;
+        let append = |node| options.kernel_arguments(node);
         assert_eq!(append(0), "console=ttyS0 quiet panic=1 no_timer_check loglevel=7");
         assert_eq!(
             append(1),
@@ -376,6 +419,12 @@ mod tests {
         assert!(Options { segments: SEGMENTS_MAX + 1, ..options(2) }.check().is_err());
         let pcap = Some("/captures".into());
         assert!(Options { wire: true, pcap, ..options(2) }.check().is_err());
+        let boot = Boot::Cd("/b/dvs.iso".into());
+        let append = vec!["quiet".to_owned()];
+        assert!(Options { boot: boot.clone(), ..options(2) }.check().is_ok());
+        assert!(Options { boot, append, ..options(2) }.check().is_err());
+        let boot = Boot::Network("/b/pxe".into());
+        assert!(Options { wire: true, boot, ..options(2) }.check().is_err());
         let mut beyond = options(2);
         beyond.append_to.insert(2, vec![]);
         assert!(beyond.check().is_err());

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use dvs_netboot::station::Station;
 use rustix::event::{PollFd, PollFlags};
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +162,14 @@ pub struct Switch {
 impl Switch {
     /// Starts a switch whose port to node *n* on segment *s* dials `sockets[s][n]`. Segments share nothing but the state of the links
     /// between nodes. Captures, if `pcap` is given, are there in `node<n>.pcap`, of further segments in `node<n>-segment<s>.pcap`.
-    pub fn start(sockets: &[Vec<PathBuf>], links: Links, pcap: Option<&Path>) -> Result<Switch> {
+    ///
+    /// A boot server may be on the first segment. What it and a guest say to each other has no faults and cannot be cut.
+    pub fn start(
+        sockets: &[Vec<PathBuf>],
+        links: Links,
+        pcap: Option<&Path>,
+        boot_server: Option<Station>,
+    ) -> Result<Switch> {
         let mut ports = Vec::new();
         for (segment, sockets) in sockets.iter().enumerate() {
             for (node, socket) in sockets.iter().enumerate() {
@@ -184,6 +192,7 @@ impl Switch {
             in_flight_bytes: 0,
             sequence: 0,
             taps: Vec::new(),
+            boot_server,
             commands: receiver,
             ear,
             epoch: Instant::now(),
@@ -337,6 +346,7 @@ struct Engine {
     in_flight_bytes: usize,
     sequence: u64,
     taps: Vec<Sender<Sent>>,
+    boot_server: Option<Station>,
     commands: Receiver<Command>,
     ear: Ear,
     epoch: Instant,
@@ -477,6 +487,14 @@ impl Engine {
         self.ports[from].record(frame);
         self.taps.retain(|tap| tap.send(Sent { from, frame: frame.to_vec() }).is_ok());
         let segment = from / self.nodes;
+        if let (0, Some(server)) = (segment, &mut self.boot_server) {
+            for answer in server.receive(frame, now) {
+                self.ports[from].deliver(&answer);
+            }
+            if frame.starts_with(&server.mac().0) {
+                return;
+            }
+        }
         match self.forwarding[segment].forward(from, frame, now) {
             Destination::Nowhere => {}
             Destination::Port(to) => self.carry(from, to, frame, now, &mut None),

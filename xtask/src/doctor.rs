@@ -23,6 +23,10 @@ pub(crate) enum Need {
     Kernel,
     /// Running virtual machines.
     Qemu,
+    /// Making CD images.
+    Images,
+    /// Running virtual machines with UEFI firmware.
+    Firmware,
     /// Reading captures of what nodes send each other, as the tests of the dissector do.
     Captures,
     /// Making and checking file systems in the formats of others, as the tests of MoL's file server do.
@@ -34,6 +38,8 @@ pub(crate) enum Need {
 enum Check {
     /// One of these is an executable on `PATH`.
     Program(&'static [&'static str]),
+    /// A file that is always at the same place.
+    File(&'static str),
     /// A header that host programs of the kernel's build include, searched in the usual directories.
     Header(&'static str),
 }
@@ -65,10 +71,17 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Need::Kernel, &["zstd"], "zstd"),
     Requirement { need: Need::Kernel, check: Check::Header("libelf.h"), package: "libelf-dev" },
     program(Need::Qemu, &["qemu-system-x86_64"], "qemu-system-x86"),
+    program(Need::Images, &["xorriso"], "xorriso"),
+    Requirement { need: Need::Firmware, check: Check::File(FIRMWARE_CODE), package: "ovmf" },
     program(Need::Captures, &["tshark"], "tshark"),
     program(Need::FileSystems, &["mkfs.minix"], "util-linux"),
     program(Need::FileSystems, &["fsck.minix"], "util-linux"),
 ];
+
+/// UEFI firmware for QEMU, with the variables that it starts with.
+pub(crate) const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+/// See [`FIRMWARE_CODE`].
+pub(crate) const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
 /// QEMU's socket network back end with addresses (`-netdev stream`) came with this version.
 const QEMU_FLOOR: &str = "7.2.0";
@@ -90,6 +103,7 @@ fn is_present(check: Check) -> bool {
             path.push(":/usr/sbin:/sbin");
             names.iter().any(|name| step::find_program(name, &path).is_some())
         }
+        Check::File(path) => Path::new(path).exists(),
         Check::Header(name) => {
             ["/usr/include", "/usr/local/include", "/usr/include/x86_64-linux-gnu"]
                 .iter()
@@ -105,6 +119,7 @@ fn missing(needs: &[Need], tools: &Tools) -> Vec<Missing> {
         .map(|requirement| Missing {
             what: match requirement.check {
                 Check::Program(names) => names.join(" or "),
+                Check::File(path) => format!("the file {path}"),
                 Check::Header(name) => format!("the header {name}"),
             },
             packages: vec![requirement.package],
@@ -285,7 +300,15 @@ fn install(session: &Session, packages: &[&str], root: bool) -> Result<()> {
 /// # Errors
 /// When something is missing (and could not be installed).
 pub(crate) fn examine(session: &Session, tools: &Tools, install: bool) -> Result<()> {
-    let needs = [Need::Userspace, Need::Kernel, Need::Qemu, Need::Captures, Need::FileSystems];
+    let needs = [
+        Need::Userspace,
+        Need::Kernel,
+        Need::Qemu,
+        Need::Images,
+        Need::Firmware,
+        Need::Captures,
+        Need::FileSystems,
+    ];
     if install {
         require(session, &needs, tools)?;
     }

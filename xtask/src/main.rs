@@ -10,12 +10,14 @@ mod digest;
 mod dissector;
 mod doctor;
 mod fuzz;
+mod image;
 mod initramfs;
 mod kconfig;
 mod kernel;
 mod manifest;
 mod package;
 mod patches;
+mod pxe;
 mod qemu;
 mod source;
 mod step;
@@ -60,6 +62,11 @@ enum Task {
     Kernel(KernelTask),
     /// Compile the programs of the image and pack the root of a node
     Initramfs,
+    /// Make what machines boot from: for the network, as a CD image, as a disk image
+    Image(image::Image),
+    /// Boot machines over the network
+    #[command(subcommand)]
+    Pxe(pxe::Pxe),
     /// Say what this machine lacks, and install it
     Doctor {
         /// Install what is missing
@@ -143,6 +150,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
             kernel::menuconfig(&session, &origin, *kernel)?;
         }
         Task::Initramfs => println!("{}", initramfs::build(&session, false)?.node.display()),
+        Task::Image(image) => image.run(&session, &origin)?,
+        Task::Pxe(pxe) => pxe.run(&session, &origin)?,
         Task::Doctor { install } => {
             doctor::examine(&session, &Pins::read(&session)?.tools, *install)?
         }

@@ -12,6 +12,9 @@ use crate::cpio::{Archive, Node};
 use crate::package::Pin;
 use crate::userspace::Programs;
 
+/// Where it is in the checkout.
+const MANIFEST: &str = "rootfs/manifest.toml";
+
 /// The whole manifest.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +101,7 @@ impl Packaged {
             suite: &self.suite,
             version: &self.version,
             sha256: &self.sha256,
+            recorded: MANIFEST,
         }
     }
 }
@@ -124,7 +128,7 @@ impl Manifest {
     /// # Errors
     /// When it cannot be read or understood.
     pub(crate) fn read(root: &Path) -> Result<Self> {
-        let path = root.join("rootfs/manifest.toml");
+        let path = root.join(MANIFEST);
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("reading {}", path.display()))

@@ -23,6 +23,8 @@ pub(crate) struct Pin<'a> {
     pub(crate) version: &'a str,
     /// The hash of its .deb file.
     pub(crate) sha256: &'a str,
+    /// The file of this checkout that records all this.
+    pub(crate) recorded: &'static str,
 }
 
 /// What the cache calls unpacked packages.
@@ -70,18 +72,20 @@ fn download(session: &Session, pin: Pin<'_>, to: &Path) -> Result<()> {
             .map(|offer| format!("{} (SHA-256 {})", offer.version, offer.sha256))
             .collect();
         anyhow::bail!(
-            "{} {} is no longer offered, but {}; record that in rootfs/manifest.toml",
+            "{} {} is no longer offered, but {}; record that in {}",
             pin.package,
             pin.version,
-            offered.join(", ")
+            offered.join(", "),
+            pin.recorded
         );
     };
     ensure!(
         offer.sha256 == pin.sha256,
-        "the archive's signed index gives SHA-256 {} for {} {}, and rootfs/manifest.toml records {}",
+        "the archive's signed index gives SHA-256 {} for {} {}, and {} records {}",
         offer.sha256,
         pin.package,
         pin.version,
+        pin.recorded,
         pin.sha256
     );
     let partial = session.store.directory("downloads")?.join("partial-package");

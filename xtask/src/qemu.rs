@@ -18,13 +18,17 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use dvs_config::Token;
 use dvs_qemu::accel::Choice;
+use dvs_qemu::boot::Firmware;
 use dvs_qemu::faults::{Faults, Probability};
 use dvs_qemu::links::LinkSelector;
 use dvs_qemu::machine::{Memory, QEMU};
 
+use crate::doctor;
+use crate::image::What;
 use crate::source::Origin;
 use crate::step::Session;
 use checkout::Checkout;
+pub(crate) use screen::last_lines;
 pub(crate) use start::{accelerator, launcher};
 
 /// Run a virtual cluster, or act on one that runs.
@@ -68,9 +72,9 @@ struct Start {
     /// Leave the cluster running; `cargo xtask qemu stop` ends it
     #[arg(long)]
     keep: bool,
-    /// Memory of each node
-    #[arg(long, default_value = "128M")]
-    memory: Memory,
+    /// Memory of each node; 128M if not given, 384M with UEFI firmware
+    #[arg(long)]
+    memory: Option<Memory>,
     /// Processors of each node
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     cpus: u32,
@@ -132,7 +136,7 @@ impl FaultArguments {
 
 /// Ways to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Boot {
+pub(crate) enum Boot {
     /// QEMU loads kernel and initramfs itself
     Direct,
     /// Network, BIOS
@@ -143,8 +147,54 @@ enum Boot {
     Iso,
     /// CD image, UEFI
     IsoUefi,
-    /// Disk image
+    /// Disk image, UEFI
     Disk,
+}
+
+impl Boot {
+    /// What it is called on command lines.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// The image that the machines need, if they do not boot directly.
+    pub(crate) fn image(self) -> Option<What> {
+        match self {
+            Self::Direct => None,
+            Self::Pxe | Self::PxeUefi => Some(What::Pxe),
+            Self::Iso | Self::IsoUefi => Some(What::Iso),
+            Self::Disk => Some(What::Disk),
+        }
+    }
+
+    fn is_uefi(self) -> bool {
+        matches!(self, Self::PxeUefi | Self::IsoUefi | Self::Disk)
+    }
+
+    /// The same for the library, with where the image is.
+    pub(crate) fn with_image(self, image: PathBuf) -> (dvs_qemu::boot::Boot, Option<Firmware>) {
+        use dvs_qemu::boot::Boot as Library;
+        let boot = match self {
+            Self::Direct => Library::Direct,
+            Self::Pxe | Self::PxeUefi => Library::Network(image),
+            Self::Iso | Self::IsoUefi => Library::Cd(image),
+            Self::Disk => Library::Disk(image),
+        };
+        let firmware = self.is_uefi().then(|| Firmware {
+            code: doctor::FIRMWARE_CODE.into(),
+            variables: doctor::FIRMWARE_VARIABLES.into(),
+        });
+        (boot, firmware)
+    }
+
+    /// Memory of a node: firmware of UEFI needs more, as it keeps what it has loaded until the kernel has unpacked it.
+    pub(crate) fn memory(self) -> Memory {
+        if self.is_uefi() {
+            Memory { mib: 384 }
+        } else {
+            Memory::default()
+        }
+    }
 }
 
 /// Which running cluster is meant.
@@ -272,7 +322,10 @@ mod tests {
         let line = "--nodes 3 --loss 5% --delay 2ms --seed 7 --memory 1G --accel tcg";
         let start = parse(line).unwrap().start;
         let faults = start.faults.faults();
-        assert_eq!((start.nodes, start.seed, start.memory.mib), (3, Some(7), 1024));
+        assert_eq!(
+            (start.nodes, start.seed, start.memory.map(|memory| memory.mib)),
+            (3, Some(7), Some(1024))
+        );
         assert_eq!(faults.to_string(), "loss 5%, delay 2ms");
         assert!(parse("").unwrap().start.faults.faults().is_none());
     }

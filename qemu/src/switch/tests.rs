@@ -4,6 +4,9 @@
 use super::*;
 use crate::faults::Probability;
 use crate::frame::MAX_FRAME;
+use dvs_config::Mac;
+use dvs_netboot::files::Files;
+use dvs_netboot::offer::Pool;
 use std::os::unix::net::UnixListener;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -27,9 +30,19 @@ fn bench_of(segments: usize, nodes: usize, faults: Faults) -> Bench {
     let listeners: Vec<_> = ports.iter().map(|s| UnixListener::bind(s).unwrap()).collect();
     let links = Links::new(nodes, 7, faults);
     let sockets: Vec<_> = ports.chunks(nodes).map(<[_]>::to_vec).collect();
-    let switch = Switch::start(&sockets, links, Some(directory.path())).unwrap();
+    let switch =
+        Switch::start(&sockets, links, Some(directory.path()), Some(boot_server())).unwrap();
     let guests = listeners.iter().map(accept).collect();
     Bench { directory, listeners, guests, switch }
+}
+
+const SERVER: [u8; 6] = [0x52, 0, 0, 0, 1, 0];
+
+/// A boot server that has nothing to send.
+fn boot_server() -> Station {
+    let [address, first] = [1, 2].map(|number| [10, 0, 0, number].into());
+    let pool = Pool { first, count: 9, mask: [255, 255, 255, 0].into() };
+    Station::new(Mac(SERVER), address, pool, Files::default())
 }
 
 fn accept(listener: &UnixListener) -> UnixStream {
@@ -72,6 +85,25 @@ impl Bench {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+#[test]
+fn the_boot_server_answers_who_asks_and_nobody_else_sees_what_is_for_it() {
+    let mut bench = bench(3, Faults { loss: Probability::ALWAYS, ..Faults::default() });
+    let own = [0x52, 0, 0, 0, 0, 1];
+    let content =
+        [&[0, 1, 8, 0, 6, 4, 0, 1][..], &own, &[10, 0, 0, 7], &[0; 6], &[10, 0, 0, 1]].concat();
+    let question = [&[0xff; 6][..], &own, &[8, 6], &content].concat();
+    bench.send(1, &question);
+    let answer = bench.receive(1);
+    assert_eq!(answer[..12], [own, SERVER].concat());
+    // What is sent to it alone does not reach the others, which get the next frame.
+    bench.switch.handle().set_faults(LinkSelector::All, Faults::default());
+    bench.send(1, &[&SERVER[..], &own, b"\x88\xb5for it"].concat());
+    let last = frame(None, 1, b"for all");
+    bench.send(1, &last);
+    assert_eq!(bench.receive(0), last);
+    assert_eq!(bench.receive(2), last);
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::Boot;
 use crate::artefacts;
 use crate::doctor::{self, Need};
+use crate::image::{self, What};
 use crate::kernel::{Image, Variant};
 use crate::source::{Origin, Pins};
 use crate::step::Session;
@@ -37,19 +39,38 @@ pub(super) struct Checkout<'a> {
 impl Checkout<'_> {
     /// Sees to it that QEMU is installed, together with what builds the images if they are to be built: one installation
     /// rather than two.
-    pub(super) fn require_qemu(&self, and_build: bool) -> Result<()> {
-        let needs: &[Need] =
-            if and_build { &[Need::Qemu, Need::Userspace, Need::Kernel] } else { &[Need::Qemu] };
-        doctor::require(self.session, needs, &Pins::read(self.session)?.tools)
+    pub(super) fn require_qemu(&self, and_build: bool, boot: Boot) -> Result<()> {
+        let mut needs = vec![Need::Qemu];
+        if and_build {
+            needs.extend([Need::Userspace, Need::Kernel]);
+        }
+        if boot.is_uefi() {
+            needs.push(Need::Firmware);
+        }
+        if boot.image() == Some(What::Iso) {
+            needs.push(Need::Images);
+        }
+        doctor::require(self.session, &needs, &Pins::read(self.session)?.tools)
     }
 
-    /// Builds the images and `dvsctl`; the images, and the directory that `dvsctl` is in.
-    pub(super) fn build(&self) -> Result<(Images, PathBuf)> {
-        let built =
-            artefacts::build(self.session, self.origin, Variant::Node, Image::Vmlinux, false)?;
+    /// Where the image is that machines boot from.
+    pub(super) fn image(&self, boot: Boot) -> PathBuf {
+        boot.image().map(|what| image::path(&image::folder(self.session), what)).unwrap_or_default()
+    }
+
+    /// Builds the images, also the one that machines boot from, and `dvsctl`; the images, and the directory that `dvsctl` is in.
+    pub(super) fn build(&self, boot: Boot) -> Result<(Images, PathBuf)> {
+        let what = boot.image();
+        let kernel = if what.is_some() { Image::BzImage } else { Image::Vmlinux };
+        let built = artefacts::build(self.session, self.origin, Variant::Node, kernel, false)?;
+        if let Some(what) = what {
+            image::build(self.session, &built, what, &image::folder(self.session))?;
+        }
         let tools = directory_of(&built.root.programs.path(TOOL));
         let images = Images { kernel: built.kernel.image, initramfs: built.root.node };
-        self.remember(&images)?;
+        if what.is_none() {
+            self.remember(&images)?;
+        }
         Ok((images, tools))
     }
 

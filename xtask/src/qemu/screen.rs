@@ -131,7 +131,7 @@ impl ProgressLine {
 }
 
 /// The last `count` lines of a console log.
-pub(super) fn last_lines(log: &Path, count: usize) -> Vec<String> {
+pub(crate) fn last_lines(log: &Path, count: usize) -> Vec<String> {
     match fs::read(log) {
         Ok(bytes) => {
             let mut end = Transcript::new(64 << 10);

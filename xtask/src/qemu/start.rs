@@ -34,12 +34,9 @@ struct Running {
 }
 
 pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
-    if start.boot != Boot::Direct {
-        bail!(
-            "--boot {}: this way to boot is not there yet; only --boot direct is",
-            clap::ValueEnum::to_possible_value(&start.boot)
-                .map_or_else(String::new, |v| v.get_name().to_owned())
-        );
+    let given = start.kernel.is_some() || start.initramfs.is_some();
+    if given && start.boot != Boot::Direct {
+        bail!("--kernel and --initramfs are for --boot direct: the other ways to boot have images");
     }
     if start.dry_run {
         return dry_run(start, checkout);
@@ -47,13 +44,13 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     // What would fail at the end of a long build had better fail before it.
     options(start, checkout, Images::given(start).unwrap_or_default(), 0)?.check()?;
     if start.qemu == QEMU {
-        checkout.require_qemu(Images::given(start).is_none())?;
+        checkout.require_qemu(Images::given(start).is_none(), start.boot)?;
     }
     require_program(&start.qemu)?;
     let (images, tools) = match Images::given(start) {
         Some(images) => (images, checkout.tools()?),
         None => {
-            let (images, tools) = checkout.build()?;
+            let (images, tools) = checkout.build(start.boot)?;
             (images.overruled_by(start), tools)
         }
     };
@@ -184,12 +181,15 @@ fn watch(cluster: &Cluster, signals: &Signals) {
 
 fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) -> Result<Options> {
     let name = start.name.as_deref().unwrap_or("unnamed");
+    let (boot, firmware) = start.boot.with_image(checkout.image(start.boot));
     Ok(Options {
         name: start.name.clone(),
         nodes: start.nodes,
         segments: start.segments,
         qemu: start.qemu.clone(),
-        memory: start.memory,
+        memory: start.memory.unwrap_or(start.boot.memory()),
+        boot,
+        firmware,
         cpus: start.cpus,
         faults: start.faults.faults(),
         seed,

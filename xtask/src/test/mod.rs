@@ -3,6 +3,7 @@
 
 pub(crate) mod cluster;
 mod host;
+mod images;
 mod kernel;
 mod summary;
 mod tap;
@@ -56,6 +57,15 @@ enum Part {
         #[arg(long, default_value_t = 1, requires = "scenarios")]
         seed: u64,
     },
+    /// With machines that boot from images: over the network, from CDs and disks, by BIOS and UEFI
+    Images {
+        /// Only those whose name contains this
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
+        /// All ways to boot rather than the most different ones
+        #[arg(long)]
+        long: bool,
+    },
 }
 
 impl Test {
@@ -80,12 +90,16 @@ impl Test {
                 let scripts = scenarios.map(|count| Scripts { seed: *seed, count });
                 add("cluster", cluster::run(session, origin, only.as_deref(), *long, scripts));
             }
+            Some(Part::Images { only, long }) => {
+                add("images", images::run(session, origin, only.as_deref(), *long));
+            }
             None => {
                 add("host", host::run(session));
                 for variant in KERNELS {
                     add(kernel::suite(variant), kernel::run(session, origin, variant, None));
                 }
                 add("cluster", cluster::run(session, origin, None, false, None));
+                add("images", images::run(session, origin, None, false));
             }
         }
         print!("{}", summary.report());
