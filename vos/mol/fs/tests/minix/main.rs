@@ -4,8 +4,10 @@
 mod faults;
 mod foreign;
 mod model;
+mod moves;
 mod operations;
 mod pair;
+mod platter;
 mod power;
 mod random;
 mod tools;

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file server as its clients see it.
+
+mod failures;
+mod files;
+mod lab;
+mod mounts;
+mod rights;
