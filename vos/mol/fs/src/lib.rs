@@ -7,6 +7,7 @@ mod cache;
 pub mod disk;
 mod error;
 pub mod format;
+pub mod run;
 pub mod server;
 pub mod volume;
 

@@ -2,9 +2,10 @@
 //! A disk in a file, or a block device of Linux.
 
 use super::{Attempt, Disk, DiskError};
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A disk that is an image file or a block device. Its size is that of the file when it was opened.
@@ -16,12 +17,20 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens the file at `path`; with `read_only`, for reading only.
+    /// Opens the file at `path`; with `read_only`, for reading only. Who writes it has it alone: a file is locked, by
+    /// `flock(2)`, and a block device must not be mounted.
     ///
     /// # Errors
-    /// It cannot be opened so, or has no size.
+    /// It cannot be opened so, somebody else has it, or it has no size.
     pub fn open(path: &Path, read_only: bool) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(!read_only).open(path)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(!read_only);
+        if !read_only && std::fs::metadata(path)?.file_type().is_block_device() {
+            options.custom_flags(OFlags::EXCL.bits() as i32);
+        }
+        let file = options.open(path)?;
+        let locked = if read_only { file.try_lock_shared() } else { file.try_lock() };
+        locked.map_err(io::Error::from)?;
         // Only by seeking does a block device say how large it is.
         let bytes = (&file).seek(SeekFrom::End(0))?;
         Ok(Self { file, bytes, read_only })

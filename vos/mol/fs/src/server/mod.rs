@@ -4,7 +4,8 @@
 //! [`Server`] implements the protocol [`FileServer`](mol_protocol::file::FileServer) over volumes. It waits for nothing but its
 //! disks and for memory that is copied, and reaches clients' memory, the clock and the disks through [`Outside`]; so it
 //! runs in a test without a kernel, and whoever has one moves messages only: every message goes to
-//! [`handle`](mol_protocol::file::FileServer::handle), and [`Server::tick`] is called about once in a second.
+//! [`handle`](mol_protocol::file::FileServer::handle), [`Server::tick`] is called about once in a second, and
+//! [`Server::forget`] when a client has died.
 
 mod clients;
 mod data;
@@ -25,7 +26,7 @@ use core::fmt;
 use dvk::{Endpoint, GrantId, Granted};
 use mol_protocol::file::{FileId, NodeId, Who};
 use mol_protocol::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// After how many seconds changes are written that nobody has asked to be.
 pub const WRITTEN_AFTER_SECONDS: u32 = 5;
@@ -153,9 +154,8 @@ impl<O: Outside> Server<O> {
         core::mem::take(&mut self.news)
     }
 
-    /// Forgets clients that are dead, and writes changes that are old.
+    /// Writes changes that are old.
     pub fn tick(&mut self) {
-        self.forget_dead();
         let now = self.outside.seconds();
         // A clock that was set back must not keep anything from being written.
         if now.abs_diff(self.written_at) >= WRITTEN_AFTER_SECONDS {
@@ -165,19 +165,22 @@ impl<O: Outside> Server<O> {
         }
     }
 
+    /// Who has something. Whoever of them dies has to be [forgotten](Self::forget).
+    pub fn clients(&self) -> BTreeSet<Endpoint> {
+        self.clients.keys().copied().collect()
+    }
+
     /// Writes everything and lets go of all disks.
     pub fn end(&mut self) {
-        for client in self.clients.keys().copied().collect::<Vec<_>>() {
-            self.forget(client);
-        }
+        self.clients().into_iter().for_each(|client| self.forget(client));
         for id in self.mounts.keys().copied().collect::<Vec<_>>() {
             let _ = self.unmount_id(id);
         }
     }
 
     fn forget_dead(&mut self) {
-        let all = self.clients.keys().copied();
-        let dead: Vec<_> = all.filter(|client| self.outside.is_gone(*client)).collect();
+        let mut dead = self.clients();
+        dead.retain(|client| self.outside.is_gone(*client));
         dead.into_iter().for_each(|client| self.forget(client));
     }
 

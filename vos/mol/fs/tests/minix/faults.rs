@@ -221,6 +221,29 @@ fn damage_is_not_cleared_up() {
 }
 
 #[test]
+fn what_others_left_behind_the_end_of_a_file_does_not_come_into_it() {
+    let mut volume = Volume::mount(empty(), Options::default()).unwrap();
+    let file = volume.make(&USER, ROOT, b"f", 0o644, New::File).unwrap();
+    volume.write(file, 0, &[1; 100]).unwrap();
+    let at = volume.status(file).unwrap().inode.zones[0] as usize * 1024;
+    let disk = volume.unmount().map_err(|(_, error)| error).unwrap();
+    let mut bytes = disk.content().to_vec();
+    bytes[at + 100..at + 1024].fill(9);
+    let longer: [fn(&mut Volume<Memory>, u32); 3] = [
+        |volume, file| volume.truncate(file, 2000).unwrap(),
+        |volume, file| assert_eq!(volume.write(file, 600, &[2]), Ok(1)),
+        |volume, file| assert_eq!(volume.write(file, 3000, &[2]), Ok(1)),
+    ];
+    for make_longer in longer {
+        let mut volume = Volume::mount(Memory::from(bytes.clone()), Options::default()).unwrap();
+        make_longer(&mut volume, file);
+        let mut content = [7; 500];
+        assert_eq!(volume.read(file, 100, &mut content), Ok(500));
+        assert_eq!(content, [0; 500]);
+    }
+}
+
+#[test]
 fn directories_in_each_other_are_not_taken_for_one_that_was_moved() {
     let mut volume = Volume::mount(empty(), Options::default()).unwrap();
     let outer = volume.make(&USER, ROOT, b"outer", 0o755, New::Directory).unwrap();

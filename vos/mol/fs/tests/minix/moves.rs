@@ -74,8 +74,13 @@ fn contents(volume: &mut Tree, directory: u32, found: &mut Vec<Vec<u8>>) {
 }
 
 /// Makes a tree, syncs, changes it, and cuts the power anywhere in what follows. All of `kept` must be in some file
-/// then.
-fn cut_anywhere(make_tree: impl Fn(&mut Tree), change: impl Fn(&mut Tree), kept: &[&[u8]]) {
+/// then, and something at each of these paths.
+fn cut_anywhere(
+    make_tree: impl Fn(&mut Tree),
+    change: impl Fn(&mut Tree),
+    kept: &[&[u8]],
+    paths: &[&str],
+) {
     let mut disk = Memory::new(200 << 10);
     make(&mut disk, 1024, 64, 0).unwrap();
     let recorder = Recorder::new(disk);
@@ -97,6 +102,10 @@ fn cut_anywhere(make_tree: impl Fn(&mut Tree), change: impl Fn(&mut Tree), kept:
             for content in kept {
                 assert!(found.iter().any(|found| found == content), "{content:?} of {found:?}");
             }
+            for path in paths {
+                let (above, name) = find(&mut volume, path);
+                assert!(volume.lookup(above, &name).is_ok(), "{path} is gone");
+            }
         }
     }
 }
@@ -113,6 +122,7 @@ fn a_name_that_comes_back_waits_for_the_other_name_of_what_had_it() {
             file(tree, "a", b"two");
         },
         &[b"one"],
+        &[],
     );
 }
 
@@ -129,6 +139,7 @@ fn what_is_replaced_keeps_its_other_name() {
             rename(tree, "x", "a");
         },
         &[b"one", b"two"],
+        &["a"],
     );
 }
 
@@ -142,13 +153,13 @@ fn what_was_moved_out_of_a_directory_outlives_it() {
         rename(tree, "a/f", "d/f");
         rename(tree, "b", "a");
     };
-    cut_anywhere(tree, replaced, &[b"one"]);
+    cut_anywhere(tree, replaced, &[b"one"], &["a"]);
     let made_again = |tree: &mut Tree| {
         rename(tree, "a/f", "d/f");
         remove_directory(tree, "a");
         directory(tree, "a");
     };
-    cut_anywhere(tree, made_again, &[b"one"]);
+    cut_anywhere(tree, made_again, &[b"one"], &[]);
 }
 
 #[test]
@@ -165,5 +176,29 @@ fn directories_that_change_places_do_not_end_in_each_other() {
             rename(tree, "d", "e/d");
         },
         &[b"one", b"two"],
+        &[],
     );
+}
+
+#[test]
+fn a_directory_does_not_go_back_to_where_it_was_moved_from() {
+    cut_anywhere(
+        |tree| {
+            ["p", "q", "p/x", "q/y"].iter().for_each(|path| directory(tree, path));
+            file(tree, "p/x/f", b"one");
+        },
+        |tree| rename(tree, "p/x", "q/y"),
+        &[b"one"],
+        &["q/y"],
+    );
+}
+
+#[test]
+fn a_directory_that_gets_another_block_has_no_names_too_early() {
+    let tree = |tree: &mut Tree| {
+        directory(tree, "d");
+        // With `.` and `..`, these fill a block.
+        (0..14).for_each(|index| file(tree, &format!("d/{index}"), b"old"));
+    };
+    cut_anywhere(tree, |tree| file(tree, "d/new", b"new"), &[b"old"], &["d/0", "d/13"]);
 }

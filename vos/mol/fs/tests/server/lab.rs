@@ -228,10 +228,14 @@ impl Desk {
         self.lend_bytes(true, vec![0xaa; bytes], work)
     }
 
-    /// It ends, and the server gets to know.
+    /// It ends, and the server is told.
     pub(crate) fn die(self) {
+        self.server.borrow_mut().forget(self.me);
+    }
+
+    /// It ends, and the server could find out.
+    pub(crate) fn vanish(self) {
         self.world.dead.borrow_mut().insert(self.me);
-        self.server.borrow_mut().tick();
     }
 
     pub(crate) fn root(&self) -> NodeId {

@@ -61,7 +61,7 @@ fn what_is_in_use_stays_mounted() {
     assert_eq!(unmount(&one, "a"), Err(Some(Errno::Busy)));
     one.ask().release(&file::Release { node: held, count: 1 }).unwrap();
     assert_eq!(unmount(&one, "a"), Err(Some(Errno::Busy)), "another client");
-    other.die();
+    other.vanish();
     assert_eq!(unmount(&one, "a"), Ok(()));
     assert_eq!(unmount(&one, "a"), Err(Some(Errno::NoEntry)));
     assert_eq!(lab.news(), ["disk `a` is unmounted, and everything is written"]);

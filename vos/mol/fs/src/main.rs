@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The file server as a program. Everything it does is in the library.
+#![forbid(unsafe_code)]
+
+use clap::{Parser, Subcommand};
+use mol_fs::run::{self, Checked, Plan, RunError};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// MoL's file server: file systems in the formats of MINIX
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve file systems
+    Serve {
+        /// The device of the container
+        #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
+        dvk: PathBuf,
+        /// Bind this server slot, by which clients find the server (0 to 62); else any slot
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
+        slot: Option<u32>,
+        /// An image file or block device that can be mounted, and its label
+        #[arg(long = "disk", value_name = "LABEL=PATH", required = true, value_parser = disk)]
+        disks: Vec<(String, PathBuf)>,
+        /// Mount it at once
+        #[arg(long = "mount", value_name = "LABEL[:read-only]", value_parser = mount)]
+        mounts: Vec<(String, bool)>,
+        /// How much of each disk is kept in memory, in MiB
+        #[arg(long, default_value_t = 16, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..65_536))]
+        cache: u32,
+    },
+    /// Make an empty file system. What is there is lost
+    Make {
+        /// An image file or block device
+        path: PathBuf,
+        /// Make the file, with this many KiB
+        #[arg(long, value_name = "KIB")]
+        size: Option<u32>,
+        /// Bytes of a block: a power of two from 1024 to 32768
+        #[arg(long, default_value_t = 1024, value_name = "BYTES")]
+        block: u32,
+        /// For how many files there is room; one for three blocks if it is not said
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        inodes: u32,
+    },
+    /// Find out whether a file system that is not mounted is sound
+    Check {
+        /// An image file or block device
+        path: PathBuf,
+        /// Clear up what a power cut left
+        #[arg(long)]
+        clear_up: bool,
+    },
+}
+
+fn disk(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((label, path)) if is_label(label) && !path.is_empty() => {
+            Ok((label.to_owned(), path.into()))
+        }
+        _ => Err("write LABEL=PATH; a label has 1 to 64 letters, digits, `-`, `_` and `.`".into()),
+    }
+}
+
+fn mount(text: &str) -> Result<(String, bool), String> {
+    let (label, read_only) = match text.split_once(':') {
+        Some((label, "read-only")) => (label, true),
+        Some(_) => return Err("only `read-only` can be said behind the label".into()),
+        None => (text, false),
+    };
+    if is_label(label) {
+        Ok((label.to_owned(), read_only))
+    } else {
+        Err("it is no label".into())
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn run(command: Command) -> Result<ExitCode, RunError> {
+    match command {
+        Command::Serve { dvk, slot, disks, mounts, cache } => {
+            let cache_bytes = (cache as usize) << 20;
+            run::serve(&Plan { dvk, slot, disks, mounts, cache_bytes })?;
+        }
+        Command::Make { path, size, block, inodes } => {
+            let bytes = size.map(|kib| u64::from(kib) << 10);
+            let layout = run::make_image(&path, bytes, block, inodes)?;
+            let (free, files) = (layout.data_zones() - 1, layout.inodes - 1);
+            println!("{free} free blocks of {block} bytes, and room for {files} files");
+        }
+        Command::Check { path, clear_up } => return Ok(tell(&run::check(&path, clear_up)?)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a check has found; what is not sound is a failure.
+fn tell(checked: &Checked) -> ExitCode {
+    let report = &checked.report;
+    for damage in &report.damage {
+        println!("{damage}");
+    }
+    let counts = [
+        (report.zones.len(), "blocks that nobody has"),
+        (report.inodes.len(), "inodes without a name"),
+        (report.links.len(), "counts of names that are too high"),
+        (report.moving.len(), "directories that were being moved"),
+    ];
+    for (count, what) in counts.iter().filter(|(count, _)| *count > 0) {
+        println!("{count} {what}");
+    }
+    match (report.is_sound(), checked.is_cleared) {
+        (true, _) => println!("it is sound"),
+        (_, true) => println!("all of that is cleared up"),
+        _ => return ExitCode::FAILURE,
+    }
+    ExitCode::SUCCESS
+}
+
+fn main() -> ExitCode {
+    run(Arguments::parse().command).unwrap_or_else(|error| {
+        eprintln!("mol-fs: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_one() {
+        Arguments::command().debug_assert();
+        let parsed = |words: &str| Arguments::try_parse_from(words.split(' ')).is_ok();
+        assert!(parsed("mol-fs serve --disk a=/dev/vdb --mount a:read-only --slot 62"));
+        assert!(!parsed("mol-fs serve --disk a=/dev/vdb --slot 63"), "the services'");
+        assert!(!parsed("mol-fs serve --disk /dev/vdb"), "no label");
+        assert!(!parsed("mol-fs serve --disk a=/dev/vdb --mount a:once"));
+        assert!(parsed("mol-fs make /tmp/image --size 4096"));
+        assert!(parsed("mol-fs check /tmp/image"));
+    }
+}
