@@ -4,6 +4,7 @@
 
 mod bitmap;
 mod cache;
+pub mod client;
 pub mod disk;
 mod error;
 pub mod format;

@@ -2,12 +2,16 @@
 //! The file server as a program. Everything it does is in the library.
 #![forbid(unsafe_code)]
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use dvk::Port;
+use mol_fs::client::Files;
+use mol_fs::run::transfer::{self, with_files, TransferError};
 use mol_fs::run::{self, Checked, Plan, RunError};
+use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// MoL's file server: file systems in the formats of MINIX
+/// MoL's file server, and what is done with its files: file systems in the formats of MINIX
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
@@ -57,6 +61,80 @@ enum Command {
         #[arg(long)]
         clear_up: bool,
     },
+    /// List a directory of a server
+    List {
+        #[command(flatten)]
+        at: At,
+        /// The directory
+        #[arg(default_value = "/")]
+        path: String,
+    },
+    /// Copy a file of a server to standard output
+    Get {
+        #[command(flatten)]
+        at: At,
+        /// The file
+        path: String,
+    },
+    /// Copy standard input to a file of a server, which is on stable storage then
+    Put {
+        #[command(flatten)]
+        at: At,
+        /// The file
+        path: String,
+    },
+    /// Remove a file, or an empty directory, of a server
+    Remove {
+        #[command(flatten)]
+        at: At,
+        /// The file
+        path: String,
+    },
+    /// Rename a file or directory of a server
+    Rename {
+        #[command(flatten)]
+        at: At,
+        /// Its path
+        old: String,
+        /// The new one; what has it is replaced
+        new: String,
+    },
+    /// Make a directory of a server
+    MakeDirectory {
+        #[command(flatten)]
+        at: At,
+        /// The directory
+        path: String,
+    },
+    /// Show how much of a file system of a server is free
+    Usage {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// A file system of a server.
+#[derive(Args)]
+struct At {
+    /// The device of the container
+    #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
+    dvk: PathBuf,
+    /// The server's slot
+    #[arg(long, value_name = "N")]
+    server: u32,
+    /// Which of its mounts; the first, if it is not said
+    #[arg(long, default_value = "")]
+    label: String,
+}
+
+impl At {
+    fn on(
+        &self,
+        path: &str,
+        work: impl FnOnce(&Files<'_, Port>, (&str, &[u8])) -> Result<(), TransferError>,
+    ) -> Result<(), RunError> {
+        with_files(&self.dvk, self.server, |files| work(files, (&self.label, path.as_bytes())))
+    }
 }
 
 fn disk(text: &str) -> Result<(String, PathBuf), String> {
@@ -99,6 +177,25 @@ fn run(command: Command) -> Result<ExitCode, RunError> {
             println!("{free} free blocks of {block} bytes, and room for {files} files");
         }
         Command::Check { path, clear_up } => return Ok(tell(&run::check(&path, clear_up)?)),
+        Command::List { at, path } => {
+            at.on(&path, |files, path| transfer::list(files, path, &mut stdout().lock()))?
+        }
+        Command::Get { at, path } => {
+            at.on(&path, |files, path| transfer::get(files, path, &mut stdout().lock()).map(drop))?
+        }
+        Command::Put { at, path } => at.on(&path, |files, path| {
+            let bytes = transfer::put(files, path, &mut stdin().lock())?;
+            println!("{bytes} bytes");
+            Ok(())
+        })?,
+        Command::Remove { at, path } => at.on(&path, transfer::remove)?,
+        Command::Rename { at, old, new } => {
+            at.on(&old, |files, (label, old)| transfer::rename(files, label, old, new.as_bytes()))?
+        }
+        Command::MakeDirectory { at, path } => at.on(&path, transfer::make_directory)?,
+        Command::Usage { at } => {
+            at.on("", |files, (label, _)| transfer::usage(files, label, &mut stdout().lock()))?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,5 +245,8 @@ mod tests {
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --mount a:once"));
         assert!(parsed("mol-fs make /tmp/image --size 4096"));
         assert!(parsed("mol-fs check /tmp/image"));
+        assert!(parsed("mol-fs list --server 7"));
+        assert!(!parsed("mol-fs get --server 7"), "no path");
+        assert!(!parsed("mol-fs get /f"), "no server");
     }
 }

@@ -3,11 +3,13 @@
 
 mod images;
 mod kernel;
+pub mod transfer;
 mod watch;
 
 pub use self::images::{check, make_image, Checked};
 
 use self::kernel::Kernel;
+use self::transfer::TransferError;
 use self::watch::Watch;
 use crate::error::Error;
 use crate::format::MakeError;
@@ -74,6 +76,9 @@ pub enum RunError {
     /// The DVK.
     #[error(transparent)]
     Dvk(#[from] dvk::Error),
+    /// Files of a server.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The process cannot be told to end.
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),

@@ -8,11 +8,22 @@ use mol_fs::format::make;
 use mol_fs::server::{OpenError, Outside, Server};
 use mol_protocol::file::{Attributes, FileClient, FileId, FileServer, NodeId, Who};
 use mol_protocol::{file, Errno};
+use mol_vdd::lend::Lend;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-pub(crate) type CallError = dvk::CallError<Errno, ()>;
+/// Why there is no exchange.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+impl core::fmt::Display for Gone {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("nobody is there")
+    }
+}
+
+pub(crate) type CallError = dvk::CallError<Errno, Gone>;
 
 /// Memory that is lent, and whether for writing.
 type Lent = (bool, Vec<u8>);
@@ -112,7 +123,7 @@ pub(crate) struct Lab {
     pub(crate) server: Rc<RefCell<Server<Reach>>>,
 }
 
-const SERVER: Endpoint = Endpoint::new(9, NonZeroU32::MIN);
+pub(crate) const SERVER: Endpoint = Endpoint::new(9, NonZeroU32::MIN);
 
 impl Lab {
     /// A server without mounts, and an empty file system on each of these disks.
@@ -168,15 +179,23 @@ pub(crate) struct Desk {
     pub(crate) me: Endpoint,
 }
 
-impl Ipc for Desk {
-    type Error = ();
+impl core::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Desk({})", self.me)
+    }
+}
 
-    fn send(&self, _: Endpoint, _: &Message, _: Timeout) -> Result<(), ()> {
-        Err(())
+impl Ipc for Desk {
+    type Error = Gone;
+
+    fn send(&self, _: Endpoint, _: &Message, _: Timeout) -> Result<(), Gone> {
+        Err(Gone)
     }
 
-    fn sendrec(&self, to: Endpoint, message: &Message, _: Timeout) -> Result<Message, ()> {
-        assert_eq!(to, SERVER);
+    fn sendrec(&self, to: Endpoint, message: &Message, _: Timeout) -> Result<Message, Gone> {
+        if to != SERVER {
+            return Err(Gone);
+        }
         let message = Message { source: self.me.raw(), ..*message };
         match self.server.borrow_mut().handle(&Received { message, how: How::Request }) {
             Then::Reply(reply) => Ok(reply),
@@ -184,12 +203,34 @@ impl Ipc for Desk {
         }
     }
 
-    fn reply(&self, _: Endpoint, _: &Message) -> Result<(), ()> {
-        Err(())
+    fn reply(&self, _: Endpoint, _: &Message) -> Result<(), Gone> {
+        Err(Gone)
     }
 
-    fn notify(&self, _: Endpoint, _: u64) -> Result<(), ()> {
-        Err(())
+    fn notify(&self, _: Endpoint, _: u64) -> Result<(), Gone> {
+        Err(Gone)
+    }
+}
+
+impl Lend for Desk {
+    fn lend<R>(
+        &self,
+        _: Endpoint,
+        memory: &[u8],
+        work: impl FnOnce(GrantId) -> R,
+    ) -> Result<R, Gone> {
+        Ok(self.lend_bytes(false, memory.to_vec(), work).0)
+    }
+
+    fn lend_mut<R>(
+        &self,
+        _: Endpoint,
+        memory: &mut [u8],
+        work: impl FnOnce(GrantId) -> R,
+    ) -> Result<R, Gone> {
+        let (done, bytes) = self.lend_bytes(true, memory.to_vec(), work);
+        memory.copy_from_slice(&bytes);
+        Ok(done)
     }
 }
 

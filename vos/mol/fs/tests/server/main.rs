@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The file server as its clients see it.
 
+mod client;
 mod failures;
 mod files;
 mod lab;
