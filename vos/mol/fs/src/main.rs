@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dvk::Port;
 use mol_fs::client::Files;
 use mol_fs::run::transfer::{self, with_files, TransferError};
-use mol_fs::run::{self, Checked, Plan, RunError};
+use mol_fs::run::{self, Checked, Plan, RunError, Source};
 use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,9 +29,10 @@ enum Command {
         /// Bind this server slot, by which clients find the server (0 to 62); else any slot
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
         slot: Option<u32>,
-        /// An image file or block device that can be mounted, and its label
+        /// A disk that can be mounted, and its label: an image file or block device, or `vdd:SLOT/MINOR`, a device of the disk
+        /// server in a slot
         #[arg(long = "disk", value_name = "LABEL=PATH", required = true, value_parser = disk)]
-        disks: Vec<(String, PathBuf)>,
+        disks: Vec<(String, Source)>,
         /// Mount it at once
         #[arg(long = "mount", value_name = "LABEL[:read-only]", value_parser = mount)]
         mounts: Vec<(String, bool)>,
@@ -137,12 +138,18 @@ impl At {
     }
 }
 
-fn disk(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((label, path)) if is_label(label) && !path.is_empty() => {
-            Ok((label.to_owned(), path.into()))
+fn disk(text: &str) -> Result<(String, Source), String> {
+    let source = |text: &str| match text.strip_prefix("vdd:") {
+        Some(device) => {
+            let (slot, minor) = device.split_once('/')?;
+            Some(Source::Device { slot: slot.parse().ok()?, minor: minor.parse().ok()? })
         }
-        _ => Err("write LABEL=PATH; a label has 1 to 64 letters, digits, `-`, `_` and `.`".into()),
+        None => (!text.is_empty()).then(|| Source::Path(text.into())),
+    };
+    let parts = text.split_once('=').filter(|(label, _)| is_label(label));
+    match parts.and_then(|(label, disk)| Some((label.to_owned(), source(disk)?))) {
+        Some(disk) => Ok(disk),
+        None => Err("write LABEL=PATH or LABEL=vdd:SLOT/MINOR; a label has 1 to 64 letters, digits, `-`, `_` and `.`".into()),
     }
 }
 
@@ -242,6 +249,8 @@ mod tests {
         assert!(parsed("mol-fs serve --disk a=/dev/vdb --mount a:read-only --slot 62"));
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --slot 63"), "the services'");
         assert!(!parsed("mol-fs serve --disk /dev/vdb"), "no label");
+        assert_eq!(disk("a=vdd:5/0"), Ok(("a".to_owned(), Source::Device { slot: 5, minor: 0 })));
+        assert!(disk("a=vdd:5").is_err(), "no minor");
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --mount a:once"));
         assert!(parsed("mol-fs make /tmp/image --size 4096"));
         assert!(parsed("mol-fs check /tmp/image"));

@@ -3,9 +3,11 @@
 
 mod image;
 mod memory;
+mod remote;
 
 pub use self::image::Image;
 pub use self::memory::Memory;
+pub use self::remote::Remote;
 
 use core::fmt;
 

@@ -1,29 +1,104 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory, time and disks, as a process has them.
 
-use crate::disk::{Disk, Image};
+use super::{Plan, Source};
+use crate::disk::{Disk, Image, Remote};
 use crate::server::{OpenError, Outside};
-use dvk::{Endpoint, Granted, Port, Timeout};
+use core::time::Duration;
+use dvk::{Endpoint, Granted, Port, Slot, Timeout};
 use mol_protocol::Errno;
+use mol_vdd::client::{DiskError, Finder};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// How long memory of another node may take to come. Clients have nothing to do with it, only the link has.
 const COPY: Timeout = Timeout::from_millis(2000);
 /// How long it is asked on another node whether an endpoint is gone.
 const ASKING: Timeout = Timeout::from_millis(50);
 
+/// How long it is tried to find a disk server that answers, while clients wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it is waited for a disk server to bind its slot, before that is given up for a while.
+const BINDING: Timeout = Timeout::from_millis(200);
+
 pub(super) struct Kernel {
     port: Arc<Port>,
-    disks: BTreeMap<String, PathBuf>,
+    dvk: PathBuf,
+    /// The endpoint that asks disk servers, once there is something to ask. Disks are as long-lived as the process.
+    asking: OnceLock<&'static Port>,
+    disks: BTreeMap<String, Source>,
 }
 
 impl Kernel {
-    pub(super) fn new(port: Arc<Port>, disks: BTreeMap<String, PathBuf>) -> Self {
-        Self { port, disks }
+    pub(super) fn new(port: Arc<Port>, plan: &Plan) -> Self {
+        let disks = plan.disks.iter().cloned().collect();
+        Self { port, dvk: plan.dvk.clone(), asking: OnceLock::new(), disks }
+    }
+
+    fn open_device(
+        &self,
+        slot: u32,
+        minor: u32,
+        read_only: bool,
+    ) -> Result<Box<dyn Disk>, OpenError> {
+        let port = match self.asking.get() {
+            Some(port) => port,
+            None => {
+                let port = Port::open(&self.dvk, Slot::Any)
+                    .map_err(|error| OpenError { errno: Errno::Io, reason: error.to_string() })?;
+                self.asking.get_or_init(|| Box::leak(Box::new(port)))
+            }
+        };
+        let finder = BySlot { port, slot, began: Instant::now() };
+        match Remote::open(*port, finder, minor, read_only, PATIENCE) {
+            Ok(remote) => Ok(Box::new(remote)),
+            Err(error) => Err(OpenError {
+                errno: match &error {
+                    DiskError::Refused { errno, .. } => *errno,
+                    _ => Errno::NoSuchDevice,
+                },
+                reason: format!("device {minor} of the disk server in slot {slot}: {error}"),
+            }),
+        }
+    }
+}
+
+/// Finds the disk server in a slot.
+struct BySlot {
+    port: &'static Port,
+    slot: u32,
+    began: Instant,
+}
+
+impl Finder for BySlot {
+    fn find(&self) -> Option<Endpoint> {
+        self.port.wait_bind(self.slot, BINDING).ok()
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+fn open_path(path: &Path, read_only: bool) -> Result<Box<dyn Disk>, OpenError> {
+    match Image::open(path, read_only) {
+        Ok(image) => Ok(Box::new(image)),
+        Err(error) => Err(OpenError {
+            errno: match error.kind() {
+                ErrorKind::NotFound => Errno::NoSuchDevice,
+                ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Errno::ReadOnly,
+                ErrorKind::ResourceBusy | ErrorKind::WouldBlock => Errno::Busy,
+                _ => Errno::Io,
+            },
+            reason: format!("{}: {error}", path.display()),
+        }),
     }
 }
 
@@ -47,18 +122,9 @@ impl Outside for Kernel {
     }
 
     fn open(&self, label: &str, read_only: bool) -> Result<Box<dyn Disk>, OpenError> {
-        let path = self.disks.get(label).ok_or_else(|| OpenError::unknown(label))?;
-        match Image::open(path, read_only) {
-            Ok(image) => Ok(Box::new(image)),
-            Err(error) => Err(OpenError {
-                errno: match error.kind() {
-                    ErrorKind::NotFound => Errno::NoSuchDevice,
-                    ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => Errno::ReadOnly,
-                    ErrorKind::ResourceBusy | ErrorKind::WouldBlock => Errno::Busy,
-                    _ => Errno::Io,
-                },
-                reason: format!("{}: {error}", path.display()),
-            }),
+        match self.disks.get(label).ok_or_else(|| OpenError::unknown(label))? {
+            Source::Path(path) => open_path(path, read_only),
+            Source::Device { slot, minor } => self.open_device(*slot, *minor, read_only),
         }
     }
 }

@@ -26,6 +26,20 @@ use std::time::Instant;
 /// How often it is looked for what is due.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Where a disk is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// In an image file, or on a block device of Linux.
+    Path(PathBuf),
+    /// On a disk server.
+    Device {
+        /// The server's slot.
+        slot: u32,
+        /// The device's minor.
+        minor: u32,
+    },
+}
+
 /// What a server is to have.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -34,7 +48,7 @@ pub struct Plan {
     /// The number under which clients find it; without one they need its endpoint.
     pub slot: Option<u32>,
     /// The disks that can be mounted, by their labels.
-    pub disks: Vec<(String, PathBuf)>,
+    pub disks: Vec<(String, Source)>,
     /// What is mounted at once, and whether for reading only.
     pub mounts: Vec<(String, bool)>,
     /// How many bytes of each disk are kept in memory.
@@ -95,8 +109,7 @@ pub fn serve(plan: &Plan) -> Result<(), RunError> {
     }
     let slot = plan.slot.map_or(Slot::Any, Slot::Server);
     let port = Arc::new(Port::open(&plan.dvk, slot)?);
-    let disks = plan.disks.iter().cloned().collect();
-    let mut server = Server::new(Kernel::new(port.clone(), disks), plan.cache_bytes);
+    let mut server = Server::new(Kernel::new(port.clone(), plan), plan.cache_bytes);
     let done = mount_all(&mut server, plan).and_then(|()| {
         eprintln!("mol-fs: serving as {}", port.endpoint());
         run(&mut server, &port, &Watch::start(&plan.dvk), &ends)
