@@ -14,6 +14,7 @@ mod containers;
 mod control;
 mod copies;
 mod dc;
+mod disks;
 mod elections;
 mod exchanges;
 pub(crate) mod faults;
@@ -108,6 +109,7 @@ const SCENARIOS: &[Scenario] = &[
     ("what clients see of a lock while nodes fail is linearizable", histories::of_a_lock),
     ("members of a group see one stream while nodes fail", groups::one_stream),
     ("programs in a container use its services while the leader's node fails", patrons::count),
+    ("a disk with replicas loses nothing while its servers fail", disks::take_over),
     ("nodes look at the network for administrators", net::look_at_the_network),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),

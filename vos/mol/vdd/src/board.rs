@@ -11,6 +11,7 @@
 
 use crate::ledger::Identity;
 use crate::replica::{Authority, Contents, Life, Lineup, Presence, ReplicaId};
+use crate::store::Shape;
 use core::time::Duration;
 use dvk::Endpoint;
 use dvk_services::{
@@ -69,6 +70,25 @@ pub enum BoardError {
         /// The device.
         minor: u32,
     },
+    /// The store has another shape than those of the other replicas.
+    #[error(
+        "the store of {id} of device {minor} holds {bytes} bytes in blocks of {block_bytes}, and the device has {of_bytes} in \
+         blocks of {of_block_bytes}: all replicas need the same"
+    )]
+    Shape {
+        /// The replica.
+        id: ReplicaId,
+        /// The device.
+        minor: u32,
+        /// What the store holds.
+        bytes: u64,
+        /// Its block.
+        block_bytes: u32,
+        /// What the device has.
+        of_bytes: u64,
+        /// Its block.
+        of_block_bytes: u32,
+    },
     /// A key has what no server of this release writes.
     #[error(
         "the key {key} has what this release cannot read: is there a server of another release?"
@@ -98,6 +118,8 @@ struct There {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
     identity: Identity,
+    bytes: u64,
+    block_bytes: u32,
     lineup: Lineup,
 }
 
@@ -218,18 +240,28 @@ impl<W: Way> Board<W> {
         }
     }
 
-    /// A run of the server says that it is there, with what it has. Without a device of this minor, it makes one if it is given
-    /// an identity for it. The result is which device it is, and as which run it takes part.
+    /// A run of the server says that it is there, with a store for a device of this shape and what it has. Without a device of this
+    /// minor, it makes one if it is given an identity for it. The result is which device it is, and as which run it takes part.
     ///
     /// # Errors
     /// [`BoardError`].
     pub fn come_forward(
         &mut self,
         minor: u32,
+        shape: &Shape,
         contents: impl Fn(Identity) -> Contents,
         begin: Option<Identity>,
     ) -> Result<(Identity, Life), BoardError> {
         let seen = self.see(minor)?;
+        let (bytes, block_bytes, id) = (shape.bytes, shape.block_bytes, self.id);
+        if let Some((held, _)) = &seen.held {
+            let (of_bytes, of_block_bytes) = (held.bytes, held.block_bytes);
+            if (of_bytes, of_block_bytes) != (bytes, block_bytes) {
+                let error =
+                    BoardError::Shape { id, minor, bytes, block_bytes, of_bytes, of_block_bytes };
+                return Err(error);
+            }
+        }
         let identity = match (&seen.held, begin) {
             (Some((held, _)), _) => held.identity,
             (None, Some(identity)) => identity,
@@ -241,7 +273,8 @@ impl<W: Way> Board<W> {
         if seen.held.is_none() {
             let lineup = Lineup::first(self.id, [(self.id, life)]);
             let what = "make the first line-up";
-            let put = self.put(minor, "lineup", &Held { identity, lineup }, None);
+            let put =
+                self.put(minor, "lineup", &Held { identity, bytes, block_bytes, lineup }, None);
             let unless = self.compare(minor, "lineup", 0);
             self.transact(what, vec![unless], vec![put])?;
             // If another one was faster, this server had nothing of that device.

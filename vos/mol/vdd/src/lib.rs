@@ -8,5 +8,6 @@ pub mod feeder;
 pub mod ledger;
 pub mod lend;
 pub mod replica;
+pub mod run;
 pub mod server;
 pub mod store;

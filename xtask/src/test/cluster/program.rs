@@ -4,6 +4,7 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -55,7 +56,8 @@ impl fmt::Display for Ended {
 /// A program that runs.
 pub(super) struct Running {
     child: Child,
-    outputs: [Option<thread::JoinHandle<String>>; 2],
+    outputs: [Option<thread::JoinHandle<()>>; 2],
+    read: [Arc<Mutex<Vec<u8>>>; 2],
     deadline: Instant,
 }
 
@@ -71,25 +73,42 @@ pub(super) fn start_with(
     limit: Duration,
 ) -> io::Result<Running> {
     let mut child = command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let outputs =
-        [child.stdout.take().map(collect as fn(_) -> _), child.stderr.take().map(collect)];
-    Ok(Running { child, outputs, deadline: Instant::now() + limit })
+    let read = [Arc::default(), Arc::default()];
+    let [stdout, stderr] = &read;
+    let outputs = [
+        child.stdout.take().map(|pipe| collect(pipe, Arc::clone(stdout))),
+        child.stderr.take().map(|pipe| collect(pipe, Arc::clone(stderr))),
+    ];
+    Ok(Running { child, outputs, read, deadline: Instant::now() + limit })
 }
 
 /// Reads along, so that the program never waits for us.
-fn collect(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+fn collect(
+    mut pipe: impl Read + Send + 'static,
+    into: Arc<Mutex<Vec<u8>>>,
+) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let mut bytes = Vec::new();
+        let mut bytes = [0; 4096];
         // What was read before an error is still worth showing.
-        let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
+        while let Some(count) = pipe.read(&mut bytes).ok().filter(|count| *count > 0) {
+            into.lock().unwrap_or_else(PoisonError::into_inner).extend(&bytes[..count]);
+        }
     })
+}
+
+fn text(bytes: &Mutex<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
 }
 
 impl Running {
     /// Whether it has not ended yet.
     pub(super) fn runs(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// What it has written to standard output so far.
+    pub(super) fn said(&self) -> String {
+        text(&self.read[0])
     }
 
     /// Waits for its end, or makes it.
@@ -106,10 +125,10 @@ impl Running {
             }
             thread::sleep(POLL);
         };
-        let [stdout, stderr] = self
-            .outputs
-            .each_mut()
-            .map(|output| output.take().and_then(|reader| reader.join().ok()).unwrap_or_default());
+        for output in &mut self.outputs {
+            output.take().map(thread::JoinHandle::join);
+        }
+        let [stdout, stderr] = self.read.each_ref().map(|read| text(read));
         Ok(Ended { status: status.code(), overdue, stdout, stderr })
     }
 }
@@ -135,6 +154,12 @@ mod tests {
         let ended = run("echo out; echo err >&2; exit 3", Duration::from_secs(60));
         assert_eq!((ended.status, ended.overdue), (Some(3), false));
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+        let mut running =
+            start(Command::new("sh").args(["-c", "echo one; sleep 60"]), Duration::ZERO).unwrap();
+        while running.said().is_empty() && running.runs() {
+            thread::sleep(POLL);
+        }
+        assert_eq!(running.said(), "one\n");
         assert_eq!(ended.to_string(), "exit status 3\nstdout: out\nstderr: err");
     }
 

@@ -67,11 +67,8 @@ impl Copy {
         })
     }
 
-    pub(super) fn contents(&self, identity: Identity, boot: Boot) -> Contents {
-        match &self.kept {
-            Some((of, record)) if *of == identity => record.contents(boot),
-            _ => Contents::None,
-        }
+    pub(super) fn kept(&self, boot: Boot) -> Option<(Identity, Contents)> {
+        self.kept.as_ref().map(|(identity, record)| (*identity, record.contents(boot)))
     }
 
     pub(super) fn join(&mut self, role: Role, settings: Settings, now: Duration) {

@@ -27,7 +27,7 @@ use crate::replica::{
     Boot, Contents, Input, Life, Lineup, Message as ReplicaMessage, Notice, ReplicaId, RequestId,
     Settings,
 };
-use crate::store::{Store, StoreError};
+use crate::store::{Shape, Store, StoreError};
 use core::time::Duration;
 use dvk::{Endpoint, Granted, Message};
 use mol_protocol::Errno;
@@ -142,9 +142,14 @@ impl<O: Outside> Server<O> {
         Ok(self.devices.len() as u32 - 1)
     }
 
-    /// What the replica has of what it had in runs before this one.
-    pub fn contents(&self, minor: u32, identity: Identity, boot: Boot) -> Contents {
-        self.copy_of(minor).map_or(Contents::None, |copy| copy.contents(identity, boot))
+    /// The shape of a device.
+    pub fn shape(&self, minor: u32) -> Option<Shape> {
+        self.devices.get(minor as usize).map(Device::shape)
+    }
+
+    /// What the store has of a replica in this run of the machine, and of which device; `None` if there is none in it.
+    pub fn kept(&self, minor: u32, boot: Boot) -> Option<(Identity, Contents)> {
+        self.copy_of(minor)?.kept(boot)
     }
 
     /// The replica's part begins: who it is has been decided. It may say so again, with another life, if the one before

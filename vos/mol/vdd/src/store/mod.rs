@@ -7,10 +7,12 @@
 mod error;
 mod file;
 mod memory;
+mod spec;
 
 pub use self::error::{OpenError, Operation, StoreError};
 pub use self::file::{FileStore, Intent, BLOCK_BYTES_OF_A_FILE};
 pub use self::memory::{MemoryStore, CHUNK_BYTES};
+pub use self::spec::{read_size, SpecError, StoreSpec, BLOCK_BYTES_OF_MEMORY};
 
 /// What a store is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use mol_vdd::board::{Board, BoardError, Standing};
 use mol_vdd::client::{Disk, DiskError, Finder};
 use mol_vdd::feeder::{exchange, take_next, Route};
 use mol_vdd::lend::Lend;
-use mol_vdd::replica::{Life, Lineup, Message as ReplicaMessage, Notice, ReplicaId};
+use mol_vdd::replica::{Contents, Life, Lineup, Message as ReplicaMessage, Notice, ReplicaId};
 use mol_vdd::server::{News, Outside, Role, Server};
 use mol_vdd::store::Store;
 use std::cell::{Cell, RefCell};
@@ -173,8 +173,13 @@ impl Lab {
         let minor = server.add_replica(store).expect("a store for a replica");
         let id = ReplicaId(id);
         let mut board = Board::new(Client::by(self.services.clone()), "disks", id, me);
-        let contents = |identity| server.contents(minor, identity, boot);
-        let (identity, life) = board.come_forward(minor, contents, begins)?;
+        let shape = server.shape(minor).expect("a device");
+        let kept = server.kept(minor, boot);
+        let contents = |identity| match kept {
+            Some((of, contents)) if of == identity => contents,
+            _ => Contents::None,
+        };
+        let (identity, life) = board.come_forward(minor, &shape, contents, begins)?;
         server.join(minor, Role { id, life, boot, identity });
         self.install(server, me, id);
         let machine = self.machine(me).expect("it was made");

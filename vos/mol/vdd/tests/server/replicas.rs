@@ -506,6 +506,9 @@ fn a_server_that_is_not_meant_is_told_so() {
     assert_eq!(*lab.retired.borrow(), [ReplicaId(2)]);
     let desk = lab.client();
     lab.disk(&desk, OPEN_WRITE).unwrap().write(0, &pattern(1), false).unwrap();
+    let smaller = Box::new(MemoryStore::new(BYTES / 2, 512).unwrap());
+    let refused = lab.start_replica(3, smaller, 1, None).unwrap_err();
+    assert!(matches!(refused, BoardError::Shape { .. }), "{refused}");
     // Two servers by one number: the later one is it.
     lab.start_replica(1, memory(), 1, None).unwrap();
     lab.pass(Duration::from_millis(100));

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The disk server as a program. Everything it does is in the library.
+
+#![forbid(unsafe_code)]
+
+use clap::{Args, Parser, Subcommand};
+use mol_vdd::replica::ReplicaId;
+use mol_vdd::run::{self, Plan, ReplicaPlan};
+use mol_vdd::store::StoreSpec;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// MoL's disk server: block devices in memory, in files and on disks, with or without replicas
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// The device of the container
+    #[arg(long, default_value = "/dev/dvk", global = true, value_name = "FILE")]
+    dvk: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve devices
+    Serve(Serve),
+    /// Show who has replicas of a device, who is in step and who is the primary
+    Show(Device),
+    /// Take a replica away from a device, such as one that never comes back
+    Remove {
+        #[command(flatten)]
+        device: Device,
+        /// The number of the replica
+        #[arg(long, value_name = "N")]
+        replica: u32,
+    },
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Bind this server slot, by which clients on this node find the server (0 to 62); else any slot
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
+    slot: Option<u32>,
+    /// A device: `memory:SIZE[,block=BYTES]`, `file:PATH[,read-only][,create=SIZE]` or `disk:PATH[,read-only]`; the first
+    /// one has the minor 0, and so on
+    #[arg(long = "device", value_name = "STORE", required = true)]
+    devices: Vec<StoreSpec>,
+    /// Have replicas of the devices of this group
+    #[arg(long, value_name = "NAME", requires = "replica", value_parser = group)]
+    group: Option<String>,
+    /// Which replica, a number of its own among the servers of the group
+    #[arg(long, value_name = "N", requires = "group")]
+    replica: Option<u32>,
+    /// Make the devices if the group has none yet, from what this server's stores have
+    #[arg(long, requires = "group")]
+    begin: bool,
+}
+
+#[derive(Args)]
+struct Device {
+    /// The group of servers
+    #[arg(long, value_name = "NAME", value_parser = group)]
+    group: String,
+    /// The device's minor
+    #[arg(long, default_value_t = 0, value_name = "MINOR")]
+    device: u32,
+}
+
+fn group(text: &str) -> Result<String, String> {
+    let is_name = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    match is_name {
+        true => Ok(text.to_owned()),
+        false => Err("a group has a name of 1 to 64 letters, digits, `-`, `_` and `.`".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    let Arguments { dvk, command } = Arguments::parse();
+    let done = match command {
+        Command::Serve(serve) => {
+            let replica = serve.group.zip(serve.replica).map(|(group, id)| ReplicaPlan {
+                group,
+                id: ReplicaId(id),
+                begins: serve.begin,
+            });
+            run::serve(&Plan { dvk, slot: serve.slot, stores: serve.devices, replica })
+        }
+        Command::Show(device) => {
+            run::show(&dvk, &device.group, device.device).map(|text| print!("{text}"))
+        }
+        Command::Remove { device, replica } => {
+            run::remove(&dvk, &device.group, device.device, ReplicaId(replica))
+                .map(|text| print!("{text}"))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_one() {
+        Arguments::command().debug_assert();
+        let parsed = |words: &str| Arguments::try_parse_from(words.split(' '));
+        assert!(parsed("mol-vdd serve --device memory:1M --slot 62").is_ok());
+        assert!(parsed("mol-vdd serve --device memory:1M --slot 63").is_err(), "the services'");
+        assert!(parsed("mol-vdd serve --device memory:1M --group a").is_err(), "no number");
+        assert!(parsed("mol-vdd serve --device memory:1M --group a/b --replica 1").is_err());
+        assert!(parsed("mol-vdd serve --device memory:1M --group a --replica 1 --begin").is_ok());
+        assert!(parsed("mol-vdd serve").is_err(), "no device");
+    }
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A thread for each other replica that something is said to.
+
+use super::events::{Event, Teller};
+use crate::feeder::{exchange, take_next, Route};
+use crate::replica::{Life, Message, ReplicaId};
+use crate::server::Letter;
+use dvk::{Endpoint, Port, Slot, Timeout};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+
+/// How many messages wait for one that does not answer. Any more are lost, which the rules allow.
+const WAITING_MAX: usize = 256;
+/// How long an exchange may take.
+const LIMIT: Timeout = Timeout::from_millis(2000);
+
+/// What is said to whom.
+pub(super) struct Feeders {
+    dvk: PathBuf,
+    teller: Teller,
+    roles: BTreeMap<u32, (ReplicaId, Life)>,
+    servers: BTreeMap<u32, BTreeMap<ReplicaId, (Life, Endpoint)>>,
+    queues: BTreeMap<(u32, ReplicaId, Life), SyncSender<Message>>,
+}
+
+impl Feeders {
+    pub(super) fn new(dvk: &Path, teller: Teller) -> Self {
+        Self {
+            dvk: dvk.to_path_buf(),
+            teller,
+            roles: BTreeMap::new(),
+            servers: BTreeMap::new(),
+            queues: BTreeMap::new(),
+        }
+    }
+
+    /// Who speaks.
+    pub(super) fn be(&mut self, minor: u32, role: (ReplicaId, Life)) {
+        self.roles.insert(minor, role);
+    }
+
+    /// Where the others are. The threads of those that are no more end.
+    pub(super) fn know(&mut self, minor: u32, servers: &BTreeMap<ReplicaId, (Life, Endpoint)>) {
+        self.servers.insert(minor, servers.clone());
+        let is_there =
+            |id: &ReplicaId, life: &Life| servers.get(id).is_some_and(|it| it.0 == *life);
+        self.queues.retain(|(of, id, life), _| *of != minor || is_there(id, life));
+    }
+
+    /// Says something, unless nobody is there or too much waits to be said.
+    pub(super) fn say(&mut self, letter: Letter) {
+        let Letter { minor, to, message } = letter;
+        let key = (minor, to.0, to.1);
+        if !self.queues.contains_key(&key) {
+            let Some(queue) = self.start(minor, to) else { return };
+            self.queues.insert(key, queue);
+        }
+        if let Some(queue) = self.queues.get(&key) {
+            let _ = queue.try_send(message);
+        }
+    }
+
+    fn start(&self, minor: u32, to: (ReplicaId, Life)) -> Option<SyncSender<Message>> {
+        let from = *self.roles.get(&minor)?;
+        let known = self.servers.get(&minor)?.get(&to.0)?;
+        let server = (known.0 == to.1).then_some(known.1)?;
+        let route = Route { minor, from, to, server };
+        let (send, receive) = sync_channel(WAITING_MAX);
+        let (dvk, teller) = (self.dvk.clone(), self.teller.clone());
+        std::thread::spawn(move || match Port::open(&dvk, Slot::Any) {
+            Ok(port) => feed(&port, &route, &receive, &teller),
+            Err(error) => eprintln!("mol-vdd: cannot speak to {}: {error}", route.to.0),
+        });
+        Some(send)
+    }
+}
+
+fn feed(port: &Port, route: &Route, messages: &Receiver<Message>, teller: &Teller) {
+    let mut queue = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            let Ok(message) = messages.recv() else { return };
+            queue.push_back(message);
+        }
+        queue.extend(messages.try_iter().take(WAITING_MAX));
+        let next = take_next(&mut queue);
+        // What was not heard is said again by who knows whether that is still so.
+        let Ok(answers) = exchange(port, route, &next, LIMIT) else { continue };
+        if !answers.is_empty() && !teller.tell(Event::Answered(*route, answers)) {
+            return;
+        }
+    }
+}
