@@ -31,6 +31,8 @@ pub(crate) enum Need {
     Captures,
     /// Making and checking file systems in the formats of others, as the tests of MoL's file server do.
     FileSystems,
+    /// Being clients of network block devices, as the tests of MoL's disk server are.
+    BlockDevices,
 }
 
 /// How to tell whether something is there.
@@ -76,6 +78,10 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Need::Captures, &["tshark"], "tshark"),
     program(Need::FileSystems, &["mkfs.minix"], "util-linux"),
     program(Need::FileSystems, &["fsck.minix"], "util-linux"),
+    program(Need::BlockDevices, &["qemu-img"], "qemu-utils"),
+    program(Need::BlockDevices, &["qemu-io"], "qemu-utils"),
+    program(Need::BlockDevices, &["nbdinfo"], "libnbd-bin"),
+    program(Need::BlockDevices, &["nbdcopy"], "libnbd-bin"),
 ];
 
 /// UEFI firmware for QEMU, with the variables that it starts with.
@@ -308,6 +314,7 @@ pub(crate) fn examine(session: &Session, tools: &Tools, install: bool) -> Result
         Need::Firmware,
         Need::Captures,
         Need::FileSystems,
+        Need::BlockDevices,
     ];
     if install {
         require(session, &needs, tools)?;

@@ -18,7 +18,7 @@ const SUITE: &str = "host";
 /// # Errors
 /// When cargo cannot be run. Tests that fail or do not compile are outcomes, not errors.
 pub(crate) fn run(session: &Session) -> Result<Vec<Outcome>> {
-    let needs = [Need::Userspace, Need::Captures, Need::FileSystems];
+    let needs = [Need::Userspace, Need::Captures, Need::FileSystems, Need::BlockDevices];
     doctor::require(session, &needs, &Pins::read(session)?.tools)?;
     let mut step =
         session.begin("test host", "compiling and running the tests of the workspace")?;

@@ -26,6 +26,20 @@ pub trait Finder {
     fn pause(&self, time: Duration);
 }
 
+impl<F: Finder + ?Sized> Finder for Box<F> {
+    fn find(&self) -> Option<Endpoint> {
+        (**self).find()
+    }
+
+    fn now(&self) -> Duration {
+        (**self).now()
+    }
+
+    fn pause(&self, time: Duration) {
+        (**self).pause(time);
+    }
+}
+
 /// Why a device does not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {

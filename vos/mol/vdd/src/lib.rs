@@ -7,6 +7,7 @@ pub mod client;
 pub mod feeder;
 pub mod ledger;
 pub mod lend;
+pub mod nbd;
 pub mod replica;
 pub mod run;
 pub mod server;

@@ -5,7 +5,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use mol_vdd::replica::ReplicaId;
-use mol_vdd::run::{self, Plan, ReplicaPlan};
+use mol_vdd::run::{self, Found, GatewayPlan, Listen, Plan, ReplicaPlan};
 use mol_vdd::store::StoreSpec;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Serve devices
     Serve(Serve),
+    /// Pass a device on to NBD clients, such as those of Linux and QEMU
+    Nbd(Nbd),
     /// Show who has replicas of a device, who is in step and who is the primary
     Show(Device),
     /// Take a replica away from a device, such as one that never comes back
@@ -58,6 +60,22 @@ struct Serve {
 }
 
 #[derive(Args)]
+struct Nbd {
+    /// Where to listen: `unix:PATH`, or `tcp:ADDRESS:PORT`, which is neither encrypted nor asks who comes
+    #[arg(long, value_name = "WHERE")]
+    listen: Listen,
+    /// A device with replicas: of this group of servers
+    #[arg(long, value_name = "NAME", required_unless_present = "slot", value_parser = group)]
+    group: Option<String>,
+    /// A device of the server on this node that has this slot
+    #[arg(long, value_name = "N", conflicts_with = "group")]
+    slot: Option<u32>,
+    /// The device's minor
+    #[arg(long, default_value_t = 0, value_name = "MINOR")]
+    device: u32,
+}
+
+#[derive(Args)]
 struct Device {
     /// The group of servers
     #[arg(long, value_name = "NAME", value_parser = group)]
@@ -86,6 +104,11 @@ fn main() -> ExitCode {
                 begins: serve.begin,
             });
             run::serve(&Plan { dvk, slot: serve.slot, stores: serve.devices, replica })
+        }
+        Command::Nbd(Nbd { listen, group, slot, device }) => {
+            let slot = || Found::Slot(slot.unwrap_or_default());
+            let server = group.map_or_else(slot, Found::Group);
+            run::gateway(&GatewayPlan { dvk, listen, server, minor: device })
         }
         Command::Show(device) => {
             run::show(&dvk, &device.group, device.device).map(|text| print!("{text}"))
@@ -119,5 +142,9 @@ mod tests {
         assert!(parsed("mol-vdd serve --device memory:1M --group a/b --replica 1").is_err());
         assert!(parsed("mol-vdd serve --device memory:1M --group a --replica 1 --begin").is_ok());
         assert!(parsed("mol-vdd serve").is_err(), "no device");
+        assert!(parsed("mol-vdd nbd --listen unix:/run/a --group a").is_ok());
+        assert!(parsed("mol-vdd nbd --listen tcp:127.0.0.1:1 --slot 1").is_ok());
+        assert!(parsed("mol-vdd nbd --listen unix:/run/a").is_err(), "nobody's device");
+        assert!(parsed("mol-vdd nbd --listen here --slot 1").is_err());
     }
 }

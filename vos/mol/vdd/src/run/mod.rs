@@ -10,12 +10,14 @@ mod clerk;
 mod events;
 mod feeders;
 mod finder;
+mod gateway;
 mod kernel;
 mod machine;
 mod watches;
 
 pub use self::asking::{remove, show};
 pub use self::finder::{ByGroup, BySlot};
+pub use self::gateway::{gateway, Found, GatewayPlan, Listen};
 pub use self::machine::MachineError;
 
 use self::clerk::{Clerk, Order};
@@ -24,6 +26,7 @@ use self::feeders::Feeders;
 use self::kernel::Kernel;
 use self::watches::Watches;
 use crate::board::BoardError;
+use crate::client::DiskError;
 use crate::replica::{Notice, ReplicaId};
 use crate::server::{DeviceError, News, Server};
 use crate::store::{OpenError, StoreSpec};
@@ -99,6 +102,17 @@ pub enum RunError {
         minor: u32,
         /// Whether it is one of the device.
         is_one: bool,
+    },
+    /// A device of another server.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Nobody can be listened to.
+    #[error("cannot listen on {listen}: {error}")]
+    Listen {
+        /// Where.
+        listen: Listen,
+        /// What Linux says.
+        error: std::io::Error,
     },
     /// What Linux says of the machine.
     #[error(transparent)]
