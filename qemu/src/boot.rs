@@ -73,6 +73,15 @@ impl Boot {
     }
 }
 
+/// Bytes of an empty disk, which take no space before they are written.
+const EMPTY: u64 = 256 << 20;
+
+/// Makes `target` an empty disk that only its owner may read.
+pub(crate) fn empty_disk(target: &Path) -> Result<()> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(target);
+    file.and_then(|file| file.set_len(EMPTY)).map_err(Error::file("writing", target))
+}
+
 /// Makes `target` a copy of the disk `image`, with the machine configuration `config` on the volume that it boots from. Runs of zeros
 /// take no space, and only the owner may read it, as there may be a secret in it.
 pub(crate) fn prepare_disk(image: &Path, target: &Path, config: &str) -> Result<()> {

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::access;
-use crate::boot::{prepare_disk, Boot};
+use crate::boot::{empty_disk, prepare_disk, Boot};
 use crate::console::ConsoleReader;
 use crate::control::{ask, serve, Answer, Call, NodeStatus, Request, Status};
 use crate::error::{Error, Result};
@@ -143,7 +143,7 @@ impl Cluster {
         NodeFiles::new(&self.run, number).qmp
     }
 
-    /// The disk of node `number`, if the nodes [boot](Options::boot) from disks.
+    /// The disk of node `number`, if the nodes [boot](Options::boot) from disks or have [some besides](Options::spare_disks).
     pub fn disk(&self, number: usize) -> PathBuf {
         NodeFiles::new(&self.run, number).disk
     }
@@ -299,6 +299,9 @@ impl Owner {
             match &options.boot {
                 Boot::Disk(image) => prepare_disk(image, &files.disk, &config)?,
                 _ => write_private(&files.config, &config)?,
+            }
+            if options.spare_disks {
+                empty_disk(&files.disk)?;
             }
             descriptions.push(NodeDescription {
                 mac: machine.cluster.first().map(|nic| nic.mac.to_string()).unwrap_or_default(),

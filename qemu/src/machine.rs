@@ -138,6 +138,8 @@ pub struct Machine {
     pub medium: Medium,
     /// UEFI firmware; a BIOS if `None`.
     pub firmware: Option<Firmware>,
+    /// A disk besides, which it boots from as soon as it can.
+    pub spare: Option<PathBuf>,
     /// Where QEMU listens for the owner of the console; it doesn't start the guest before somebody has connected.
     pub console: PathBuf,
     /// Where QEMU listens for QMP.
@@ -183,6 +185,13 @@ impl Machine {
             line.add(["-drive"]);
             line.with_path("if=pflash,unit=1,format=raw,snapshot=on,file=", variables);
         }
+        let mut rank = 0;
+        if let Some(image) = &self.spare {
+            line.add(["-drive"]);
+            line.with_path("if=none,id=spare,format=raw,file=", image);
+            line.add(["-device", "virtio-blk-pci,drive=spare,bootindex=0"]);
+            rank = 1;
+        }
         match &self.medium {
             Medium::Memory { kernel, initramfs, append } => {
                 line.add(["-kernel"]);
@@ -194,12 +203,12 @@ impl Machine {
             Medium::Cd(image) => {
                 line.add(["-drive"]);
                 line.with_path("if=none,id=cd,format=raw,readonly=on,file=", image);
-                line.add(["-device", "ide-cd,drive=cd,bootindex=0"]);
+                line.add(["-device", &format!("ide-cd,drive=cd,bootindex={rank}")]);
             }
             Medium::Disk(image) => {
                 line.add(["-drive"]);
                 line.with_path("if=none,id=disk,format=raw,file=", image);
-                line.add(["-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+                line.add(["-device", &format!("virtio-blk-pci,drive=disk,bootindex={rank}")]);
             }
             Medium::Network => {}
         }
@@ -222,11 +231,11 @@ impl Machine {
             let boots = segment == 0 && self.medium == Medium::Network;
             let boot = match (boots, &self.firmware) {
                 // The option ROM has iPXE, with which a BIOS boots.
-                (true, None) => ",bootindex=0",
+                (true, None) => format!(",bootindex={rank}"),
                 // UEFI firmware has a driver of its own.
-                (true, Some(_)) => ",bootindex=0,romfile=",
+                (true, Some(_)) => format!(",bootindex={rank},romfile="),
                 // The node does not boot from there, and loading the ROM costs time.
-                (false, _) => ",romfile=",
+                (false, _) => ",romfile=".to_owned(),
             };
             line.add(["-device", &format!("{device}{boot}")]);
         }
@@ -303,6 +312,7 @@ pub(crate) mod tests {
                 append: "console=ttyS0 quiet".to_owned(),
             },
             firmware: None,
+            spare: None,
             console: "/run/x/n2.console".into(),
             qmp: "/run/x/n2.qmp".into(),
             cluster: vec![ClusterInterface {
@@ -344,6 +354,12 @@ pub(crate) mod tests {
         let line = shell_quoted(&cd.command());
         assert!(!line.contains("-kernel") && !line.contains("pflash"), "{line}");
         assert!(line.contains("readonly=on,file=/b/dvs.iso -device ide-cd,drive=cd,bootindex=0"));
+        let spare = Machine { spare: Some("/run/x/n2.disk".into()), ..cd };
+        let line = shell_quoted(&spare.command());
+        assert!(
+            line.contains("file=/run/x/n2.disk -device virtio-blk-pci,drive=spare,bootindex=0 ")
+        );
+        assert!(line.contains("-device ide-cd,drive=cd,bootindex=1 "), "{line}");
         let firmware = Firmware { code: "/o/code".into(), variables: "/o/variables".into() };
         let medium = Medium::Disk("/run/x/n2.disk".into());
         let disk = Machine { medium, firmware: Some(firmware), ..machine() };

@@ -43,6 +43,8 @@ pub struct Options {
     pub boot: Boot,
     /// UEFI firmware of the nodes; a BIOS if `None`.
     pub firmware: Option<Firmware>,
+    /// Each node has an empty disk besides, which it boots from once it can. Only nodes that boot from something else have one.
+    pub spare_disks: bool,
     /// The QEMU program.
     pub qemu: String,
     /// What runs the guests' instructions.
@@ -96,6 +98,7 @@ impl Options {
             initramfs: initramfs.into(),
             boot: Boot::Direct,
             firmware: None,
+            spare_disks: false,
             qemu: QEMU.to_owned(),
             accelerator: Accelerator::Tcg,
             memory: Memory::default(),
@@ -163,6 +166,9 @@ impl Options {
                     .to_owned(),
             ));
         }
+        if self.spare_disks && matches!(self.boot, Boot::Disk(_)) {
+            return Err(Error::Invalid("nodes that boot from disks have no others".to_owned()));
+        }
         if self.agent && self.run.is_some() {
             return Err(Error::Invalid(
                 "a node runs one command: either the agent or another".to_owned(),
@@ -225,6 +231,7 @@ impl Options {
             cpus: self.cpus,
             medium,
             firmware: self.firmware.clone(),
+            spare: self.spare_disks.then(|| files.disk.clone()),
             console: files.console.clone(),
             qmp: files.qmp.clone(),
             cluster: (0..self.segments)
@@ -423,6 +430,8 @@ mod tests {
         let append = vec!["quiet".to_owned()];
         assert!(Options { boot: boot.clone(), ..options(2) }.check().is_ok());
         assert!(Options { boot, append, ..options(2) }.check().is_err());
+        let boot = Boot::Disk("/b/dvs.img".into());
+        assert!(Options { spare_disks: true, boot, ..options(2) }.check().is_err());
         let boot = Boot::Network("/b/pxe".into());
         assert!(Options { wire: true, boot, ..options(2) }.check().is_err());
         let mut beyond = options(2);

@@ -2,6 +2,7 @@
 //! Disks with a GUID partition table (chapter 5 of the UEFI specification), and access to one partition of them.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
@@ -18,10 +19,17 @@ const ALIGNMENT: u64 = 1 << 20;
 /// What the table at the end of the disk takes, rounded up.
 const TAIL: u64 = 1 << 20;
 
-/// Identifies the disks of one kind: what is on them is the same, so their identifiers are as well.
-const DISK: Uuid = Uuid::from_u128(0xd7b1_a5c4_0d15_4e0d_8f4e_6476_7301_0000);
+/// Identifies the disks that are made as images: what is on them is the same, so their identifiers are as well.
+const DISK: u128 = 0xd7b1_a5c4_0d15_4e0d_8f4e_6476_7301_0000;
 /// Name of the partition that machines boot from.
 pub const BOOT_PARTITION: &str = "dvs-boot";
+/// Bytes of the volume that machines boot from: two images and a third while it is written, and some for what firmware puts there.
+pub const BOOT_VOLUME: u64 = 96 << 20;
+
+/// How many bytes a disk has at least that has a volume of so many bytes to boot from.
+pub fn size_for(boot: u64) -> u64 {
+    (ALIGNMENT + boot).next_multiple_of(ALIGNMENT) + TAIL
+}
 
 /// A disk with the volume `boot` as its only partition, from which UEFI firmware boots.
 ///
@@ -29,30 +37,56 @@ pub const BOOT_PARTITION: &str = "dvs-boot";
 /// When the volume is not made of whole sectors.
 pub fn build(boot: &[u8]) -> io::Result<Vec<u8>> {
     let length = boot.len() as u64;
-    if length == 0 || !length.is_multiple_of(SECTOR) {
+    let size = usize::try_from(size_for(length)).map_err(io::Error::other)?;
+    let mut bytes = vec![0; size];
+    let range = partition(&mut io::Cursor::new(&mut bytes[..]), length, [DISK, DISK + 1])?;
+    let at = usize::try_from(range.start).map_err(io::Error::other)?;
+    bytes[at..at + boot.len()].copy_from_slice(boot);
+    Ok(bytes)
+}
+
+/// Gives a disk a table with one partition of `boot` bytes, from which UEFI firmware boots. Where that is, in bytes. `identifiers` tell the
+/// disk and the partition from all others.
+///
+/// # Errors
+/// When the partition is not made of whole sectors, or the disk is too small or fails.
+pub fn partition(
+    mut device: &mut (impl DiskDevice + Debug),
+    boot: u64,
+    identifiers: [u128; 2],
+) -> io::Result<Range<u64>> {
+    if boot == 0 || !boot.is_multiple_of(SECTOR) {
         return Err(io::Error::other("a volume is made of whole sectors"));
     }
-    let end = (ALIGNMENT + length).next_multiple_of(ALIGNMENT) + TAIL;
-    let size = usize::try_from(end).map_err(io::Error::other)?;
-    let mut bytes = vec![0; size];
-    let mut device = io::Cursor::new(&mut bytes[..]);
-    let last = u32::try_from(end / SECTOR - 1).unwrap_or(u32::MAX);
+    let size = device.seek(SeekFrom::End(0))?;
+    if size < size_for(boot) {
+        return Err(io::Error::other("the disk is too small for what it is to hold"));
+    }
+    let last = u32::try_from(size / SECTOR - 1).unwrap_or(u32::MAX);
     ProtectiveMBR::with_lb_size(last).overwrite_lba0(&mut device).map_err(io::Error::other)?;
     let config = GptConfig::new().writable(true).logical_block_size(LogicalBlockSize::Lb512);
-    let mut disk = config.create_from_device(device, Some(DISK)).map_err(io::Error::other)?;
+    let [disk, partition] = identifiers.map(Uuid::from_u128);
+    let mut disk = config.create_from_device(device, Some(disk)).map_err(io::Error::other)?;
     let partition = Partition {
         part_type_guid: partition_types::EFI,
-        part_guid: Uuid::from_u128(DISK.as_u128() + 1),
+        part_guid: partition,
         first_lba: ALIGNMENT / SECTOR,
-        last_lba: (ALIGNMENT + length) / SECTOR - 1,
+        last_lba: (ALIGNMENT + boot) / SECTOR - 1,
         flags: 0,
         name: BOOT_PARTITION.to_owned(),
     };
     disk.update_partitions(BTreeMap::from([(1, partition)])).map_err(io::Error::other)?;
     disk.write().map_err(io::Error::other)?;
-    let at = ALIGNMENT as usize;
-    bytes[at..at + boot.len()].copy_from_slice(boot);
-    Ok(bytes)
+    Ok(ALIGNMENT..ALIGNMENT + boot)
+}
+
+/// The names of the partitions of a disk.
+///
+/// # Errors
+/// When there is no partition table, or it cannot be read.
+pub fn names(disk: &mut (impl DiskDevice + ?Sized)) -> io::Result<Vec<String>> {
+    let disk = GptConfig::new().open_from_device(disk).map_err(io::Error::other)?;
+    Ok(disk.partitions().values().map(|partition| partition.name.clone()).collect())
 }
 
 /// Where the partition called `name` is on a disk, in bytes; `None` when there is none.

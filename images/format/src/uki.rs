@@ -175,11 +175,19 @@ pub fn build(stub: &[u8], sections: &[Section<'_>]) -> Result<Vec<u8>, UkiError>
     Ok(file)
 }
 
-/// Where the content of the section `name` of the program `image` is, if there is one.
+/// The content of the section `name` of the program `image`, if there is one.
+///
+/// # Errors
+/// As [`position`].
+pub fn section<'a>(image: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, UkiError> {
+    Ok(position(image, name)?.map(|range| &image[range]))
+}
+
+/// Where in the program `image` the content of the section `name` is, if there is one.
 ///
 /// # Errors
 /// [`UkiError::NotAProgram`] when it is none.
-pub fn section(image: &[u8], name: &str) -> Result<Option<Range<usize>>, UkiError> {
+pub fn position(image: &[u8], name: &str) -> Result<Option<Range<usize>>, UkiError> {
     let layout = Layout::of(image)?;
     for number in 0..usize::from(read_short(image, layout.count)?) {
         let at = layout.table + number * HEADER;
@@ -197,56 +205,57 @@ pub fn section(image: &[u8], name: &str) -> Result<Option<Range<usize>>, UkiErro
     Ok(None)
 }
 
+/// A program of one section that does nothing, for tests: with room for three more headers, and a rest after its sections, as symbols are.
+#[doc(hidden)]
+#[expect(clippy::missing_panics_doc, reason = "it is always the same")]
+pub fn sample_stub() -> Vec<u8> {
+    let mut file = vec![0; 0x200];
+    let table = 0x180 - 3 * HEADER;
+    let pe = table - 24 - 112 - HEADER;
+    let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| {
+        file[at..at + bytes.len()].copy_from_slice(bytes);
+    };
+    put(&mut file, 0, b"MZ");
+    put(&mut file, 0x3c, &(pe as u32).to_le_bytes());
+    put(&mut file, pe, b"PE\0\0\x64\x86\x01\0");
+    put(&mut file, pe + 4 + 16, &112_u16.to_le_bytes());
+    let optional = pe + 24;
+    put(&mut file, optional, &0x20b_u16.to_le_bytes());
+    for (field, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x180), (64, 99)] {
+        put(&mut file, optional + field, &value.to_le_bytes());
+    }
+    let header = optional + 112;
+    put(&mut file, header, b".text");
+    for (field, value) in [(8, 5_u32), (12, 0x1000), (16, 0x200), (20, 0x200)] {
+        put(&mut file, header + field, &value.to_le_bytes());
+    }
+    file.extend_from_slice(b"code.");
+    file.resize(0x400, 0);
+    file.extend_from_slice(b"symbols");
+    file
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A PE file with one section, room for two more headers, and a rest after its sections, as symbols are.
-    fn stub() -> Vec<u8> {
-        let mut file = vec![0; 0x200];
-        let table = 0x180 - 2 * HEADER;
-        let pe = table - 24 - 112 - HEADER;
-        let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| {
-            file[at..at + bytes.len()].copy_from_slice(bytes);
-        };
-        put(&mut file, 0, b"MZ");
-        put(&mut file, 0x3c, &(pe as u32).to_le_bytes());
-        put(&mut file, pe, b"PE\0\0\x64\x86\x01\0");
-        put(&mut file, pe + 4 + 16, &112_u16.to_le_bytes());
-        let optional = pe + 24;
-        put(&mut file, optional, &0x20b_u16.to_le_bytes());
-        for (field, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x180), (64, 99)] {
-            put(&mut file, optional + field, &value.to_le_bytes());
-        }
-        let header = optional + 112;
-        put(&mut file, header, b".text");
-        for (field, value) in [(8, 5_u32), (12, 0x1000), (16, 0x200), (20, 0x200)] {
-            put(&mut file, header + field, &value.to_le_bytes());
-        }
-        file.extend_from_slice(b"code.");
-        file.resize(0x400, 0);
-        file.extend_from_slice(b"symbols");
-        file
-    }
 
     const LINUX: Section<'_> = Section { name: ".linux", content: &[7; 0x1234] };
     const OPTIONS: Section<'_> = Section { name: ".cmdline", content: b"quiet" };
 
     #[test]
     fn sections_are_found_again_and_what_was_there_is_untouched() {
-        let image = build(&stub(), &[LINUX, OPTIONS]).unwrap();
-        let content = |name| section(&image, name).unwrap().map(|range| &image[range]);
+        let image = build(&sample_stub(), &[LINUX, OPTIONS]).unwrap();
         for added in [LINUX, OPTIONS] {
-            assert_eq!(content(added.name), Some(added.content));
+            assert_eq!(section(&image, added.name).unwrap(), Some(added.content));
         }
-        assert_eq!(content(".text"), Some(&b"code."[..]));
+        assert_eq!(section(&image, ".text").unwrap(), Some(&b"code."[..]));
         assert_eq!(image[0x400..0x407], *b"symbols");
         assert_eq!(section(&image, ".initrd").unwrap(), None);
     }
 
     #[test]
     fn sections_are_aligned_in_memory_and_in_the_file_and_do_not_overlap() {
-        let image = build(&stub(), &[LINUX, OPTIONS]).unwrap();
+        let image = build(&sample_stub(), &[LINUX, OPTIONS]).unwrap();
         let layout = Layout::of(&image).unwrap();
         let field = |number: usize, field| read(&image, layout.table + number * HEADER + field);
         let (mut memory, mut file) = (0, 0);
@@ -266,19 +275,21 @@ mod tests {
 
     #[test]
     fn headers_do_not_run_into_the_first_section() {
-        let three = [LINUX, OPTIONS, Section { name: ".osrel", content: b"" }];
-        assert_eq!(build(&stub(), &three), Err(UkiError::NoRoom(2)));
+        let more = Section { name: ".osrel", content: b"" };
+        assert!(build(&sample_stub(), &[LINUX, OPTIONS, more]).is_ok());
+        let four = [LINUX, OPTIONS, more, more];
+        assert_eq!(build(&sample_stub(), &four), Err(UkiError::NoRoom(3)));
         let long = Section { name: ".commandline", content: b"" };
-        assert_eq!(build(&stub(), &[long]), Err(UkiError::LongName));
+        assert_eq!(build(&sample_stub(), &[long]), Err(UkiError::LongName));
     }
 
     #[test]
     fn what_is_no_program_is_refused_and_never_panics() {
-        let whole = stub();
+        let whole = sample_stub();
         for length in 0..0x400 {
             assert!(build(&whole[..length], &[OPTIONS]).is_err(), "{length}");
         }
-        let mut other = stub();
+        let mut other = sample_stub();
         other[0] = b'E';
         assert!(matches!(build(&other, &[OPTIONS]), Err(UkiError::NotAProgram(_))));
     }

@@ -66,6 +66,40 @@ pub fn size_for(content: usize) -> usize {
     (content + content / 8 + (1 << 20)).next_multiple_of(1 << 20)
 }
 
+/// Makes an empty volume on a device, over whatever it has. Its dates and its serial number are those of all such volumes.
+///
+/// # Errors
+/// When the device is too small for this kind of volume, or fails.
+pub fn make(volume: &mut (impl Read + Write + Seek), kind: Kind, label: &str) -> io::Result<()> {
+    format(volume, kind, label, 0)
+}
+
+/// Whether a volume has a file of this content.
+///
+/// # Errors
+/// When there is no volume or it cannot be read.
+pub fn is_same(
+    volume: &mut (impl Read + Write + Seek),
+    path: &str,
+    content: &[u8],
+) -> io::Result<bool> {
+    let volume = open(volume)?;
+    let mut file = match volume.root_dir().open_file(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let (mut left, mut chunk) = (content, vec![0; 64 << 10]);
+    loop {
+        let length = file.read(&mut chunk)?;
+        match left.split_at_checked(length) {
+            _ if length == 0 => return Ok(left.is_empty()),
+            Some((same, rest)) if same == &chunk[..length] => left = rest,
+            _ => return Ok(false),
+        }
+    }
+}
+
 /// Where the first file of a FAT16 volume can begin, as its header says.
 fn files_begin(volume: &[u8]) -> usize {
     let number = |at: usize| usize::from(u16::from_le_bytes([volume[at], volume[at + 1]]));
@@ -202,6 +236,19 @@ mod tests {
     use super::*;
 
     const CONFIG: &str = "dvs.toml";
+    #[test]
+    fn a_file_is_compared_with_what_it_should_be() {
+        let mut volume = Cursor::new(build(4 << 20, Kind::Fitting, BOOT_LABEL, &FILES).unwrap());
+        let File { path, content } = FILES[0];
+        let mut same = |path: &str, content: &[u8]| is_same(&mut volume, path, content).unwrap();
+        assert!(same(path, content));
+        assert!(!same(path, &content[1..]) && !same("EFI/BOOT/NONE", content));
+        assert!(!same(path, &[content, &[3]].concat()));
+        let mut other = content.to_vec();
+        other[content.len() - 1] = 4;
+        assert!(!same(path, &other));
+    }
+
     #[test]
     fn files_and_folders_have_a_date_that_the_calendar_has() {
         let volume = build(4 << 20, Kind::Fitting, BOOT_LABEL, &FILES).unwrap();

@@ -24,7 +24,7 @@ const INERT: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// In mount order.
 #[rustfmt::skip]
-const MOUNTS: [Mount; 12] = [
+const MOUNTS: [Mount; 13] = [
     Mount { kind: "proc", target: "/proc", flags: INERT, options: c"", optional: false },
     Mount { kind: "sysfs", target: "/sys", flags: INERT, options: c"", optional: false },
     Mount { kind: "devtmpfs", target: "/dev", flags: MountFlags::NOSUID.union(MountFlags::NOEXEC), options: c"mode=0755", optional: false },
@@ -36,6 +36,7 @@ const MOUNTS: [Mount; 12] = [
     Mount { kind: "debugfs", target: "/sys/kernel/debug", flags: INERT, options: c"mode=0700", optional: true },
     Mount { kind: "tracefs", target: "/sys/kernel/tracing", flags: INERT, options: c"mode=0700", optional: true },
     Mount { kind: "securityfs", target: "/sys/kernel/security", flags: INERT, options: c"", optional: true },
+    Mount { kind: "efivarfs", target: "/sys/firmware/efi/efivars", flags: INERT, options: c"", optional: true },
     Mount { kind: "configfs", target: "/sys/kernel/config", flags: INERT, options: c"", optional: true },
 ];
 

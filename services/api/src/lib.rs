@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod agreed;
 mod barriers;
+mod boot;
 mod config;
 mod containers;
 mod elections;
@@ -32,6 +33,7 @@ pub use agreed::{
     WAIT_MS_MAX,
 };
 pub use barriers::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
+pub use boot::{BootDisk, BootImage, BootImageState, BootStatus, DiskFound, Installed};
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };

@@ -5,6 +5,7 @@
 mod agreed;
 mod arguments;
 mod barrier;
+mod boot;
 mod cluster;
 mod config;
 mod context;

@@ -37,6 +37,8 @@ pub(crate) fn run(cluster: &Cluster, output: Output, command: &NodeCommand) -> R
         NodeCommand::Shutdown(power) => self::power(cluster, output, power, PowerAction::Shutdown),
         NodeCommand::Remove(remove) => self::remove(cluster, output, remove),
         NodeCommand::Reset(reset) => self::reset(cluster, output, reset),
+        NodeCommand::Install(install) => crate::boot::install(cluster, output, install),
+        NodeCommand::Images { node } => crate::boot::images(cluster, output, *node),
     }
 }
 

@@ -25,6 +25,7 @@ use dvs_state::nodes::Phase;
 use tokio::sync::{oneshot, Semaphore};
 
 use crate::agreement;
+use crate::boot;
 use crate::configuration;
 use crate::containers::{self, Runtime};
 use crate::daemon::{Handle, Snapshot};
@@ -59,16 +60,19 @@ struct Api {
     pings: Semaphore,
 }
 
-/// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`.
+/// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`, and
+/// `disk` what the node has booted from.
 pub fn router(
     daemon: Handle,
     directory: PathBuf,
     runtime: Arc<dyn Runtime>,
     images: &Images,
+    disk: boot::Disk,
 ) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
     let configuration = configuration::routes(daemon.clone(), directory.clone());
+    let boot = boot::api::routes(daemon.clone(), disk, directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let containers = containers::api::routes(daemon.clone(), runtime);
     let endpoints = endpoints::routes(daemon.clone());
@@ -101,6 +105,7 @@ pub fn router(
         .merge(containers)
         .merge(endpoints)
         .merge(images)
+        .merge(boot)
         .merge(net::routes())
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();

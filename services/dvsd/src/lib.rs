@@ -6,6 +6,7 @@ pub mod admission;
 pub mod agreement;
 pub mod api;
 pub mod beacon;
+pub mod boot;
 pub mod carrier;
 pub mod configuration;
 pub mod containers;

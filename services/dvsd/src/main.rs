@@ -22,7 +22,7 @@ use dvsd::services::Services;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{admission, api, multicast, orphans, power, relay, trial};
+use dvsd::{admission, api, boot, multicast, orphans, power, relay, trial};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -135,7 +135,11 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, address);
     tokio::spawn(containers.run());
     tokio::spawn(Services::new(handle.clone()).run());
-    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images);
+    let disk = boot::disk(directory);
+    if let Ok(disk) = &disk {
+        tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));
+    }
+    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images, disk);
     tokio::spawn(images.run());
     doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);
     let mut terminate =

@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod install;
+pub mod loader;
 pub mod record;
 pub mod slots;

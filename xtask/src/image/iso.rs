@@ -69,7 +69,7 @@ fn share(image: &mut [u8], parts: &Parts<'_>) -> Result<()> {
     let program = volume::position(parts.boot_volume, parts.unified);
     let program = volume + program.context("the program is not in one piece on the boot volume")?;
     for (section, path) in FILES {
-        let found = uki::section(parts.unified, section)?;
+        let found = uki::position(parts.unified, section)?;
         let found = found.with_context(|| format!("the program has no section {section}"))?;
         cd::place(image, path, program + found.start..program + found.end)?;
     }

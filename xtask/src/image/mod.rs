@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use dvs_bootdisk::layout;
 use dvs_image::disk;
 use dvs_image::uki::{self, Section};
 use dvs_image::volume::{self, File, Kind, BOOT_LABEL};
 use dvs_netboot::files::{COMMAND_LINE, INITRAMFS, IPXE_BIOS, LINUX, UNIFIED};
-use dvs_slots::slots::{self, Mark, FOLDER};
 use serde::{Deserialize, Serialize};
 
 use crate::artefacts::{self, Artefacts};
@@ -32,8 +32,6 @@ const PACKAGES: [&str; 4] = ["ipxe", "isolinux", "syslinux-common", "systemd-boo
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// systemd's boot loader, which chooses among them.
 const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
-/// What firmware starts from a disk that it does not know.
-const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
 /// What the manifest of a folder of images is called.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -220,7 +218,7 @@ impl Ingredients {
         work: &Path,
         folder: &Path,
     ) -> Result<()> {
-        let program = File { path: FALLBACK, content: &self.unified };
+        let program = File { path: layout::FALLBACK, content: &self.unified };
         let size = volume::size_for(self.unified.len());
         let boot_volume = volume::build(size, Kind::Cd, BOOT_LABEL, &[program])
             .context("making the boot volume of the CD")?;
@@ -244,14 +242,9 @@ impl Ingredients {
 
     fn disk(&self, session: &Session, recipes: &Recipes, folder: &Path) -> Result<()> {
         let (_, loader) = recipes.member(session, "systemd-boot-efi", LOADER)?;
-        let first = format!("{FOLDER}/{}", slots::Image { number: 1, mark: Mark::Confirmed });
-        let files = [
-            File { path: FALLBACK, content: &loader },
-            // Nobody chooses at every start; holding a key shows the menu.
-            File { path: "loader/loader.conf", content: b"timeout 0\n" },
-            File { path: &first, content: &self.unified },
-        ];
-        let size = usize::try_from(recipes.disk.boot_volume).context("reading the recipes")?;
+        let files = layout::files(&loader, &self.unified, env!("CARGO_PKG_VERSION"));
+        let files: Vec<_> = files.iter().map(|(path, content)| File { path, content }).collect();
+        let size = usize::try_from(disk::BOOT_VOLUME).context("making the disk image")?;
         let boot_volume = volume::build(size, Kind::Fat32, BOOT_LABEL, &files)
             .context("making the boot volume of the disk")?;
         let bytes = disk::build(&boot_volume).context("making the disk image")?;

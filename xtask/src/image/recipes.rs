@@ -24,8 +24,6 @@ pub(crate) struct Recipes {
     volume_arguments: String,
     /// How large images may be.
     pub(crate) budgets: Budgets,
-    /// The disk.
-    pub(crate) disk: Disk,
     packages: BTreeMap<String, Package>,
 }
 
@@ -39,14 +37,6 @@ pub(crate) struct Budgets {
     pub(crate) iso: u64,
     /// The unified kernel image.
     pub(crate) unified: u64,
-}
-
-/// The disk image.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Disk {
-    /// Size of the volume that the firmware reads, in bytes.
-    pub(crate) boot_volume: u64,
 }
 
 /// A package of Debian's.
@@ -128,6 +118,18 @@ mod tests {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
         assert_eq!(recipes.packages.len(), super::super::PACKAGES.len());
+        // Nodes install the loader that is on disks as they are made.
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rootfs/manifest.toml");
+        let root: toml::Table = toml::from_str(&fs::read_to_string(root).unwrap()).unwrap();
+        let packaged = root["node"]["packaged"].as_array().unwrap().iter();
+        let on_nodes: Vec<_> =
+            { packaged }.filter(|it| it["package"].as_str() == Some("systemd-boot-efi")).collect();
+        let pin = recipes.pin("systemd-boot-efi").unwrap();
+        assert_eq!(on_nodes.len(), 1);
+        assert_eq!(
+            (on_nodes[0]["version"].as_str(), on_nodes[0]["sha256"].as_str()),
+            (Some(pin.version), Some(pin.sha256))
+        );
         let error = recipes.pin("lilo").unwrap_err().to_string();
         assert!(error.contains("records no package lilo"), "{error}");
     }
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn three_programs_fit_on_the_boot_volume_of_a_disk() {
         let recipes = of_this_tree();
-        assert!(3 * recipes.budgets.unified < recipes.disk.boot_volume);
+        assert!(3 * recipes.budgets.unified < dvs_image::disk::BOOT_VOLUME);
     }
 
     #[test]

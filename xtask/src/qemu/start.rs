@@ -190,6 +190,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
         memory: start.memory.unwrap_or(start.boot.memory()),
         boot,
         firmware,
+        spare_disks: false,
         cpus: start.cpus,
         faults: start.faults.faults(),
         seed,

@@ -28,7 +28,7 @@ mod moves;
 mod net;
 mod outages;
 mod patrons;
-mod program;
+pub(super) mod program;
 mod promotions;
 mod rules;
 mod segment;

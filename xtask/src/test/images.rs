@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What machines boot from: every way ends in a cluster, and the same tree gives the same bytes.
 
+mod disks;
+
 use std::fs;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use dvs_image::disk::{self, Part};
-use dvs_image::volume::{self, File};
 use dvs_qemu::accel::Choice;
 use dvs_qemu::machine::QEMU;
 use dvs_qemu::{Cluster, Options};
-use dvs_slots::slots::{self, Mark, Slots, FOLDER};
 
 use crate::artefacts::{self, Artefacts};
 use crate::doctor::{self, Need};
@@ -31,7 +29,7 @@ const WAYS: [(&str, Boot, bool); 5] = [
     ("two nodes boot over the network by BIOS", Boot::Pxe, false),
     ("two nodes boot over the network by UEFI", Boot::PxeUefi, true),
     ("two nodes boot from a CD by BIOS", Boot::Iso, true),
-    ("two nodes boot from a CD by UEFI", Boot::IsoUefi, false),
+    ("two nodes boot from a CD by UEFI", Boot::IsoUefi, true),
     ("two nodes boot from disks, on which their configuration is", Boot::Disk, true),
 ];
 
@@ -79,10 +77,16 @@ pub(super) fn run(
         step.remark(&format!("{how}: {name} ({:.1} s)", began.elapsed().as_secs_f64()));
         outcomes.push(Outcome::of(SUITE, name, verdict));
     }
-    let name = "a disk whose newest image fails boots the one before";
-    if wanted(name) {
+    for (name, scenario, only_long) in disks::SCENARIOS {
+        if !wanted(name) || (only_long && !long && only.is_none()) {
+            continue;
+        }
         step.now(name);
-        outcomes.push(Outcome::of(SUITE, name, falls_back(session, &built, &folder)));
+        let began = Instant::now();
+        let verdict = scenario(session, &built, &folder);
+        let how = if verdict.is_ok() { "passed" } else { "failed" };
+        step.remark(&format!("{how}: {name} ({:.1} s)", began.elapsed().as_secs_f64()));
+        outcomes.push(Outcome::of(SUITE, name, verdict));
     }
     step.finish(&format!("{} tests of images were run", outcomes.len()));
     Ok(outcomes)
@@ -114,63 +118,15 @@ fn made_twice(session: &Session, built: &Artefacts, folder: &Path) -> Result<Res
     Ok(Err(differences.join("\n")))
 }
 
-/// A node with a disk on which a newer image, still to be tried, does not get as far as PID 1.
-fn falls_back(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
-    let attempt = || -> Result<Result<(), String>> {
-        let path = image::path(folder, What::Disk);
-        let disk = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let failing = slots::Image { number: 2, mark: Mark::FRESH };
-        let content = image::unified_with(
-            session,
-            built,
-            "console=ttyS0 no_timer_check panic=1 rdinit=/none",
-        )?;
-        let mut disk = Cursor::new(disk);
-        let file = format!("{FOLDER}/{failing}");
-        on_boot_volume(&mut disk, |volume| {
-            volume::put(volume, File { path: &file, content: &content })
-        })?;
-        let path = folder.join("failing.img");
-        fs::write(&path, disk.into_inner())
-            .with_context(|| format!("writing {}", path.display()))?;
-        let cluster = start(session, built, Boot::Disk, path.clone(), 1, "fallback")?;
-        cluster.wait_ready(3 * PATIENCE).context("waiting for the node on its confirmed image")?;
-        let copy = cluster.disk(0);
-        let bytes = fs::read(&copy).with_context(|| format!("reading {}", copy.display()))?;
-        drop(cluster);
-        crate::store::remove(&path)?;
-        let names =
-            on_boot_volume(&mut Cursor::new(bytes), |volume| volume::names(volume, FOLDER))?;
-        let slots = Slots::of_names(names.iter().map(String::as_str));
-        let given_up = slots.image(2).is_some_and(|image| image.mark.is_bad());
-        let confirmed = slots.confirmed().map(|image| image.number);
-        Ok(match (given_up, confirmed) {
-            (true, Some(1)) => Ok(()),
-            _ => Err(format!("the node became ready with these images on its disk: {names:?}")),
-        })
-    };
-    attempt().map_err(|error| format!("{error:#}"))?
-}
-
-/// Does something with the volume that a disk boots from.
-fn on_boot_volume<T>(
-    disk: &mut Cursor<Vec<u8>>,
-    act: impl FnOnce(&mut Part<'_, Cursor<Vec<u8>>>) -> std::io::Result<T>,
-) -> Result<T> {
-    let range = disk::find(disk, disk::BOOT_PARTITION).context("reading the table of a disk")?;
-    let range = range.context("reading the table of a disk: it has no partition to boot from")?;
-    act(&mut Part::new(disk, range)).context("using the boot volume of a disk")
-}
-
-/// Starts a cluster of `nodes` that boot one way from `image`; its logs are in a folder of that name.
-fn start(
+/// What a cluster of `nodes` is made of that boot one way from `image`; its logs are in a folder of that name.
+fn options(
     session: &Session,
     built: &Artefacts,
     boot: Boot,
     image: PathBuf,
     nodes: usize,
     name: &str,
-) -> Result<Cluster> {
+) -> Result<Options> {
     let logs = session.store.directory("logs")?.join(SUITE).join(name);
     crate::store::remove(&logs)?;
     let mut options = Options::new(&built.kernel.image, &built.root.node);
@@ -181,7 +137,18 @@ fn start(
     options.logs = Some(logs);
     let cache = &session.workspace.cache;
     options.accelerator = accelerator(Choice::Auto, QEMU, cache, &built.kernel.image);
-    Ok(Cluster::start(options)?)
+    Ok(options)
+}
+
+/// Waits until all nodes are ready; if they do not become so, the error shows what they said last.
+fn await_ready(cluster: &Cluster, patience: Duration) -> Result<()> {
+    cluster.wait_ready(patience).with_context(|| {
+        let consoles = cluster.description().nodes.iter().map(|node| {
+            let lines = crate::qemu::last_lines(&node.log, LINES_SHOWN).join("\n  ");
+            format!("{}:\n  {lines}\n", node.log.display())
+        });
+        format!("the last lines of the consoles:\n{}", consoles.collect::<String>())
+    })
 }
 
 /// Starts a cluster that boots one way, waits until its nodes are ready, and ends it.
@@ -193,14 +160,8 @@ fn becomes_ready(
 ) -> Result<(), String> {
     let attempt = || -> Result<()> {
         let image = boot.image().map(|what| image::path(folder, what)).unwrap_or_default();
-        let cluster = start(session, built, boot, image, NODES, &boot.name())?;
-        cluster.wait_ready(PATIENCE).with_context(|| {
-            let consoles = cluster.description().nodes.iter().map(|node| {
-                let lines = crate::qemu::last_lines(&node.log, LINES_SHOWN).join("\n  ");
-                format!("{}:\n  {lines}\n", node.log.display())
-            });
-            format!("the last lines of the consoles:\n{}", consoles.collect::<String>())
-        })
+        let options = options(session, built, boot, image, NODES, &boot.name())?;
+        await_ready(&Cluster::start(options)?, PATIENCE)
     };
     attempt().map_err(|error| format!("{error:#}"))
 }

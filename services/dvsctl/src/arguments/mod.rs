@@ -195,6 +195,17 @@ pub(crate) enum NodeCommand {
     /// Its id is given to no other machine, the others change their keys, and its machine stays out of the cluster, whatever
     /// token it has, until `node reset`.
     Remove(RemoveArguments),
+    /// Make a disk of a node's machine one that boots it
+    ///
+    /// The disk gets a boot loader for UEFI, an image in the first of its two slots, and the machine configuration that the node has now, its
+    /// secrets included. The node goes on as it runs; what it boots next is up to its firmware.
+    Install(InstallArguments),
+    /// Which images the disks of nodes have, which runs, and what became of the others
+    Images {
+        /// Id of the only node to ask
+        #[arg(long)]
+        node: Option<u32>,
+    },
     /// Have a node come back as if it had never been one; one that was removed may come back
     ///
     /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again.
@@ -261,6 +272,23 @@ pub(crate) struct PowerArguments {
     #[arg(long = "timeout", value_name = "S", default_value_t = 180,
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) timeout_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InstallArguments {
+    /// Id of the node
+    pub(crate) node: u32,
+    /// The disk, such as /dev/vda or /dev/nvme0n1; a wrong name is answered with those that there are
+    pub(crate) disk: String,
+    /// The unified kernel image, as `cargo xtask image pxe` makes it: dvs.efi
+    #[arg(long, value_name = "FILE")]
+    pub(crate) image: PathBuf,
+    /// The version of the image, for people [default: that of dvsctl]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) image_version: Option<String>,
+    /// Lose what is on the disk, without being asked
+    #[arg(long)]
+    pub(crate) wipe: bool,
 }
 
 #[derive(Debug, Subcommand)]

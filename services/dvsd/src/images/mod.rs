@@ -7,7 +7,7 @@
 pub mod api;
 mod archives;
 mod keepers;
-mod stream;
+pub(crate) mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ const CHUNK: usize = 64 << 10;
 const QUEUE: usize = 4;
 
 /// The next bytes of a body; `None` at its end.
-pub(super) async fn next(body: &mut Body) -> Result<Option<Bytes>, String> {
+pub(crate) async fn next(body: &mut Body) -> Result<Option<Bytes>, String> {
     loop {
         let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
         match frame {

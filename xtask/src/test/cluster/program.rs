@@ -25,7 +25,7 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn succeeded(&self) -> bool {
+    pub(in crate::test) fn succeeded(&self) -> bool {
         self.status == Some(0)
     }
 
@@ -54,7 +54,7 @@ impl fmt::Display for Ended {
 }
 
 /// A program that runs.
-pub(super) struct Running {
+pub(in crate::test) struct Running {
     child: Child,
     outputs: [Option<thread::JoinHandle<()>>; 2],
     read: [Arc<Mutex<Vec<u8>>>; 2],
@@ -62,7 +62,7 @@ pub(super) struct Running {
 }
 
 /// Starts a program that is killed when it runs for longer than `limit` once somebody waits for it.
-pub(super) fn start(command: &mut Command, limit: Duration) -> io::Result<Running> {
+pub(in crate::test) fn start(command: &mut Command, limit: Duration) -> io::Result<Running> {
     start_with(command, Stdio::null(), limit)
 }
 
@@ -112,7 +112,7 @@ impl Running {
     }
 
     /// Waits for its end, or makes it.
-    pub(super) fn end(mut self) -> io::Result<Ended> {
+    pub(in crate::test) fn end(mut self) -> io::Result<Ended> {
         let mut overdue = false;
         let status = loop {
             if let Some(status) = self.child.try_wait()? {

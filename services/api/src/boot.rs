@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a node boots from.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Answer of `GET /v1/boot`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BootStatus {
+    /// The node that answers, if it has an id.
+    pub node: Option<u32>,
+    /// The version that it runs.
+    pub version: String,
+    /// The disk with slots that it has booted from; `None` if there is none.
+    pub disk: Option<BootDisk>,
+    /// Why there is none, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// A disk with slots for images.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BootDisk {
+    /// The device of the volume that is booted from.
+    pub device: String,
+    /// The images on the disk, and those that were there and are remembered; the newest last.
+    pub images: Vec<BootImage>,
+}
+
+/// An image of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BootImage {
+    /// Numbers images in the order in which they came to the disk.
+    pub number: u32,
+    /// Its version, as far as is known.
+    pub version: Option<String>,
+    /// SHA-256 of its file, as far as is known.
+    pub sha256: Option<String>,
+    /// What came of it.
+    pub state: BootImageState,
+    /// Why it was given up, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// Whether it runs.
+    pub runs: bool,
+    /// Whether it is started next.
+    pub next: bool,
+}
+
+/// See [`BootImage::state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootImageState {
+    /// The node works with it, or has.
+    Confirmed,
+    /// It is on the disk, and nobody knows yet whether the node works with it.
+    Trying,
+    /// The node does not work with it.
+    GivenUp,
+    /// A newer one has its slot.
+    Replaced,
+}
+
+/// Answer of `GET /v1/boot/disk?disk=/dev/vda`: a disk that could be made one that boots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskFound {
+    /// The disk.
+    pub disk: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// What is on it, for people; `None` for nothing.
+    pub found: Option<String>,
+}
+
+/// Answer of `PUT /v1/boot/disk`, whose body is a unified kernel image: the disk boots the node from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Installed {
+    /// The node that answers, if it has an id.
+    pub node: Option<u32>,
+    /// The disk.
+    pub disk: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The slots of a disk, and what a node does with them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use dvs_image::uki;
+use dvs_slots::install::{self, Refusal, Step};
+use dvs_slots::record::{Entry, Fate, Record};
+use dvs_slots::slots::{Mark, Number, Slots};
+
+use crate::firmware::{self, Started};
+use crate::volume::{self, hash_of, Place, Volume};
+
+/// Why something cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not in this state of the slots.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It is no image.
+    #[error("it is no image of a node: {0}")]
+    NoImage(String),
+    /// The disk fails, or is full.
+    #[error(transparent)]
+    Disk(#[from] volume::Error),
+}
+
+/// The disk with slots that this machine has booted from.
+#[derive(Debug)]
+pub struct BootDisk {
+    place: Place,
+    started: Started,
+    /// Held while the volume is in use.
+    using: Mutex<()>,
+}
+
+/// An image that is on the disk, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its number.
+    pub number: Number,
+    /// Its version and the SHA-256 of its file, as far as known.
+    pub known: Option<(String, String)>,
+    /// What came of it.
+    pub fate: Fate,
+    /// Whether it runs.
+    pub runs: bool,
+    /// Whether it is started next.
+    pub next: bool,
+}
+
+impl BootDisk {
+    /// The disk that the boot loader has told of; its volume is mounted at `point` while something is done with it.
+    ///
+    /// # Errors
+    /// For people: why there is none.
+    pub fn found(point: &Path) -> Result<Self, String> {
+        Self::of(Path::new(firmware::VARIABLES), Path::new(firmware::BLOCK), point)
+    }
+
+    fn of(variables: &Path, block: &Path, point: &Path) -> Result<Self, String> {
+        let started = firmware::started(variables).ok_or(
+            "this node has not booted from a disk with slots: what it boots is changed where it boots from",
+        )?;
+        let devices = firmware::devices(block, &started.partition);
+        match &devices[..] {
+            [name] => Ok(Self::at(Place::Device(firmware::device(name), point.to_owned()), started)),
+            [] => Err(format!(
+                "the partition {} that this node has booted from is not there any more",
+                started.partition
+            )),
+            several => Err(format!(
+                "the partitions {} are copies of each other, and nobody can tell from which one this node has booted; remove one",
+                several.join(" and ")
+            )),
+        }
+    }
+
+    /// One whose volume is at a place.
+    pub fn at(place: Place, started: Started) -> Self {
+        Self { place, started, using: Mutex::new(()) }
+    }
+
+    /// Does something with the volume while nobody else does.
+    fn with<T>(
+        &self,
+        writable: bool,
+        act: impl FnOnce(&Volume) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        // Whoever panicked left nothing that is not told by the files themselves.
+        let _using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
+        act(&self.place.open(writable)?)
+    }
+
+    /// Where the volume is.
+    pub fn device(&self) -> PathBuf {
+        match &self.place {
+            Place::Device(path, _) | Place::Folder(path) => path.clone(),
+        }
+    }
+
+    /// Whether the image that runs was still being tried when it was started.
+    pub fn is_tried(&self) -> bool {
+        self.started.image.mark != Mark::Confirmed
+    }
+
+    /// All images that are on the disk or remembered, by number.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn list(&self) -> Result<Vec<Listed>, Error> {
+        self.with(false, |volume| {
+            Ok(listed(&volume.slots()?, &volume.record(), self.started.image.number))
+        })
+    }
+
+    /// Puts a unified kernel image on the disk, so that it is tried when the machine starts next. Its number.
+    ///
+    /// # Errors
+    /// When it is none, another is still tried, or the disk is full or fails. What was booted before is booted still then.
+    pub fn install(&self, version: &str, image: &[u8]) -> Result<Number, Error> {
+        check(image)?;
+        self.with(true, |volume| {
+            let plan = install::install(&volume.slots()?)?;
+            volume.check_room(&plan, image.len() as u64)?;
+            let mut record = volume.record();
+            record.add(Entry {
+                number: plan.number,
+                version: version.to_owned(),
+                sha256: hash_of(image),
+                trouble: None,
+            });
+            volume.remember(&record)?;
+            for step in &plan.steps {
+                match step {
+                    Step::Write => volume.write(image)?,
+                    step => volume.carry_out(step)?,
+                }
+            }
+            Ok(plan.number)
+        })
+    }
+
+    /// Notes that the node works with the image that runs: it is started from now on. Whether that is news.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn confirm(&self) -> Result<bool, Error> {
+        self.with(true, |volume| {
+            let step = install::confirm(&volume.slots()?, self.started.image.number)?;
+            step.as_ref().map_or(Ok(()), |step| volume.carry_out(step))?;
+            Ok(step.is_some())
+        })
+    }
+
+    /// Gives the image that runs up for a reason, so that the one before is started next.
+    ///
+    /// # Errors
+    /// When no other is confirmed, or the disk fails.
+    pub fn give_up(&self, why: &str) -> Result<(), Error> {
+        self.with(true, |volume| {
+            let number = self.started.image.number;
+            let step = install::give_up(&volume.slots()?, number)?;
+            let mut record = volume.record();
+            record.note(number, why);
+            volume.remember(&record)?;
+            Ok(step.as_ref().map_or(Ok(()), |step| volume.carry_out(step))?)
+        })
+    }
+}
+
+/// Refuses what is no unified kernel image.
+pub(crate) fn check(image: &[u8]) -> Result<(), Error> {
+    for name in [".linux", ".initrd", ".cmdline"] {
+        match uki::section(image, name) {
+            Ok(Some(content)) if !content.is_empty() => {}
+            Ok(_) => return Err(Error::NoImage(format!("it has no section `{name}`"))),
+            Err(error) => return Err(Error::NoImage(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+fn listed(slots: &Slots, record: &Record, running: Number) -> Vec<Listed> {
+    let next = slots.next().map(|image| image.number);
+    let known: Vec<_> = record.fates(slots).collect();
+    let remembered = known.iter().map(|(entry, _)| entry.number);
+    let mut numbers: Vec<_> = slots.images().map(|image| image.number).chain(remembered).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let list = numbers.into_iter().map(|number| {
+        let known = known.iter().find(|(entry, _)| entry.number == number);
+        let unknown = || match slots.image(number).map(|image| image.mark) {
+            Some(Mark::Confirmed) => Fate::Confirmed,
+            Some(mark) if mark.is_bad() => Fate::GivenUp("nobody has noted why".to_owned()),
+            _ => Fate::Trying,
+        };
+        Listed {
+            number,
+            known: known.map(|(entry, _)| (entry.version.clone(), entry.sha256.clone())),
+            fate: known.map_or_else(unknown, |(_, fate)| fate.clone()),
+            runs: number == running,
+            next: next == Some(number),
+        }
+    });
+    list.collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::fs;
+
+    use dvs_image::uki::Section;
+    use dvs_slots::install::TEMPORARY;
+    use dvs_slots::loader::{PARTITION, SELECTED};
+    use dvs_slots::record;
+    use dvs_slots::slots::{Image, FOLDER};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::layout;
+
+    /// An image, which tells itself from others by its kernel.
+    pub(crate) fn image(kernel: u8) -> Vec<u8> {
+        let sections =
+            [(".linux", vec![kernel; 3000]), (".initrd", vec![1]), (".cmdline", vec![2])];
+        let sections: Vec<_> =
+            sections.iter().map(|(name, content)| Section { name, content }).collect();
+        uki::build(&uki::sample_stub(), &sections).unwrap()
+    }
+
+    /// A disk as it is made, on which image 1 was started.
+    fn fresh() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, content) in layout::files(b"loader", &image(1), "1.0") {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    /// The disk once the loader has started what it starts next, as it would count.
+    fn booted(folder: &TempDir) -> BootDisk {
+        let place = Place::Folder(folder.path().to_owned());
+        let slots = place.open(true).unwrap().slots().unwrap();
+        let next = slots.next().unwrap();
+        let started = Slots::started(next);
+        let images = folder.path().join(FOLDER);
+        fs::rename(images.join(next.to_string()), images.join(started.to_string())).unwrap();
+        BootDisk::at(place, Started { image: started, partition: "ab".into() })
+    }
+
+    fn fates(disk: &BootDisk) -> Vec<(Number, Fate, bool, bool)> {
+        let list = disk.list().unwrap().into_iter();
+        list.map(|image| (image.number, image.fate, image.runs, image.next)).collect()
+    }
+
+    #[test]
+    fn an_image_is_installed_tried_and_confirmed() {
+        let folder = fresh();
+        let disk = booted(&folder);
+        assert!(!disk.is_tried());
+        assert_eq!(disk.install("1.1", &image(2)).unwrap(), 2);
+        let (confirmed, trying) = (Fate::Confirmed, Fate::Trying);
+        let expected = [(1, confirmed.clone(), true, false), (2, trying.clone(), false, true)];
+        assert_eq!(fates(&disk), expected);
+        let disk = booted(&folder);
+        assert!(disk.is_tried());
+        assert_eq!(fates(&disk), [(1, confirmed.clone(), false, false), (2, trying, true, true)]);
+        assert!(disk
+            .install("1.2", &image(3))
+            .unwrap_err()
+            .to_string()
+            .contains("still being tried"));
+        assert!(disk.confirm().unwrap());
+        assert!(!disk.confirm().unwrap());
+        assert_eq!(
+            fates(&disk),
+            [(1, confirmed.clone(), false, false), (2, confirmed, true, true)]
+        );
+        let known = disk.list().unwrap().pop().unwrap().known.unwrap();
+        assert_eq!(known, ("1.1".to_owned(), hash_of(&image(2))));
+        // The third takes the slot of the first.
+        assert_eq!(disk.install("1.2", &image(3)).unwrap(), 3);
+        assert_eq!(fates(&disk)[0], (1, Fate::Replaced, false, false));
+    }
+
+    #[test]
+    fn an_image_that_is_given_up_leaves_its_reason_and_the_one_before() {
+        let folder = fresh();
+        booted(&folder).install("1.1", &image(2)).unwrap();
+        let disk = booted(&folder);
+        disk.give_up("it found nobody").unwrap();
+        let given_up = Fate::GivenUp("it found nobody".to_owned());
+        let expected = [(1, Fate::Confirmed, false, true), (2, given_up.clone(), true, false)];
+        assert_eq!(fates(&disk), expected);
+        let disk = booted(&folder);
+        assert_eq!(fates(&disk), [(1, Fate::Confirmed, true, true), (2, given_up, false, false)]);
+        let error = disk.give_up("x").unwrap_err().to_string();
+        assert!(error.contains("no image on this disk is confirmed"), "{error}");
+    }
+
+    #[test]
+    fn an_image_that_says_nothing_is_given_up_after_three_starts() {
+        let folder = fresh();
+        booted(&folder).install("1.1", &image(2)).unwrap();
+        let started: Vec<_> = (0..4).map(|_| booted(&folder).started.image.number).collect();
+        assert_eq!(started, [2, 2, 2, 1]);
+        let Fate::GivenUp(why) = fates(&booted(&folder))[1].1.clone() else { panic!() };
+        assert!(why.contains("never said that it works"), "{why}");
+    }
+
+    #[test]
+    fn what_is_no_image_changes_nothing() {
+        let folder = fresh();
+        let disk = booted(&folder);
+        let before = disk.list().unwrap();
+        for image in [&b""[..], b"MZ", &image(2)[..2500]] {
+            let error = disk.install("1.1", image).unwrap_err().to_string();
+            assert!(error.starts_with("it is no image of a node: "), "{error}");
+        }
+        assert_eq!(disk.list().unwrap(), before);
+        assert!(!folder.path().join(FOLDER).join(TEMPORARY).exists());
+    }
+
+    #[test]
+    fn an_image_without_room_is_refused_before_anything_is_removed() {
+        let folder = fresh();
+        let volume = Place::Folder(folder.path().to_owned()).open(true).unwrap();
+        let plan = install::install(&volume.slots().unwrap()).unwrap();
+        assert!(volume.check_room(&plan, 1).is_ok());
+        let error = volume.check_room(&plan, u64::MAX).unwrap_err();
+        assert!(error.is_full() && error.to_string().contains("only "), "{error}");
+    }
+
+    #[test]
+    fn a_record_that_is_damaged_hinders_nobody() {
+        let folder = fresh();
+        fs::write(folder.path().join(record::FILE), "[[image]]\nnumb").unwrap();
+        let disk = booted(&folder);
+        assert_eq!(fates(&disk), [(1, Fate::Confirmed, true, true)]);
+        assert_eq!(disk.install("1.1", &image(2)).unwrap(), 2);
+    }
+
+    #[test]
+    fn the_disk_is_the_one_that_the_loader_has_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (variables, block) = (folder.path().join("variables"), folder.path().join("block"));
+        fs::create_dir(&variables).unwrap();
+        let find = || BootDisk::of(&variables, &block, Path::new("/run/x"));
+        assert!(find().unwrap_err().contains("has not booted from a disk with slots"));
+        firmware::tests::set(&variables, SELECTED, "dvs-7.efi");
+        firmware::tests::set(&variables, PARTITION, "AB");
+        assert!(find().unwrap_err().contains("partition ab that"));
+        for name in ["vda1", "vdb1"] {
+            fs::create_dir_all(block.join(name)).unwrap();
+            fs::write(block.join(name).join("uevent"), "PARTUUID=ab\n").unwrap();
+            let found = find().map(|disk| (disk.device(), disk.started.image));
+            match name {
+                "vda1" => {
+                    let image = Image { number: 7, mark: Mark::Confirmed };
+                    assert_eq!(found, Ok(("/dev/vda1".into(), image)));
+                }
+                _ => assert!(found.unwrap_err().contains("vda1 and vdb1 are copies")),
+            }
+        }
+    }
+}

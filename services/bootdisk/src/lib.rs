@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+#![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
+
+mod boot_disk;
+pub mod firmware;
+pub mod install;
+pub mod layout;
+pub mod volume;
+
+pub use boot_disk::{BootDisk, Error, Listed};
