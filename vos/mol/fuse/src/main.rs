@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The gateway as a program. Everything it does is in the library.
+#![forbid(unsafe_code)]
+
+use clap::Parser;
+use mol_fuse::run;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Mounts a file system of a MoL file server in Linux, until it is unmounted or this is told to end
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The device of the container
+    #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
+    dvk: PathBuf,
+    /// The server's slot
+    #[arg(long, value_name = "N")]
+    server: u32,
+    /// Which of its mounts; the first, if it is not said
+    #[arg(long, default_value = "")]
+    label: String,
+    /// Change nothing
+    #[arg(long)]
+    read_only: bool,
+    /// The directory to mount it on
+    at: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let Arguments { dvk, server, label, read_only, at } = Arguments::parse();
+    match run::mount(&dvk, server, &label, &at, read_only) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mol-fuse: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A mount as a process.
+
+use crate::gateway::{Gateway, GatewayError};
+use core::time::Duration;
+use dvk::{Port, Slot, Timeout};
+use fuser::{Config, MountOption, SessionACL};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::path::{Path, PathBuf};
+
+/// How long a server is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why nothing is mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The DVK.
+    #[error(transparent)]
+    Dvk(#[from] dvk::Error),
+    /// The server.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// Linux.
+    #[error("cannot {what} {path}: {error}")]
+    Mount {
+        /// What was attempted.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
+}
+
+/// How Linux mounts a gateway: with its checks of permissions, for all users.
+pub fn config(label: &str, read_only: bool) -> Config {
+    let mut config = Config::default();
+    config.acl = SessionACL::All;
+    config.mount_options = vec![
+        MountOption::FSName(format!("mol:{label}")),
+        MountOption::Subtype("mol".to_owned()),
+        MountOption::DefaultPermissions,
+    ];
+    if read_only {
+        config.mount_options.push(MountOption::RO);
+    }
+    config
+}
+
+/// Mounts a file system of the server in a slot until it is unmounted, or this process is told to end by SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`RunError`].
+pub fn mount(
+    dvk: &Path,
+    slot: u32,
+    label: &str,
+    at: &Path,
+    read_only: bool,
+) -> Result<(), RunError> {
+    let failed = |what| move |error| RunError::Mount { what, path: at.to_path_buf(), error };
+    let port = Port::open(dvk, Slot::Any)?;
+    let server = port.wait_bind(slot, Timeout::After(PATIENCE))?;
+    let gateway = Gateway::new(port, server, label)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed("take signals for"))?;
+    let mut session =
+        fuser::Session::new(gateway, at, &config(label, read_only)).map_err(failed("mount on"))?;
+    let mut unmounter = session.unmount_callable();
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            // What still uses it keeps the mount, and this process, until it is done.
+            if let Err(error) = unmounter.unmount() {
+                eprintln!("mol-fuse: unmounting: {error}");
+            }
+        }
+    });
+    session.run().map_err(failed("serve"))
+}
