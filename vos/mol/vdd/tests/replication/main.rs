@@ -8,6 +8,7 @@
 mod chance;
 mod disk;
 mod history;
+mod rules;
 mod world;
 
 use world::{Counts, Plan, World};
