@@ -188,6 +188,13 @@ dvk::protocol! {
             /// The device.
             minor: u32,
         }) -> Whereabouts;
+
+        /// Has the blocks of all replicas in step compared with the primary's, which takes its time, and replaced where they
+        /// differ, of which people are told. Answered as soon as it is begun. `ENOSYS` without replicas. Any client may ask.
+        fn scrub(Scrub = 0x50a {
+            /// The device.
+            minor: u32,
+        }) -> ();
     }
 }
 

@@ -29,6 +29,8 @@ enum Command {
     Nbd(Nbd),
     /// Show who has replicas of a device, who is in step and who is the primary
     Show(Device),
+    /// Compare the blocks of all replicas of a device that are in step; the server of the primary tells what differs
+    Scrub(Device),
     /// Take a replica away from a device, such as one that never comes back
     Remove {
         #[command(flatten)]
@@ -112,6 +114,9 @@ fn main() -> ExitCode {
         }
         Command::Show(device) => {
             run::show(&dvk, &device.group, device.device).map(|text| print!("{text}"))
+        }
+        Command::Scrub(device) => {
+            run::scrub(&dvk, &device.group, device.device).map(|text| print!("{text}"))
         }
         Command::Remove { device, replica } => {
             run::remove(&dvk, &device.group, device.device, ReplicaId(replica))

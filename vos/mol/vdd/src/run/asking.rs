@@ -2,11 +2,17 @@
 //! What a person asks about replicas.
 
 use super::clerk::with_board;
-use super::RunError;
+use super::{ByGroup, RunError};
 use crate::board::{BoardError, Standing};
+use crate::client::Finder;
 use crate::replica::{Life, ReplicaId, Standing as Step};
 use core::fmt::Write;
+use dvk::{Port, Slot, Timeout};
+use mol_protocol::block::{BlockClient, Scrub};
 use std::path::Path;
+
+/// How long a server may take to begin.
+const LIMIT: Timeout = Timeout::from_millis(10_000);
 
 /// Who has replicas of a device, one a line, for people.
 ///
@@ -31,6 +37,20 @@ pub fn remove(dvk: &Path, group: &str, minor: u32, id: ReplicaId) -> Result<Stri
             Err(RunError::NotRemoved { id, minor, is_one })
         }
     }
+}
+
+/// Begins to compare the blocks of all replicas of a device that are in step.
+///
+/// # Errors
+/// [`RunError::Dvk`], [`RunError::NotScrubbed`].
+pub fn scrub(dvk: &Path, group: &str, minor: u32) -> Result<String, RunError> {
+    let port = Port::open(dvk, Slot::Any)?;
+    let finder = ByGroup::new(dvk, group, minor)?;
+    let failed = |why: String| RunError::NotScrubbed { minor, why };
+    let server = finder.find().ok_or_else(|| failed("it has no primary".to_owned()))?;
+    let client = BlockClient::new(&port, server).within(LIMIT);
+    client.scrub(&Scrub { minor }).map_err(|error| failed(error.to_string()))?;
+    Ok(format!("device {minor} is compared; {server} tells what it finds\n"))
 }
 
 fn describe(standing: &Standing) -> String {

@@ -15,7 +15,7 @@ mod kernel;
 mod machine;
 mod watches;
 
-pub use self::asking::{remove, show};
+pub use self::asking::{remove, scrub, show};
 pub use self::finder::{ByGroup, BySlot};
 pub use self::gateway::{gateway, Found, GatewayPlan, Listen};
 pub use self::machine::MachineError;
@@ -102,6 +102,14 @@ pub enum RunError {
         minor: u32,
         /// Whether it is one of the device.
         is_one: bool,
+    },
+    /// Replicas are not compared.
+    #[error("the replicas of device {minor} are not compared: {why}")]
+    NotScrubbed {
+        /// The device.
+        minor: u32,
+        /// Why not.
+        why: String,
     },
     /// A device of another server.
     #[error(transparent)]

@@ -184,11 +184,6 @@ impl<O: Outside> Server<O> {
         self.drive(minor, Input::Message(from.0, from.1, message));
     }
 
-    /// Has the blocks of all replicas in step compared.
-    pub fn scrub(&mut self, minor: u32) {
-        self.drive(minor, Input::Scrub);
-    }
-
     /// Time has passed: to be called every 25 ms or so if there are replicas.
     pub fn tick(&mut self) {
         for minor in 0..self.devices.len() as u32 {

@@ -223,4 +223,11 @@ impl<O: Outside> BlockDevice for Server<O> {
         let server = if replica.is_primary() { Some(self.me) } else { server };
         Ok(Now(Whereabouts { server: server.unwrap_or(Endpoint::NONE), epoch: lineup.epoch }))
     }
+
+    fn scrub(&mut self, _: Caller<block::Scrub>, scrub: block::Scrub) -> Answer<block::Scrub> {
+        let copy = self.device(scrub.minor)?.copy.as_ref().ok_or(Errno::NotSupported)?;
+        copy.check()?;
+        self.drive(scrub.minor, Input::Scrub);
+        Ok(Now(()))
+    }
 }

@@ -154,6 +154,7 @@ fn what_cannot_be_done_is_refused_for_its_reason() {
     let from = GrantId::NONE;
     let flagged = block::Write { minor: 0, bytes: 1024, position: 0, from, offset: 0, flags: 2 };
     assert_eq!(refusal(client.write(&flagged)), Some(Errno::Invalid), "an unknown flag");
+    assert_eq!(refusal(client.scrub(&block::Scrub { minor: 0 })), Some(Errno::NotSupported));
     assert_eq!(client.close(&block::Close { minor: 0 }), Ok(()));
     assert_eq!(write(&desk, server, 0, &[0; 1024]), Err(Some(Errno::BadFile)), "closed");
 }

@@ -446,7 +446,7 @@ fn a_scrub_finds_blocks_that_went_bad() {
     let lab = Lab::new();
     let first = lab.start_replica(1, memory(), 1, Some(77)).unwrap();
     let second = Arc::new(std::sync::Mutex::new(MemoryStore::new(BYTES, 512).unwrap()));
-    lab.start_replica(2, Box::new(Shared(second.clone())), 2, None).unwrap();
+    let other = lab.start_replica(2, Box::new(Shared(second.clone())), 2, None).unwrap();
     settle(&lab, 2);
     let desk = lab.client();
     lab.disk(&desk, OPEN_WRITE).unwrap().write(65_536, &pattern(5), false).unwrap();
@@ -457,7 +457,9 @@ fn a_scrub_finds_blocks_that_went_bad() {
     };
     assert!(read() == pattern(5));
     second.lock().unwrap().write(65_536, &[0xbd; 512], Safety::AtFlush).unwrap();
-    lab.machine(first).unwrap().borrow_mut().server.scrub(0);
+    let ask = |server| block::BlockClient::new(&desk, server).scrub(&block::Scrub { minor: 0 });
+    assert_eq!(ask(other).unwrap_err().refusal(), Some(Errno::Elsewhere));
+    assert_eq!(ask(first), Ok(()));
     lab.pass(Duration::from_secs(5));
     assert!(read() == pattern(5));
     let differs =
