@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dvk::Port;
 use mol_fs::client::Files;
 use mol_fs::run::transfer::{self, with_files, TransferError};
-use mol_fs::run::{self, Checked, Plan, RunError, Source};
+use mol_fs::run::{self, Checked, Plan, RunError, Servers, Source};
 use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,8 +29,8 @@ enum Command {
         /// Bind this server slot, by which clients find the server (0 to 62); else any slot
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
         slot: Option<u32>,
-        /// A disk that can be mounted, and its label: an image file or block device, or `vdd:SLOT/MINOR`, a device of the disk
-        /// server in a slot
+        /// A disk that can be mounted, and its label: an image file or block device; or `vdd:SLOT/MINOR`, a device of the disk
+        /// server in a slot; or `vdd:GROUP/MINOR`, one with replicas on the disk servers of a group
         #[arg(long = "disk", value_name = "LABEL=PATH", required = true, value_parser = disk)]
         disks: Vec<(String, Source)>,
         /// Mount it at once
@@ -141,15 +141,22 @@ impl At {
 fn disk(text: &str) -> Result<(String, Source), String> {
     let source = |text: &str| match text.strip_prefix("vdd:") {
         Some(device) => {
-            let (slot, minor) = device.split_once('/')?;
-            Some(Source::Device { slot: slot.parse().ok()?, minor: minor.parse().ok()? })
+            let (server, minor) = device.split_once('/')?;
+            let minor = minor.parse().ok()?;
+            // Numbers are no names of groups here.
+            let server = match server.parse() {
+                Ok(slot) => Servers::Slot(slot),
+                Err(_) if is_label(server) => Servers::Group(server.to_owned()),
+                Err(_) => return None,
+            };
+            Some(Source::Device { server, minor })
         }
         None => (!text.is_empty()).then(|| Source::Path(text.into())),
     };
     let parts = text.split_once('=').filter(|(label, _)| is_label(label));
     match parts.and_then(|(label, disk)| Some((label.to_owned(), source(disk)?))) {
         Some(disk) => Ok(disk),
-        None => Err("write LABEL=PATH or LABEL=vdd:SLOT/MINOR; a label has 1 to 64 letters, digits, `-`, `_` and `.`".into()),
+        None => Err("write LABEL=PATH or LABEL=vdd:SERVER/MINOR, where SERVER is a slot or a group; a label has 1 to 64 letters, digits, `-`, `_` and `.`".into()),
     }
 }
 
@@ -249,7 +256,10 @@ mod tests {
         assert!(parsed("mol-fs serve --disk a=/dev/vdb --mount a:read-only --slot 62"));
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --slot 63"), "the services'");
         assert!(!parsed("mol-fs serve --disk /dev/vdb"), "no label");
-        assert_eq!(disk("a=vdd:5/0"), Ok(("a".to_owned(), Source::Device { slot: 5, minor: 0 })));
+        let device = |text| disk(text).map(|(_, source)| source);
+        let expected = |server, minor| Ok(Source::Device { server, minor });
+        assert_eq!(device("a=vdd:5/0"), expected(Servers::Slot(5), 0));
+        assert_eq!(device("a=vdd:disks/1"), expected(Servers::Group("disks".to_owned()), 1));
         assert!(disk("a=vdd:5").is_err(), "no minor");
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --mount a:once"));
         assert!(parsed("mol-fs make /tmp/image --size 4096"));

@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory, time and disks, as a process has them.
 
-use super::{Plan, Source};
+use super::{Plan, Servers, Source};
 use crate::disk::{Disk, Image, Remote};
 use crate::server::{OpenError, Outside};
 use core::time::Duration;
 use dvk::{Endpoint, Granted, Port, Slot, Timeout};
 use mol_protocol::Errno;
 use mol_vdd::client::{DiskError, Finder};
+use mol_vdd::run::{ByGroup, BySlot};
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How long memory of another node may take to come. Clients have nothing to do with it, only the link has.
 const COPY: Timeout = Timeout::from_millis(2000);
@@ -21,8 +22,6 @@ const ASKING: Timeout = Timeout::from_millis(50);
 
 /// How long it is tried to find a disk server that answers, while clients wait.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long it is waited for a disk server to bind its slot, before that is given up for a while.
-const BINDING: Timeout = Timeout::from_millis(200);
 
 pub(super) struct Kernel {
     port: Arc<Port>,
@@ -38,52 +37,35 @@ impl Kernel {
         Self { port, dvk: plan.dvk.clone(), asking: OnceLock::new(), disks }
     }
 
-    fn open_device(
+    /// The endpoint that asks disk servers.
+    fn asking(&self) -> Result<&'static Port, dvk::Error> {
+        if let Some(port) = self.asking.get() {
+            return Ok(port);
+        }
+        let port = Port::open(&self.dvk, Slot::Any)?;
+        Ok(self.asking.get_or_init(|| Box::leak(Box::new(port))))
+    }
+
+    fn open_device<F: Finder + 'static>(
         &self,
-        slot: u32,
         minor: u32,
         read_only: bool,
+        finder: impl FnOnce(&'static Port) -> Result<F, dvk::Error>,
     ) -> Result<Box<dyn Disk>, OpenError> {
-        let port = match self.asking.get() {
-            Some(port) => port,
-            None => {
-                let port = Port::open(&self.dvk, Slot::Any)
-                    .map_err(|error| OpenError { errno: Errno::Io, reason: error.to_string() })?;
-                self.asking.get_or_init(|| Box::leak(Box::new(port)))
-            }
-        };
-        let finder = BySlot { port, slot, began: Instant::now() };
-        match Remote::open(*port, finder, minor, read_only, PATIENCE) {
+        let unreachable =
+            |error: dvk::Error| OpenError { errno: Errno::Io, reason: error.to_string() };
+        let port = self.asking().map_err(unreachable)?;
+        let finder = finder(port).map_err(unreachable)?;
+        match Remote::open(port, finder, minor, read_only, PATIENCE) {
             Ok(remote) => Ok(Box::new(remote)),
             Err(error) => Err(OpenError {
                 errno: match &error {
                     DiskError::Refused { errno, .. } => *errno,
                     _ => Errno::NoSuchDevice,
                 },
-                reason: format!("device {minor} of the disk server in slot {slot}: {error}"),
+                reason: format!("device {minor} of a disk server: {error}"),
             }),
         }
-    }
-}
-
-/// Finds the disk server in a slot.
-struct BySlot {
-    port: &'static Port,
-    slot: u32,
-    began: Instant,
-}
-
-impl Finder for BySlot {
-    fn find(&self) -> Option<Endpoint> {
-        self.port.wait_bind(self.slot, BINDING).ok()
-    }
-
-    fn now(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    fn pause(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 }
 
@@ -124,7 +106,12 @@ impl Outside for Kernel {
     fn open(&self, label: &str, read_only: bool) -> Result<Box<dyn Disk>, OpenError> {
         match self.disks.get(label).ok_or_else(|| OpenError::unknown(label))? {
             Source::Path(path) => open_path(path, read_only),
-            Source::Device { slot, minor } => self.open_device(*slot, *minor, read_only),
+            Source::Device { server: Servers::Slot(slot), minor } => {
+                self.open_device(*minor, read_only, |port| Ok(BySlot::new(port, *slot)))
+            }
+            Source::Device { server: Servers::Group(group), minor } => {
+                self.open_device(*minor, read_only, |_| ByGroup::new(&self.dvk, group, *minor))
+            }
         }
     }
 }

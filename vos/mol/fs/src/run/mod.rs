@@ -33,11 +33,20 @@ pub enum Source {
     Path(PathBuf),
     /// On a disk server.
     Device {
-        /// The server's slot.
-        slot: u32,
+        /// Which server.
+        server: Servers,
         /// The device's minor.
         minor: u32,
     },
+}
+
+/// How the server of a device is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Servers {
+    /// In this slot.
+    Slot(u32),
+    /// The one that answers for the device in this group of servers, each of which has a replica.
+    Group(String),
 }
 
 /// What a server is to have.
