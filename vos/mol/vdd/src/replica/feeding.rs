@@ -82,6 +82,8 @@ enum Completion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Nothing,
+    /// It has everything that it lacked.
+    Whole,
     /// The region's blocks were others.
     Different(u32),
     /// The last region was compared, with whatever result.
@@ -200,6 +202,8 @@ impl Peer {
             self.moved = now;
             if matches!(self.completion, Completion::Asked(sequence) if sequence <= done) {
                 self.completion = Completion::Done;
+                // Only one that was complete before is compared.
+                return Found::Whole;
             }
         }
         let Some((sequence, region)) =

@@ -253,6 +253,11 @@ impl Replica {
                 }
             }
             Message::Greeting { feed, in_step, unsettled, uncommitted } => {
+                let count = self.settings.regions.count();
+                if unsettled.iter().chain(uncommitted.iter()).any(|region| region >= count) {
+                    // It is of a device of another size, or no replica at all.
+                    return;
+                }
                 if let Some(peer) = self.peer(from, feed, now) {
                     peer.in_step = in_step;
                     if !peer.is_greeted() {
@@ -265,6 +270,7 @@ impl Replica {
                 let (replica, found) = (peer.id, peer.take_fed(now, sequence, verdict));
                 out.extend(match found {
                     Found::Nothing => None,
+                    Found::Whole => Some(Action::Tell(Notice::Filled { replica })),
                     Found::Finished => Some(Action::Tell(Notice::Compared { replica })),
                     Found::Different(region) => {
                         let (position, bytes) = self.settings.regions.range(region);

@@ -181,3 +181,27 @@ fn a_primary_of_the_past_is_told_so_and_changes_nothing() {
         assert!(!actions.is_empty(), "{message:?}");
     }
 }
+
+#[test]
+fn regions_that_the_device_has_not_are_not_believed() {
+    let now = Duration::from_secs(10);
+    let count = settings().regions.count();
+    for (region, is_one) in [(count - 1, true), (count, false), (8191, false)] {
+        let (mut replica, mut out) = (replica(), Vec::new());
+        let actions = replica.handle(now, Input::Lineup(lineup(3, ME.0)));
+        let greeted = |message: &Message| match message {
+            Message::Greet { feed, .. } => Some(*feed),
+            _ => None,
+        };
+        let feed = sent(&actions, greeted)[0];
+        let regions = || [region].into_iter().collect::<RegionSet>();
+        for (unsettled, uncommitted) in
+            [(regions(), RegionSet::default()), (RegionSet::default(), regions())]
+        {
+            let greeting = Message::Greeting { feed, in_step: 3, unsettled, uncommitted };
+            out.extend(replica.handle(now, from_other(greeting)));
+            out.extend(replica.handle(now + STEP, Input::Tick));
+        }
+        assert_eq!(replica.is_serving(), is_one, "region {region} of {count}");
+    }
+}

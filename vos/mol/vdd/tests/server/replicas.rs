@@ -110,6 +110,9 @@ fn a_replica_whose_server_only_ended_gets_what_it_lacks() {
     };
     let filled: Vec<_> = lab.notices.borrow().iter().filter_map(filling).collect();
     let regions = (BYTES / 65_536) as u32;
+    let is_whole =
+        |(_, notice): &(_, Notice)| matches!(notice, Notice::Filled { replica: ReplicaId(2) });
+    assert_eq!(lab.notices.borrow().iter().filter(|it| is_whole(it)).count(), 1);
     let few = 1..regions / 2;
     assert!(matches!(filled[..], [count] if few.contains(&count)), "{filled:?} of {regions}");
     disk.flush().unwrap();
