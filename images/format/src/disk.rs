@@ -2,7 +2,6 @@
 //! Disks with a GUID partition table (chapter 5 of the UEFI specification), and access to one partition of them.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 
@@ -51,7 +50,7 @@ pub fn build(boot: &[u8]) -> io::Result<Vec<u8>> {
 /// # Errors
 /// When the partition is not made of whole sectors, or the disk is too small or fails.
 pub fn partition(
-    mut device: &mut (impl DiskDevice + Debug),
+    mut device: &mut impl DiskDevice,
     boot: u64,
     identifiers: [u128; 2],
 ) -> io::Result<Range<u64>> {

@@ -207,7 +207,6 @@ pub fn position(image: &[u8], name: &str) -> Result<Option<Range<usize>>, UkiErr
 
 /// A program of one section that does nothing, for tests: with room for three more headers, and a rest after its sections, as symbols are.
 #[doc(hidden)]
-#[expect(clippy::missing_panics_doc, reason = "it is always the same")]
 pub fn sample_stub() -> Vec<u8> {
     let mut file = vec![0; 0x200];
     let table = 0x180 - 3 * HEADER;

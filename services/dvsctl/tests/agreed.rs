@@ -201,6 +201,10 @@ fn of_two_candidates_one_leads_and_the_other_one_after_it() {
     assert!(seen.starts_with("one (lease ") && seen.ends_with(&format!("term {}\n", leader.term)));
     let mut watch = program(&urls, &["election", "observe", "e", "--follow"]);
     let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    // It has seen the first leader before there is another one, however long it took to start.
+    let (mut lines, mut out) =
+        (String::new(), std::io::BufReader::new(watch.stdout.take().unwrap()));
+    assert_ne!(out.read_line(&mut lines).unwrap(), 0);
 
     drop(first.stdin.take());
     let ended = first.wait_with_output().unwrap();
@@ -227,8 +231,6 @@ fn of_two_candidates_one_leads_and_the_other_one_after_it() {
     assert_eq!(nobody.status.code(), Some(1));
     assert_eq!(String::from_utf8(nobody.stdout).unwrap(), "nobody leads e\n");
     // In the order in which they led; the one in between, when nobody did, may have been too short to be seen.
-    let mut lines = String::new();
-    let mut out = std::io::BufReader::new(watch.stdout.take().unwrap());
     while !lines.ends_with("nobody leads e\n") {
         assert_ne!(out.read_line(&mut lines).unwrap(), 0, "{lines}");
     }

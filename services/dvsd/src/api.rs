@@ -61,18 +61,18 @@ struct Api {
 }
 
 /// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`, and
-/// `disk` what the node has booted from.
+/// `boot` what the node boots from.
 pub fn router(
     daemon: Handle,
     directory: PathBuf,
     runtime: Arc<dyn Runtime>,
     images: &Images,
-    disk: boot::Disk,
+    boot: boot::Boot,
 ) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
     let configuration = configuration::routes(daemon.clone(), directory.clone());
-    let boot = boot::api::routes(daemon.clone(), disk, directory.clone());
+    let boot = boot::api::routes(daemon.clone(), boot, directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let containers = containers::api::routes(daemon.clone(), runtime);
     let endpoints = endpoints::routes(daemon.clone());

@@ -135,11 +135,11 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, address);
     tokio::spawn(containers.run());
     tokio::spawn(Services::new(handle.clone()).run());
-    let disk = boot::disk(directory);
-    if let Ok(disk) = &disk {
+    let boot = boot::Boot::of_this_machine(directory);
+    if let Ok(disk) = &boot.disk {
         tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));
     }
-    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images, disk);
+    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images, boot);
     tokio::spawn(images.run());
     doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);
     let mut terminate =

@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use dvs_api::{BootDisk, BootImage, BootImageState, BootStatus, DiskFound, Installed};
-use dvs_bootdisk::install::{self, Content, Machine};
+use dvs_bootdisk::install::{self, Content};
 use dvs_bootdisk::Listed;
 use dvs_slots::record::Fate;
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::Disk;
+use super::Boot;
 use crate::api::{bad, query, unavailable, Failure};
 use crate::containers::blocking;
 use crate::daemon::Handle;
@@ -38,7 +38,7 @@ const MEMORY_PART: u64 = 2;
 
 struct Api {
     daemon: Handle,
-    disk: Disk,
+    boot: Boot,
     /// Where PID 1 leaves what services need to know.
     directory: PathBuf,
     /// Held while a disk is written.
@@ -67,8 +67,8 @@ struct InstallQuery {
 }
 
 /// The routes. `directory` is where PID 1 leaves what services need to know.
-pub fn routes(daemon: Handle, disk: Disk, directory: PathBuf) -> Router {
-    let api = Api { daemon, disk, directory, installing: Mutex::default() };
+pub fn routes(daemon: Handle, boot: Boot, directory: PathBuf) -> Router {
+    let api = Api { daemon, boot, directory, installing: Mutex::default() };
     Router::new()
         .route("/v1/boot", get(show))
         .route("/v1/boot/disk", get(examine).put(install))
@@ -99,7 +99,7 @@ impl Api {
 async fn show(State(api): State<Arc<Api>>) -> Result<Json<BootStatus>, Failure> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let status = BootStatus { node: api.node(), version, disk: None, why: None };
-    let own = match &api.disk {
+    let own = match &api.boot.disk {
         Ok(own) => Arc::clone(own),
         Err(why) => return Ok(Json(BootStatus { why: Some(why.clone()), ..status })),
     };
@@ -123,11 +123,12 @@ fn told(image: Listed) -> BootImage {
 
 /// Whether a disk could be made one that boots, and what would be lost.
 async fn examine(
+    State(api): State<Arc<Api>>,
     asked: Result<Query<DiskQuery>, QueryRejection>,
 ) -> Result<Json<DiskFound>, Failure> {
     let DiskQuery { disk } = query(asked)?;
-    let name = disk.clone();
-    let target = blocking(move || Machine::default().examine(&name)).await.map_err(refused)?;
+    let (name, machine) = (disk.clone(), api.boot.machine.clone());
+    let target = blocking(move || machine.examine(&name)).await.map_err(refused)?;
     Ok(Json(DiskFound { disk, bytes: target.bytes, found: target.found }))
 }
 
@@ -143,8 +144,8 @@ async fn install(
     let _installing = api.installing.try_lock().map_err(|_| busy())?;
     // An answer before all has come would not be heard.
     let image = received(request).await?;
-    let name = disk.clone();
-    let target = blocking(move || Machine::default().examine(&name)).await.map_err(refused)?;
+    let (name, machine) = (disk.clone(), api.boot.machine.clone());
+    let target = blocking(move || machine.examine(&name)).await.map_err(refused)?;
     let (_, config) = trial::read(&api.directory).map_err(broken)?;
     let random = || -> Result<u128, Failure> {
         let half = || getrandom::u64().map_err(|error| broken(format!("entropy: {error}")));

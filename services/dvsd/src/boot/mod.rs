@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dvs_api::{PowerAction, StatusState};
+use dvs_bootdisk::install::Machine;
 use dvs_bootdisk::BootDisk;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -33,9 +34,30 @@ const PAUSE: Duration = Duration::from_secs(2);
 /// The disk with slots that this node has booted from; or why there is none.
 pub type Disk = Result<Arc<BootDisk>, String>;
 
-/// Looks for it; `directory` is where PID 1 and the daemon leave each other files.
-pub fn disk(directory: &Path) -> Disk {
-    BootDisk::found(&directory.join(MOUNT_POINT)).map(Arc::new)
+/// What a machine boots from, and could.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// What it has booted from.
+    pub disk: Disk,
+    /// Where its disks are told of. A pretended machine has none, whatever the one has that it runs on.
+    pub machine: Machine,
+}
+
+impl Boot {
+    /// That of this machine; `directory` is where PID 1 and the daemon leave each other files.
+    pub fn of_this_machine(directory: &Path) -> Self {
+        let disk = BootDisk::found(&directory.join(MOUNT_POINT)).map(Arc::new);
+        Self { disk, machine: Machine::default() }
+    }
+
+    /// That of a machine that is only pretended: it has no disk but what `directory` has.
+    pub fn of_pretended_machine(directory: &Path) -> Self {
+        let disk = Err("a pretended machine has booted from nothing".to_owned());
+        let under = |name: &str| directory.join(name);
+        let machine =
+            Machine { block: under("block"), devices: under("devices"), mounts: under("mounts") };
+        Self { disk, machine }
+    }
 }
 
 /// Sees to an image that is being tried, until it is confirmed or given up.

@@ -582,8 +582,8 @@ impl Segment {
         let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, publish_at);
         spawn(Box::pin(containers.run()));
         spawn(Box::pin(Services::new(handle.clone()).run()));
-        let disk = Err("a pretended machine has no disk".to_owned());
-        let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images, disk);
+        let boot = dvsd::boot::Boot::of_pretended_machine(&directory);
+        let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images, boot);
         let router = dvsd::relay::relaying(router, handle, peers);
         spawn(Box::pin(images.run()));
         // Where its neighbours ask it. An earlier life of it may not have gone from there yet.
