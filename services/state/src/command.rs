@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 use crate::time::Time;
 use crate::{
     barriers, containers, elections, events, groups, images, kv, leases, lifecycle, line, links,
-    locks, nodes, tokens,
+    locks, nodes, tokens, upgrades,
 };
 
 /// The latest version of commands and of the state that this release understands.
@@ -15,7 +15,7 @@ use crate::{
 /// A new variant at the end of an enumeration, here or in a module, is a new version; nothing that has been released changes.
 /// A command needs the version that it came with. The nodes use it only once a [`Command::Raise`] was agreed on, which asks
 /// that every node understands it. So either all nodes apply a command or all refuse it.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// A change of the state that is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +62,8 @@ pub enum Command {
     Lifecycle(lifecycle::Command),
     /// About images of containers. Since version 3.
     Images(images::Command),
+    /// About upgrades of nodes. Since version 4.
+    Upgrades(upgrades::Command),
 }
 
 /// What came of a command.
@@ -89,6 +91,8 @@ pub enum Answer {
     Passage(barriers::Passage),
     /// The position of a delivery in the stream of a group; `None` for a message that was ordered before.
     Position(Option<u64>),
+    /// The number of an upgrade. Since version 4.
+    Upgrade(upgrades::UpgradeId),
 }
 
 /// What came of a command, or why nothing did.
@@ -109,6 +113,7 @@ impl Command {
     /// The version in which the command came.
     pub fn needs(&self) -> u16 {
         match self {
+            Self::Upgrades(_) => 4,
             Self::Images(_) => 3,
             Self::Containers(command) => command.needs(),
             Self::Events(command) => command.needs(),

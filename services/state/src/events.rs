@@ -18,6 +18,7 @@ use crate::links::Transport;
 use crate::nodes::{Machine, NodeId, Nodes, Seat};
 use crate::refusal::Refusal;
 use crate::time::Time;
+use crate::upgrades::UpgradeId;
 
 /// Events that are kept; of more, the oldest are dropped.
 pub const EVENTS_MAX: usize = 4_096;
@@ -228,6 +229,58 @@ pub enum Happening {
         /// The name.
         name: String,
     },
+    /// Nodes are being upgraded. This and what follows is since version 4.
+    UpgradeStarted {
+        /// Its number.
+        upgrade: UpgradeId,
+        /// To what.
+        release: String,
+    },
+    /// A node restarts with the new image.
+    UpgradeRestarts {
+        /// In which upgrade.
+        upgrade: UpgradeId,
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node runs the new image.
+    NodeUpgraded {
+        /// By which upgrade.
+        upgrade: UpgradeId,
+        /// Which node.
+        node: NodeId,
+    },
+    /// A node was not upgraded.
+    UpgradeFailed {
+        /// In which upgrade.
+        upgrade: UpgradeId,
+        /// Which node.
+        node: NodeId,
+        /// Why, for people.
+        cause: String,
+    },
+    /// No more nodes begin.
+    UpgradePaused {
+        /// Its number.
+        upgrade: UpgradeId,
+        /// Why, for people.
+        why: String,
+    },
+    /// It goes on.
+    UpgradeResumed {
+        /// Its number.
+        upgrade: UpgradeId,
+    },
+    /// Somebody has ended it.
+    UpgradeCancelled {
+        /// Its number.
+        upgrade: UpgradeId,
+    },
+    /// All its nodes run the new image.
+    UpgradeComplete {
+        /// Its number.
+        upgrade: UpgradeId,
+    },
 }
 
 impl Happening {
@@ -256,6 +309,14 @@ impl Happening {
             Self::ContainerChanged { .. } => "container-changed",
             Self::ImageNamed { .. } => "image-named",
             Self::ImageForgotten { .. } => "image-forgotten",
+            Self::UpgradeStarted { .. } => "upgrade-started",
+            Self::UpgradeRestarts { .. } => "upgrade-restarts",
+            Self::NodeUpgraded { .. } => "node-upgraded",
+            Self::UpgradeFailed { .. } => "upgrade-failed",
+            Self::UpgradePaused { .. } => "upgrade-paused",
+            Self::UpgradeResumed { .. } => "upgrade-resumed",
+            Self::UpgradeCancelled { .. } => "upgrade-cancelled",
+            Self::UpgradeComplete { .. } => "upgrade-complete",
             Self::Seen { sight, .. } => match sight {
                 Sight::LinkUp => "link-up",
                 Sight::LinkDown => "link-down",
@@ -275,7 +336,10 @@ impl Happening {
             | Self::NodeRemoved { node, .. }
             | Self::NodeUp { node }
             | Self::NodeDown { node }
-            | Self::NodeRenamed { node, .. } => vec![*node],
+            | Self::NodeRenamed { node, .. }
+            | Self::UpgradeRestarts { node, .. }
+            | Self::NodeUpgraded { node, .. }
+            | Self::UpgradeFailed { node, .. } => vec![*node],
             Self::NodeJoined { seat, .. } => vec![seat.id],
             Self::TransportChosen { a, b, .. } => vec![*a, *b],
             Self::ContainerScaled { nodes, .. } => nodes.clone(),
@@ -291,7 +355,12 @@ impl Happening {
             | Self::ContainerDeleted { .. }
             | Self::ContainerChanged { .. }
             | Self::ImageNamed { .. }
-            | Self::ImageForgotten { .. } => Vec::new(),
+            | Self::ImageForgotten { .. }
+            | Self::UpgradeStarted { .. }
+            | Self::UpgradePaused { .. }
+            | Self::UpgradeResumed { .. }
+            | Self::UpgradeCancelled { .. }
+            | Self::UpgradeComplete { .. } => Vec::new(),
         }
     }
 }
@@ -339,6 +408,24 @@ impl fmt::Display for Happening {
                 write!(f, "image {name} stands for the archive with SHA-256 {digest}")
             }
             Self::ImageForgotten { name } => write!(f, "image {name} was removed"),
+            Self::UpgradeStarted { upgrade, release } => {
+                write!(f, "upgrade {upgrade} to {release} has begun")
+            }
+            Self::UpgradeRestarts { upgrade, node } => {
+                write!(f, "node {node} restarts with a new image, in upgrade {upgrade}")
+            }
+            Self::NodeUpgraded { upgrade, node } => {
+                write!(f, "node {node} runs the new image of upgrade {upgrade}")
+            }
+            Self::UpgradeFailed { upgrade, node, cause } => {
+                write!(f, "node {node} was not upgraded, in upgrade {upgrade}: {cause}")
+            }
+            Self::UpgradePaused { upgrade, why } => {
+                write!(f, "upgrade {upgrade} is paused: {why}")
+            }
+            Self::UpgradeResumed { upgrade } => write!(f, "upgrade {upgrade} goes on"),
+            Self::UpgradeCancelled { upgrade } => write!(f, "upgrade {upgrade} was cancelled"),
+            Self::UpgradeComplete { upgrade } => write!(f, "upgrade {upgrade} is complete"),
             Self::Seen { by, text, .. } => write!(f, "node {by}: {text}"),
         }
     }

@@ -21,6 +21,7 @@ mod state;
 mod tickets;
 mod time;
 pub mod tokens;
+pub mod upgrades;
 
 pub use command::{Answer, Command, Entry, Outcome, VERSION};
 pub use refusal::{Refusal, Thing};

@@ -30,6 +30,8 @@ pub enum Thing {
     Group,
     /// An image of containers.
     Image,
+    /// An upgrade of nodes.
+    Upgrade,
 }
 
 impl fmt::Display for Thing {
@@ -46,6 +48,7 @@ impl fmt::Display for Thing {
             Self::Barrier => "barrier",
             Self::Group => "group",
             Self::Image => "image",
+            Self::Upgrade => "upgrade",
         })
     }
 }

@@ -22,6 +22,7 @@ use crate::refusal::{Refusal, Thing};
 use crate::tickets::Tickets;
 use crate::time::Time;
 use crate::tokens::{self, Tokens};
+use crate::upgrades::{self, Step, Upgrades};
 
 /// Which cluster this is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,12 +63,17 @@ pub struct State {
     /// Since version 3, likewise.
     #[serde(skip)]
     images: Images,
+    /// Since version 4, likewise.
+    #[serde(skip)]
+    upgrades: Upgrades,
 }
 
 /// The version since which events are recorded, and are part of a snapshot like what people decide about nodes.
 const EVENTS_SINCE: u16 = 2;
 /// The version since which containers have workloads and images.
 const WORKLOADS_SINCE: u16 = 3;
+/// The version since which nodes are upgraded.
+const UPGRADES_SINCE: u16 = 4;
 
 /// Why bytes are no state that this node can go on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,6 +111,7 @@ impl Default for State {
             lifecycle: Lifecycle::default(),
             token_notes: tokens::Notes::default(),
             images: Images::default(),
+            upgrades: Upgrades::default(),
         }
     }
 }
@@ -195,6 +202,11 @@ impl State {
         &self.images
     }
 
+    /// The upgrades of nodes.
+    pub fn upgrades(&self) -> &Upgrades {
+        &self.upgrades
+    }
+
     /// What was decided about nodes.
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
@@ -219,6 +231,9 @@ impl State {
         if self.version >= WORKLOADS_SINCE {
             let third = (self.containers.workloads(), &self.images);
             bytes = bytes.and_then(|bytes| postcard::to_extend(&third, bytes));
+        }
+        if self.version >= UPGRADES_SINCE {
+            bytes = bytes.and_then(|bytes| postcard::to_extend(&self.upgrades, bytes));
         }
         bytes.map_err(|_| SnapshotError::Malformed)
     }
@@ -245,6 +260,10 @@ impl State {
             ((workloads, state.images), rest) =
                 postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
             state.containers.set_workloads(workloads);
+        }
+        if state.version >= UPGRADES_SINCE {
+            (state.upgrades, rest) =
+                postcard::take_from_bytes(rest).map_err(|_| SnapshotError::Malformed)?;
         }
         match rest {
             [] => Ok(state),
@@ -314,6 +333,7 @@ impl State {
             }
             Command::Lifecycle(command) => self.lifecycle_command(command),
             Command::Images(command) => self.images_command(command),
+            Command::Upgrades(command) => self.upgrades_command(command),
         }
     }
 
@@ -436,6 +456,7 @@ impl State {
         let fates = self.containers.node_down(&self.nodes, seat.id);
         self.containers.remove_node(seat.id);
         self.links.remove_node(seat.id);
+        self.upgrades.forget(seat.id);
         Ok(Answer::Fates(fates))
     }
 
@@ -591,6 +612,36 @@ impl State {
             });
         }
         Ok(Answer::Changed(changed))
+    }
+
+    fn upgrades_command(&mut self, command: &upgrades::Command) -> Outcome {
+        use upgrades::Command as U;
+        let upgrade = self.upgrades.apply(&self.nodes, self.now, command)?;
+        match command {
+            U::Start { bundle, .. } => {
+                let release = bundle.release.clone();
+                self.record(Happening::UpgradeStarted { upgrade, release });
+            }
+            U::Advance { node, to, .. } => match to {
+                Step::Failed { cause } => {
+                    let (node, cause) = (*node, upgrades::cut(cause));
+                    self.record(Happening::UpgradeFailed { upgrade, node, cause });
+                }
+                Step::Restarting { .. } => {
+                    self.record(Happening::UpgradeRestarts { upgrade, node: *node });
+                }
+                Step::Done => self.record(Happening::NodeUpgraded { upgrade, node: *node }),
+                Step::Waiting | Step::Fetching | Step::Ready => {}
+            },
+            U::Pause { why, .. } => {
+                let why = upgrades::cut(why);
+                self.record(Happening::UpgradePaused { upgrade, why });
+            }
+            U::Resume { .. } => self.record(Happening::UpgradeResumed { upgrade }),
+            U::Cancel { .. } => self.record(Happening::UpgradeCancelled { upgrade }),
+            U::Complete { .. } => self.record(Happening::UpgradeComplete { upgrade }),
+        }
+        Ok(Answer::Upgrade(upgrade))
     }
 
     fn leases_command(&mut self, command: &leases::Command) -> Outcome {
