@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::initramfs::{self, Root};
 use crate::kernel::{self, Image, Kernel, Variant};
+use crate::release;
 use crate::source::Origin;
 use crate::step::Session;
 
@@ -28,8 +29,23 @@ pub(crate) fn build(
     image: Image,
     test: bool,
 ) -> Result<Artefacts> {
+    of_version(session, origin, variant, image, test, release::VERSION)
+}
+
+/// The same of a given version: what nodes are upgraded to, or from.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn of_version(
+    session: &Session,
+    origin: &Origin,
+    variant: Variant,
+    image: Image,
+    test: bool,
+    version: &str,
+) -> Result<Artefacts> {
     // Programs first: their mistakes show in seconds, a kernel takes minutes.
-    let root = initramfs::build(session, test)?;
+    let root = initramfs::build(session, test, version)?;
     let kernel = kernel::build(session, origin, variant, image)?;
     Ok(Artefacts { kernel, root })
 }

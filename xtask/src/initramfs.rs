@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use crate::digest::Digest;
 use crate::manifest::{Layer, Manifest};
 use crate::package;
+use crate::release::{self, Release};
 use crate::step::Session;
 use crate::userspace::{self, Programs};
 
@@ -28,34 +29,38 @@ pub(crate) struct Root {
     pub(crate) test: Option<PathBuf>,
     /// The programs, which run on the host as well.
     pub(crate) programs: Programs,
+    /// What a node that runs it says it is.
+    pub(crate) release: Release,
 }
 
-/// Compiles the programs and packs them.
+/// Compiles the programs and packs them, as an image of `version`.
 ///
 /// # Errors
 /// When a program does not compile, a file is missing, or the cache cannot be written.
-pub(crate) fn build(session: &Session, test: bool) -> Result<Root> {
+pub(crate) fn build(session: &Session, test: bool, version: &str) -> Result<Root> {
     let root = &session.workspace.root;
     let manifest = Manifest::read(root)?;
     let programs = userspace::build(session, &manifest.packages(test))?;
     for (binary, source) in manifest.c_programs(test) {
         userspace::build_c(session, &programs, &binary, &source)?;
     }
-    let pack = |layers: &[&Layer]| {
-        let archives: Result<Vec<_>> = layers
-            .iter()
-            .map(|layer| {
-                Ok(layer
-                    .archive(root, &programs, |pin| package::unpacked(session, pin))
-                    .context("packing the root image")?
-                    .bytes())
-            })
-            .collect();
-        kept(session, &archives?)
+    let archive = |layer: &Layer| -> Result<_> {
+        let archive = layer.archive(root, &programs, |pin| package::unpacked(session, pin));
+        Ok(archive.context("packing the root image")?.bytes())
     };
-    let node = pack(&[&manifest.node])?;
-    let test = test.then(|| pack(&[&manifest.node, &manifest.test])).transpose()?;
-    Ok(Root { node, test, programs })
+    let mut archives = vec![archive(&manifest.node)?];
+    let key = release::signing_key()?;
+    let release = Release::of(session, version, &archives, &key)?;
+    archives.push(release.archive(&key)?);
+    let node = kept(session, &archives)?;
+    let test = match test {
+        true => {
+            archives.push(archive(&manifest.test)?);
+            Some(kept(session, &archives)?)
+        }
+        false => None,
+    };
+    Ok(Root { node, test, programs, release })
 }
 
 /// Finds the compressed form of `archives`, laid one over the other, in the cache, or makes it.

@@ -232,6 +232,18 @@ fn driver(session: &Session) -> [Mount; 3] {
     ]
 }
 
+/// Feeds what the kernels of this checkout are made of.
+///
+/// # Errors
+/// When a file cannot be read.
+pub(crate) fn sources(session: &Session, digest: &mut Digest) -> Result<()> {
+    digest.tree("kernel", &session.workspace.join("kernel"), &["README.md"])?;
+    for mount in driver(session) {
+        digest.tree(&mount.at.to_string_lossy(), &mount.from, mount.skip)?;
+    }
+    Ok(())
+}
+
 /// The options that a variant's fragments ask for.
 fn wanted(fragments: &Path, variant: Variant) -> Result<Options> {
     let mut wanted = Options::default();

@@ -19,6 +19,7 @@ mod package;
 mod patches;
 mod pxe;
 mod qemu;
+mod release;
 mod source;
 mod step;
 mod store;
@@ -149,7 +150,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Task::Kernel(KernelTask::Menuconfig { kernel }) => {
             kernel::menuconfig(&session, &origin, *kernel)?;
         }
-        Task::Initramfs => println!("{}", initramfs::build(&session, false)?.node.display()),
+        Task::Initramfs => {
+            println!("{}", initramfs::build(&session, false, release::VERSION)?.node.display());
+        }
         Task::Image(image) => image.run(&session, &origin)?,
         Task::Pxe(pxe) => pxe.run(&session, &origin)?,
         Task::Doctor { install } => {

@@ -25,6 +25,7 @@ use crate::processes::{
 use crate::shutdown::{Alive, Goal, Shutdown, Step};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
+use crate::trial::{self, Trial, Verdict};
 use crate::watchdog::Watchdog;
 use crate::{mounts, power_button};
 
@@ -90,6 +91,7 @@ struct Init {
     has_children: bool,
     banner: String,
     watchdog: Option<Watchdog>,
+    trial: Option<Trial>,
 }
 
 /// Runs the machine until it stops.
@@ -207,7 +209,10 @@ impl Init {
             has_children: false,
             banner: String::new(),
             watchdog: Watchdog::arm(),
+            trial: None,
         };
+        let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        init.trial = Trial::of(&command_line, init.now());
         init.start_command();
         Ok(init)
     }
@@ -240,12 +245,30 @@ impl Init {
             }
             deadline = deadline.min(*next);
         }
+        deadline = deadline.min(self.look_at_trial(now).unwrap_or(deadline));
         self.advance_shutdown();
         if let Some(watchdog) = &mut self.watchdog {
             deadline = deadline.min(watchdog.feed(now));
         }
         deadline = deadline.min(self.supervisor.deadline().unwrap_or(deadline));
         self.shutdown.as_ref().map_or(deadline, |shutdown| deadline.min(shutdown.deadline()))
+    }
+
+    /// Restarts the machine once an image on trial was not confirmed in time; says when to look again.
+    fn look_at_trial(&mut self, now: Duration) -> Option<Duration> {
+        let verdict = self.trial.as_mut()?.look(now, || Path::new(trial::CONFIRMED).exists());
+        match verdict {
+            Verdict::Undecided(next) => return Some(next),
+            Verdict::Confirmed => self.console.say("dvs: the image is confirmed"),
+            Verdict::Failed => {
+                self.console.say(
+                    "dvs: warning: the node does not work with this image, which was on trial: it goes back to the one before",
+                );
+                self.request(Goal::Reboot);
+            }
+        }
+        self.trial = None;
+        None
     }
 
     fn start(&mut self, index: usize) {
@@ -387,6 +410,15 @@ impl Init {
             service.finish(|line| self.console.say(line));
         }
         rustix::fs::sync();
+        let mut has_next = false;
+        if goal == Goal::Reboot {
+            match trial::load_next() {
+                Ok(loaded) => has_next = loaded,
+                Err(fault) => {
+                    self.console.say(&format!("dvs: warning: {fault}; rebooting instead"))
+                }
+            }
+        }
         for fault in mounts::unmount_all() {
             self.console.say(&format!("dvs: warning: {fault}"));
         }
@@ -395,6 +427,7 @@ impl Init {
             watchdog.disarm();
         }
         let command = match goal {
+            Goal::Reboot if has_next => RebootCommand::Kexec,
             Goal::Reboot => RebootCommand::Restart,
             Goal::Halt => RebootCommand::Halt,
             Goal::PowerOff => RebootCommand::PowerOff,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 #![doc = include_str!("../README.md")]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod boot;
 mod console;
@@ -18,6 +18,8 @@ mod shutdown;
 mod sources;
 mod status;
 mod supervisor;
+mod sys;
+mod trial;
 mod volumes;
 mod watchdog;
 

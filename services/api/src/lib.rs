@@ -21,6 +21,7 @@ mod look;
 mod net;
 mod node;
 mod token;
+mod upgrades;
 mod usage;
 
 /// In a header of this name, a request says by its id which node is to answer it; the node that is asked passes it on.
@@ -63,6 +64,7 @@ pub use node::{
     PowerRequest,
 };
 pub use token::{JoinTokenInfo, TokenCreated, TokenRequest, TokenRevoked};
+pub use upgrades::{RollbackRequest, Upgrade, UpgradeNode, UpgradePhase, UpgradeQuery, Upgrades};
 pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.

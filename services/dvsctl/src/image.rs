@@ -69,12 +69,7 @@ pub(crate) fn import(cluster: &Cluster, file: &Path, name: Option<&str>) -> Resu
     };
     let archive = File::open(file).map_err(failed)?;
     let bytes = archive.metadata().map_err(failed)?.len();
-    let bar = ProgressBar::new(bytes);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}") {
-        bar.set_style(style);
-    }
-    bar.set_message(format!("sending {name}"));
-    let body = Watched { file: archive, bar: bar.clone() };
+    let (bar, body) = sending(archive, bytes, &name);
     let endpoint = cluster.agreeing()?;
     let sent = endpoint.put_stream(&path(&name), bytes, body);
     bar.finish_and_clear();
@@ -98,6 +93,17 @@ pub(crate) fn import(cluster: &Cluster, file: &Path, name: Option<&str>) -> Resu
         })?;
     }
     Ok(image)
+}
+
+/// A file that is sent, and the bar that shows how far that has come.
+pub(crate) fn sending(file: File, bytes: u64, name: &str) -> (ProgressBar, impl Read) {
+    let bar = ProgressBar::new(bytes);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}") {
+        bar.set_style(style);
+    }
+    bar.set_message(format!("sending {name}"));
+    let body = Watched { file, bar: bar.clone() };
+    (bar, body)
 }
 
 /// A file whose reading shows.

@@ -28,6 +28,7 @@ mod support;
 mod table;
 mod token;
 mod top;
+mod upgrade;
 mod yaml;
 
 use std::fmt::Display;
@@ -96,6 +97,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Dc(command) => return dc::run(&cluster, output, command),
         Command::Image(command) => image::run(&cluster, output, command)?,
+        Command::Upgrade(arguments) => return upgrade::run(&cluster, output, arguments),
+        Command::Rollback(pace) => return upgrade::rollback(&cluster, output, *pace),
         Command::Events(arguments) => events::run(&cluster, output, arguments)?,
         Command::Kv(command) => return agreed::kv(&cluster, output, command),
         Command::Lock(command) => return lock::run(&cluster, output, command),

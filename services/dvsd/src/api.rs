@@ -39,6 +39,7 @@ use crate::net;
 use crate::openapi::{self, Description};
 use crate::orders::Order;
 use crate::ping;
+use crate::upgrades::{self, Upgrades};
 
 /// Bytes of a request's body.
 const BODY_MAX: usize = 16 << 10;
@@ -61,13 +62,14 @@ struct Api {
 }
 
 /// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`, and
-/// `boot` what the node boots from.
+/// `boot` what the node boots from; `upgrades` upgrades it.
 pub fn router(
     daemon: Handle,
     directory: PathBuf,
     runtime: Arc<dyn Runtime>,
     images: &Images,
     boot: boot::Boot,
+    upgrades: &Upgrades,
 ) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
@@ -77,6 +79,7 @@ pub fn router(
     let containers = containers::api::routes(daemon.clone(), runtime);
     let endpoints = endpoints::routes(daemon.clone());
     let images = images::api::routes(images);
+    let upgrades = upgrades::api::routes(upgrades);
     let api = Arc::new(Api {
         daemon,
         requests: Semaphore::new(REQUESTS_MAX),
@@ -106,6 +109,7 @@ pub fn router(
         .merge(endpoints)
         .merge(images)
         .merge(boot)
+        .merge(upgrades)
         .merge(net::routes())
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();

@@ -37,7 +37,6 @@ use crate::sightings::Sightings;
 use crate::status::StatusFile;
 use crate::tipc::Network as TipcNetwork;
 
-const RELEASE: &str = env!("CARGO_PKG_VERSION");
 /// How often time passes for the membership.
 const TICK: Duration = Duration::from_millis(20);
 /// Milliseconds between two looks at kernel and links when nothing else happens.
@@ -208,7 +207,7 @@ impl Daemon {
             instance,
             expect: settings.expect,
             name: settings.name.clone(),
-            release: RELEASE.into(),
+            release: settings.release.clone(),
             management: settings.management,
         };
         let status = Status {
@@ -220,7 +219,7 @@ impl Daemon {
             members: 0,
             ready: 0,
             addresses: Vec::new(),
-            version: RELEASE.into(),
+            version: settings.release.clone(),
         };
         let secret = settings.token.as_ref().filter(|_| !settings.insecure).map(ClusterSecret::new);
         let segment = secret.map(|secret| {
@@ -246,6 +245,7 @@ impl Daemon {
         let (given, orders) = orders::queue();
         let (agreement, access) = Agreement::new(
             settings.cluster.clone(),
+            settings.release.clone(),
             settings.token.as_ref(),
             Arc::clone(&surroundings.reach),
         );
@@ -681,7 +681,7 @@ impl Daemon {
             members: nodes.len() as u32,
             ready: nodes.iter().filter(|node| node.state == NodeState::Ready).count() as u32,
             addresses,
-            version: RELEASE.into(),
+            version: self.settings.release.clone(),
         };
         if let Err(error) = self.surroundings.status.write(&status) {
             if self.told.admits(now_ms, error.clone()) {

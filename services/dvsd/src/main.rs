@@ -22,7 +22,9 @@ use dvsd::services::Services;
 use dvsd::settings::Settings;
 use dvsd::status::StatusFile;
 use dvsd::tipc::Tipc;
-use dvsd::{admission, api, boot, multicast, orphans, power, relay, trial};
+use dvsd::upgrades::boot::{Boot, Kexec, Slots};
+use dvsd::upgrades::{Upgrades, KEYS};
+use dvsd::{admission, api, boot, multicast, orphans, power, relay, release, trial};
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         (None, ..) => PathBuf::from(RUN_DIRECTORY),
         (Some("--run-directory"), Some(directory), None) => PathBuf::from(directory),
         (Some("--version"), None, _) => {
-            println!("dvsd {}", env!("CARGO_PKG_VERSION"));
+            println!("dvsd {}", release::own());
             return ExitCode::SUCCESS;
         }
         _ => {
@@ -68,7 +70,7 @@ fn main() -> ExitCode {
                 members: 0,
                 ready: 0,
                 addresses: Vec::new(),
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: release::own().into(),
             };
             if let Err(error) = StatusFile::new(&directory).write(&status) {
                 println!("error: {error}");
@@ -123,6 +125,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     };
     let doors = Doors::new(&settings, directory.join("api.sock"))?;
     let (cluster, token) = (settings.cluster.clone(), settings.token.clone());
+    let release = settings.release.clone();
     let address = settings.api.ip();
     let reach = Arc::clone(&surroundings.reach);
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
@@ -136,10 +139,17 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     tokio::spawn(containers.run());
     tokio::spawn(Services::new(handle.clone()).run());
     let boot = boot::Boot::of_this_machine(directory);
-    if let Ok(disk) = &boot.disk {
-        tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));
-    }
-    let router = api::router(handle.clone(), directory.to_owned(), runtime, &images, boot);
+    let way: Arc<dyn Boot> = match &boot.disk {
+        Ok(disk) => {
+            tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));
+            Arc::new(Slots::new(Arc::clone(disk)))
+        }
+        Err(_) => Arc::new(Kexec::new(directory)),
+    };
+    let upgrades = Upgrades::new(handle.clone(), images.store(), way, KEYS.into(), release);
+    let router =
+        api::router(handle.clone(), directory.to_owned(), runtime, &images, boot, &upgrades);
+    tokio::spawn(upgrades.run());
     tokio::spawn(images.run());
     doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);
     let mut terminate =

@@ -159,6 +159,7 @@ pub fn whole() -> Value {
     crate::endpoints::describe(&mut description);
     crate::images::api::describe(&mut description);
     crate::boot::api::describe(&mut description);
+    crate::upgrades::api::describe(&mut description);
     crate::net::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()

@@ -61,7 +61,7 @@ pub fn nodes(
                 Liveness::Alive | Liveness::Expected => NodeState::Joining,
             },
             version: match member.local {
-                true => Some(env!("CARGO_PKG_VERSION").to_owned()),
+                true => Some(settings.release.clone()),
                 false => said.map(|said| said.release.clone()),
             },
             addresses,

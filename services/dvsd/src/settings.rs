@@ -9,6 +9,7 @@ use dvs_config::{Config, JoinToken, Mac, Source, Token};
 use serde::Deserialize;
 
 use crate::beacon::MEMBERS_MAX;
+use crate::release;
 
 /// A network interface that carries cluster traffic.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -48,6 +49,8 @@ pub struct Settings {
     pub management: Option<IpAddr>,
     /// Where the API listens, besides the socket: in the clear on this machine only, if there is no token.
     pub api: SocketAddr,
+    /// What this node runs: see [`crate::release`].
+    pub release: String,
 }
 
 impl Settings {
@@ -102,6 +105,7 @@ impl Settings {
             interfaces,
             management,
             api: SocketAddr::new(listen, config.api.port),
+            release: release::own().to_owned(),
         })
     }
 

@@ -20,6 +20,7 @@ use crate::artefacts::{self, Artefacts};
 use crate::digest::sha256_of;
 use crate::doctor::{self, Need};
 use crate::kernel;
+use crate::release;
 use crate::source::{Origin, Pins};
 use crate::step::{Session, Step};
 use crate::store;
@@ -44,6 +45,8 @@ pub(crate) enum What {
     Iso,
     /// A disk image for UEFI
     Disk,
+    /// What nodes are upgraded by
+    Bundle,
 }
 
 impl What {
@@ -52,6 +55,7 @@ impl What {
             Self::Pxe => "pxe",
             Self::Iso => "iso",
             Self::Disk => "disk",
+            Self::Bundle => "bundle",
         }
     }
 }
@@ -62,6 +66,9 @@ pub(crate) struct Image {
     /// What to make; everything if not given
     #[arg(value_enum)]
     what: Vec<What>,
+    /// Have nodes that run it say that they are of this version, such as 1.2.3
+    #[arg(long, default_value = release::VERSION)]
+    release: String,
 }
 
 impl Image {
@@ -71,12 +78,13 @@ impl Image {
     /// As [`build`].
     pub(crate) fn run(&self, session: &Session, origin: &Origin) -> Result<()> {
         let what = if self.what.is_empty() { What::value_variants() } else { &self.what };
-        let built = artefacts::build(
+        let built = artefacts::of_version(
             session,
             origin,
             kernel::Variant::Node,
             kernel::Image::BzImage,
             false,
+            &self.release,
         )?;
         for &what in what {
             let folder = build(session, &built, what, &folder(session))?;
@@ -104,6 +112,7 @@ pub(crate) fn path(folder: &Path, what: What) -> PathBuf {
         What::Pxe => folder,
         What::Iso => folder.join("dvs.iso"),
         What::Disk => folder.join("dvs.img"),
+        What::Bundle => folder.join("bundle.dvs"),
     }
 }
 
@@ -150,6 +159,7 @@ pub(crate) fn build(
         What::Pxe => ingredients.pxe(session, &recipes, &partial)?,
         What::Iso => ingredients.iso(session, &mut step, &recipes, &work, &partial)?,
         What::Disk => ingredients.disk(session, &recipes, &partial)?,
+        What::Bundle => ingredients.bundle(built, &partial)?,
     }
     let total = describe(&partial)?;
     store::remove(&work)?;
@@ -240,6 +250,13 @@ impl Ingredients {
         within("the CD image", size, recipes.budgets.iso)
     }
 
+    fn bundle(&self, built: &Artefacts, folder: &Path) -> Result<()> {
+        let key = release::signing_key()?;
+        let release = built.root.release.name();
+        let bundle = dvs_bundle::write(&release, std::env::consts::ARCH, &self.unified, &key)?;
+        write(&folder.join("bundle.dvs"), &bundle)
+    }
+
     fn disk(&self, session: &Session, recipes: &Recipes, folder: &Path) -> Result<()> {
         let (_, loader) = recipes.member(session, "systemd-boot-efi", LOADER)?;
         let files = layout::files(&loader, &self.unified, env!("CARGO_PKG_VERSION"));
@@ -272,7 +289,7 @@ fn unified(
 ) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let (path, stub) = recipes.member(session, "systemd-boot-efi", STUB)?;
-    let release = os_release();
+    let release = os_release(&built.root.release.name());
     let (kernel, root) = (read(&built.kernel.image)?, read(&built.root.node)?);
     let sections = [
         Section { name: ".osrel", content: release.as_bytes() },
@@ -286,8 +303,8 @@ fn unified(
 
 /// What the boot loader's menu calls the image. It has no field for the version, by which the loader would order images: their order is
 /// that of their numbers.
-fn os_release() -> String {
-    format!("ID=dvs\nNAME=dvs\nPRETTY_NAME=\"dvs {}\"\n", env!("CARGO_PKG_VERSION"))
+fn os_release(release: &str) -> String {
+    format!("ID=dvs\nNAME=dvs\nPRETTY_NAME=\"dvs {release}\"\n")
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

@@ -7,6 +7,7 @@ mod images;
 mod kernel;
 mod summary;
 mod tap;
+mod upgrades;
 
 use std::process::ExitCode;
 
@@ -57,7 +58,7 @@ enum Part {
         #[arg(long, default_value_t = 1, requires = "scenarios")]
         seed: u64,
     },
-    /// With machines that boot from images: over the network, from CDs and disks, by BIOS and UEFI
+    /// With machines that boot from images: over the network, from CDs and disks, by BIOS and UEFI; and clusters that are upgraded
     Images {
         /// Only those whose name contains this
         #[arg(long, value_name = "TEXT")]
@@ -92,6 +93,7 @@ impl Test {
             }
             Some(Part::Images { only, long }) => {
                 add("images", images::run(session, origin, only.as_deref(), *long));
+                add("upgrades", upgrades::run(session, origin, only.as_deref(), *long));
             }
             None => {
                 add("host", host::run(session));
@@ -100,6 +102,7 @@ impl Test {
                 }
                 add("cluster", cluster::run(session, origin, None, false, None));
                 add("images", images::run(session, origin, None, false));
+                add("upgrades", upgrades::run(session, origin, None, false));
             }
         }
         print!("{}", summary.report());

@@ -8,6 +8,7 @@ mod dc;
 mod image;
 mod look;
 mod net;
+mod upgrade;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) use net::{
     DnsArguments, NetCommand, NetPingArguments, ProbeArguments, TargetArguments, TcpArguments,
     TraceArguments,
 };
+pub(crate) use upgrade::{PaceArguments, UpgradeArguments, UpgradeCommand};
 
 /// Look at and work with a DVS.
 ///
@@ -136,6 +138,9 @@ pub(crate) enum Command {
     /// The machine configuration of nodes
     #[command(subcommand)]
     Config(ConfigCommand),
+    Upgrade(UpgradeArguments),
+    /// Move nodes back to what they ran before the last upgrade, one after the other
+    Rollback(PaceArguments),
     /// Collect everything that helps to find out what is wrong, from all nodes, into one file
     Support(SupportArguments),
     /// Clusters, and what proves to them that you are an administrator

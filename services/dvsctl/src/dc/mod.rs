@@ -69,7 +69,7 @@ fn find(cluster: &Cluster, name: &str) -> Result<Container, Error> {
     cluster.any(&path(name))
 }
 
-fn ids(cluster: &Cluster, nodes: &NodeSet) -> Result<Vec<u32>, Failure> {
+pub(crate) fn ids(cluster: &Cluster, nodes: &NodeSet) -> Result<Vec<u32>, Failure> {
     match nodes {
         NodeSet::Ids(ids) => Ok(ids.iter().copied().collect()),
         NodeSet::All => {

@@ -89,6 +89,6 @@ fn status(settings: &Settings, detail: String) -> Status {
         members: 0,
         ready: 0,
         addresses: Vec::new(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: settings.release.clone(),
     }
 }

@@ -40,6 +40,7 @@ use tokio::time::sleep;
 use crate::beacon::Seat;
 use crate::carrier::OwnEnd;
 use crate::membership::{Liveness, MemberView, Removals, Roster, Standing, View};
+use crate::upgrades::rollout;
 pub use journal::Journal;
 use journal::Pages;
 use lines::{Directory, Lines};
@@ -128,6 +129,8 @@ struct Running {
 /// Starts and ends this node's member as the membership goes.
 pub struct Agreement {
     cluster: String,
+    /// What this node runs, which no beacon tells it.
+    release: String,
     secret: Option<ClusterSecret>,
     reach: Reach,
     now: watch::Sender<Now>,
@@ -146,8 +149,13 @@ impl fmt::Debug for Agreement {
 }
 
 impl Agreement {
-    /// None yet. `cluster` is the cluster's name.
-    pub fn new(cluster: String, token: Option<&Token>, reach: Reach) -> (Self, Access) {
+    /// None yet. `cluster` is the cluster's name, `release` what this node runs.
+    pub fn new(
+        cluster: String,
+        release: String,
+        token: Option<&Token>,
+        reach: Reach,
+    ) -> (Self, Access) {
         let absent = "this node is not part of a cluster yet";
         let (now, see_now) = watch::channel(Now::Absent(absent.into()));
         let standing = Standing::Discovering { detail: String::new(), heard: false };
@@ -156,7 +164,7 @@ impl Agreement {
         let (journal, pages) = journal::journal();
         let (running, trouble) = (None, None);
         let agreement =
-            Self { cluster, secret, reach, now, view, journal, pages, running, trouble };
+            Self { cluster, release, secret, reach, now, view, journal, pages, running, trouble };
         (agreement, Access { now: see_now, view: see_view })
     }
 
@@ -236,7 +244,7 @@ impl Agreement {
                 (mirror::member_of(entry.instance, entry.seat), Peer { node: entry.seat.id })
             })
             .collect();
-        let (now, view) = (self.now.clone(), self.view.subscribe());
+        let (now, view, release) = (self.now.clone(), self.view.subscribe(), self.release.clone());
         let (owner, name) = (Owner { cluster, member }, self.cluster.clone());
         let pages = Arc::clone(&self.pages);
         let task = tokio::spawn(async move {
@@ -258,7 +266,10 @@ impl Agreement {
                 }
             }
             let by = mirror::seat(seat);
-            tokio::join!(lead(&name, &consensus, &view), journal::keep(by, &consensus, &pages));
+            tokio::join!(
+                lead(&name, &release, &consensus, &view),
+                journal::keep(by, &consensus, &pages)
+            );
         });
         Ok(Running { life, listener, directory, task: task.abort_handle() })
     }
@@ -303,7 +314,7 @@ fn life(view: &View) -> Option<Life> {
 }
 
 /// Proposes what the leader has to say about the nodes, for as long as this node leads.
-async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
+async fn lead(name: &str, release: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
     let mut told = String::new();
     let mut pause = LOOK;
     loop {
@@ -316,7 +327,9 @@ async fn lead(name: &str, consensus: &Consensus, view: &watch::Receiver<View>) {
         let command = consensus.look(|state| {
             // Whoever leads says so first, so that what it does then has its time.
             let of_itself = mirror::lead(&seen, state, term, now, unix_ms());
-            of_itself.or_else(|| mirror::next(name, &seen, state))
+            of_itself
+                .or_else(|| mirror::next(name, &seen, state))
+                .or_else(|| rollout::next(&seen, state, release, now))
         });
         let Some(command) = command else { continue };
         match consensus.propose(&command).await {

@@ -97,7 +97,7 @@ impl Api {
 }
 
 async fn show(State(api): State<Arc<Api>>) -> Result<Json<BootStatus>, Failure> {
-    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let version = crate::release::own().to_owned();
     let status = BootStatus { node: api.node(), version, disk: None, why: None };
     let own = match &api.boot.disk {
         Ok(own) => Arc::clone(own),

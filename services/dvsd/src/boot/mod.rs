@@ -101,7 +101,7 @@ pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
 }
 
 /// What a node lacks to be one that works, for people; `None` for nothing.
-async fn missing(daemon: &Handle) -> Option<String> {
+pub(crate) async fn missing(daemon: &Handle) -> Option<String> {
     let snapshot = Arc::clone(&daemon.snapshots.borrow());
     let status = &snapshot.status;
     if status.state != StatusState::Ready || snapshot.programmed.is_none() {

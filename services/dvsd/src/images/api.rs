@@ -15,8 +15,8 @@ use dvs_consensus::Consensus;
 use dvs_state::images::{self, Digest};
 use dvs_state::Command;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{timeout, Duration};
 
+use super::store::full;
 use super::{keepers, stream, Images, Shared};
 use crate::agreement::api::proposed;
 use crate::api::{bad, unavailable, Failure};
@@ -25,8 +25,6 @@ use crate::openapi::Description;
 
 /// Archives that are taken in or given away at once.
 const TRANSFERS_MAX: usize = 8;
-/// How long the next bytes of an archive may take.
-const SILENCE: Duration = Duration::from_secs(30);
 
 struct Api {
     shared: Shared,
@@ -113,24 +111,12 @@ async fn import(
     if name.contains('/') || name.is_empty() {
         return Err(bad(format!("`{name}` cannot be the name of an image; use no /")));
     }
-    let full =
-        |why: String| Failure(StatusCode::INSUFFICIENT_STORAGE, format!("image {name}: {why}"));
-    let mut partial = api.shared.begin().map_err(full)?;
-    let mut body = request.into_body();
-    loop {
-        let bytes = timeout(SILENCE, stream::next(&mut body)).await;
-        let bytes = bytes
-            .map_err(|_| bad(format!("image {name}: nothing more of its archive has come")))?;
-        let bytes = bytes.map_err(|why| bad(format!("image {name}: its archive: {why}")))?;
-        let Some(bytes) = bytes else { break };
-        partial = blocking(move || partial.write(&bytes).map(|()| partial))
-            .await
-            .map_err(|error| full(error.to_string()))?;
-    }
+    let what = format!("image {name}");
+    let partial = api.shared.receive(&what, request.into_body()).await?;
     let (digest, bytes) = (partial.digest(), partial.bytes());
     // Whether it is an image shows when it is unpacked.
     api.shared.check(partial.path()).await.map_err(|why| bad(format!("image {name}: {why}")))?;
-    let pin = partial.finish().map_err(|error| full(error.to_string()))?;
+    let pin = partial.finish().map_err(|error| full(&what, error.to_string()))?;
     let command = images::Command::Name { name: name.clone(), digest, bytes };
     proposed(&api.shared.daemon.agreement, &Command::Images(command)).await?;
     drop(pin);

@@ -21,14 +21,14 @@ pub(super) struct Archives {
 
 /// Keeps an archive from being removed.
 #[derive(Debug)]
-pub(super) struct Pin {
+pub(crate) struct Pin {
     digest: Digest,
     pinned: Arc<Mutex<BTreeMap<Digest, usize>>>,
 }
 
 /// An archive that is being written. What is not finished is removed.
 #[derive(Debug)]
-pub(super) struct Partial {
+pub(crate) struct Partial {
     archives: Archives,
     path: PathBuf,
     file: File,
@@ -104,12 +104,12 @@ impl Drop for Pin {
 }
 
 impl Partial {
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Where it is, so that it can be looked at before it counts.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -124,12 +124,12 @@ impl Partial {
     }
 
     /// What was written so far.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         Digest(self.hash.clone().finalize().into())
     }
 
     /// Has it count from now on, pinned.
-    pub(super) fn finish(self) -> io::Result<Pin> {
+    pub(crate) fn finish(self) -> io::Result<Pin> {
         let digest = self.digest();
         let pin = self.archives.pin(digest);
         fs::rename(&self.path, self.archives.path(digest))?;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use dvs_state::images::Digest;
 use dvs_state::kv::{Key, Operation, Selector};
 use dvs_state::nodes::{NodeId, Seat};
+use dvs_state::upgrades::Step;
 use dvs_state::State;
 use sha2::{Digest as _, Sha256};
 
@@ -38,11 +39,22 @@ pub(super) fn used(state: &State, own: NodeId) -> BTreeSet<Digest> {
     images.map(|image| image.digest).collect()
 }
 
+/// The bundle that a node is being upgraded with.
+pub(super) fn bundles(state: &State, own: NodeId) -> BTreeSet<Digest> {
+    let current = state.upgrades().current().filter(|upgrade| upgrade.is_open());
+    let needed = current.filter(|upgrade| {
+        let step = upgrade.nodes.get(&own).map(|progress| &progress.step);
+        matches!(step, Some(Step::Fetching | Step::Ready | Step::Restarting { .. }))
+    });
+    needed.map(|upgrade| upgrade.bundle.digest).into_iter().collect()
+}
+
 /// The images whose archives a node is to have.
 pub(super) fn wanted(state: &State, own: NodeId) -> BTreeSet<Digest> {
     let named = state.images().iter().map(|(_, image)| image.digest);
-    let kept = named.filter(|digest| keepers(state, *digest).contains(&own));
-    kept.chain(used(state, own)).collect()
+    let upgrades = state.upgrades().bundles().map(|bundle| bundle.digest);
+    let kept = named.chain(upgrades).filter(|digest| keepers(state, *digest).contains(&own));
+    kept.chain(used(state, own)).chain(bundles(state, own)).collect()
 }
 
 fn key(digest: Digest, node: NodeId) -> Key {
@@ -72,6 +84,7 @@ pub(super) fn holders(state: &State) -> BTreeMap<Digest, BTreeSet<NodeId>> {
 pub(super) fn is_known(state: &State, digest: Digest) -> bool {
     state.images().iter().any(|(_, image)| image.digest == digest)
         || state.containers().images().any(|image| image.digest == digest)
+        || state.upgrades().bundles().any(|bundle| bundle.digest == digest)
 }
 
 /// What is to be written down so that it says what this node has.

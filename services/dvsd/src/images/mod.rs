@@ -7,6 +7,7 @@
 pub mod api;
 mod archives;
 mod keepers;
+mod store;
 pub(crate) mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +30,7 @@ use crate::daemon::Handle;
 use crate::machine;
 use crate::peers::Peers;
 use archives::Archives;
+pub use store::Store;
 
 /// How often it is looked what there is to do when nothing else happens.
 const LOOK: Duration = Duration::from_secs(5);
@@ -107,6 +109,11 @@ impl Images {
         self.states.subscribe()
     }
 
+    /// Its archives, for others than containers.
+    pub fn store(&self) -> Store {
+        Store { shared: self.shared.clone(), states: self.states.subscribe() }
+    }
+
     /// Runs for as long as it is polled.
     pub async fn run(mut self) {
         loop {
@@ -139,13 +146,15 @@ impl Images {
         if !consensus.look(|state| state.nodes().is_present(own)) {
             return Ok(());
         }
-        let (used, wanted) =
-            consensus.look(|state| (keepers::used(state, own.id), keepers::wanted(state, own.id)));
+        let (used, bundles, wanted) = consensus.look(|state| {
+            let bundles = keepers::bundles(state, own.id);
+            (keepers::used(state, own.id), bundles, keepers::wanted(state, own.id))
+        });
         let had = self.shared.archives.list();
         let mut had = had.map_err(|error| format!("list the archives of images: {error}"))?;
         self.states.send_if_modified(|states| {
             let before = states.len();
-            states.retain(|digest, _| used.contains(digest));
+            states.retain(|digest, _| used.contains(digest) || bundles.contains(digest));
             states.len() != before
         });
         let mut failed = None;
@@ -159,6 +168,9 @@ impl Images {
                         continue;
                     }
                 }
+            }
+            if bundles.contains(digest) {
+                self.set(*digest, Progress::Ready);
             }
             if used.contains(digest) {
                 if let Err(why) = self.unpack(*digest).await {

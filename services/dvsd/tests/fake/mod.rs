@@ -5,6 +5,7 @@
 mod containers;
 mod devices;
 pub(crate) mod inside;
+pub(crate) mod upgrades;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -32,6 +33,7 @@ use dvsd::services::Services;
 use dvsd::settings::{Interface, Settings};
 use dvsd::status::StatusFile;
 use dvsd::tipc::{Bearers, Network as TipcNetwork};
+use dvsd::upgrades::Upgrades;
 use tokio::sync::mpsc as async_mpsc;
 use tokio::task::AbortHandle;
 
@@ -416,6 +418,8 @@ pub(crate) struct Segment {
     routers: Mutex<BTreeMap<u8, axum::Router>>,
     /// What makes its containers, which outlives its daemon.
     runtimes: Mutex<BTreeMap<u8, FakeRuntime>>,
+    /// What its machines run.
+    pub(crate) images: Arc<upgrades::Images>,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
 }
@@ -451,6 +455,7 @@ impl Segment {
             routers: Mutex::default(),
             asked: Arc::default(),
             runtimes: Mutex::default(),
+            images: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -523,6 +528,7 @@ impl Segment {
             interfaces: vec![Interface { name: "eth0".into(), index: 2, mac }],
             management: None,
             api: address,
+            release: self.images.of(number),
         };
         let (dvk, world) = (boot.dvk, Arc::clone(&self.world));
         let (secured, insecure) = (Arc::clone(&self.secured), boot.insecure);
@@ -583,7 +589,14 @@ impl Segment {
         spawn(Box::pin(containers.run()));
         spawn(Box::pin(Services::new(handle.clone()).run()));
         let boot = dvsd::boot::Boot::of_pretended_machine(&directory);
-        let router = dvsd::api::router(handle.clone(), directory.clone(), runtime, &images, boot);
+        let keys = directory.join("release-keys");
+        std::fs::write(&keys, self.images.key.public().to_string()).unwrap();
+        let own = Arc::new(upgrades::FakeBoot { number, images: Arc::clone(&self.images) });
+        let (store, release) = (images.store(), self.images.of(number));
+        let upgrades = Upgrades::new(handle.clone(), store, own, keys, release);
+        let router =
+            dvsd::api::router(handle.clone(), directory.clone(), runtime, &images, boot, &upgrades);
+        spawn(Box::pin(upgrades.run()));
         let router = dvsd::relay::relaying(router, handle, peers);
         spawn(Box::pin(images.run()));
         // Where its neighbours ask it. An earlier life of it may not have gone from there yet.
@@ -652,6 +665,7 @@ impl Segment {
             }],
             management: None,
             api: SocketAddr::from(([127, 0, 0, 1], 0)),
+            release: self.images.of(number),
         };
         let (token, mut file) = (settings.join_token.clone().unwrap(), StatusFile::new(&directory));
         let admitted = dvsd::admission::apply(&settings, &token, 0, &mut network, &mut file);
