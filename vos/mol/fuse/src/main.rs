@@ -14,7 +14,7 @@ struct Arguments {
     /// The device of the container
     #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
     dvk: PathBuf,
-    /// The server's slot
+    /// The server's slot; it is found on its own node only
     #[arg(long, value_name = "N")]
     server: u32,
     /// Which of its mounts; the first, if it is not said
