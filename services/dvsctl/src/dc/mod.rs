@@ -4,6 +4,7 @@
 mod definition;
 mod logs;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -116,15 +117,28 @@ fn conclude(
 ) -> Result<(), Failure> {
     let began = Instant::now();
     let mut told = String::new();
+    // A node that tries again says nothing of why it has to.
+    let mut failed: BTreeMap<u32, String> = BTreeMap::new();
     while !wait.no_wait && !container.places.iter().all(|it| is_settled(&container, it)) {
         let now = progress(&container.places);
         if now != told {
             eprintln!("{}: {now}", container.name);
             told = now;
         }
+        let failing = container.places.iter().filter(|it| it.phase == ContainerPhase::Failed);
+        failed.extend(failing.map(|place| (place.node, place.detail.clone())));
         if began.elapsed() >= Duration::from_secs(wait.timeout_s) {
+            let trying = container
+                .places
+                .iter()
+                .filter(|it| it.phase != ContainerPhase::Failed && !is_settled(&container, it));
+            let before = trying.filter_map(|place| {
+                let why = failed.get(&place.node)?;
+                Some(format!(", node {} failed before ({why})", place.node))
+            });
+            let before: String = before.collect();
             return Err(Failure::Refused(format!(
-                "container {} is not as it is to be after {} s: {told}; the nodes go on trying, see `dvsctl dc show {}`",
+                "container {} is not as it is to be after {} s: {told}{before}; the nodes go on trying, see `dvsctl dc show {}`",
                 container.name, wait.timeout_s, container.name
             )));
         }
