@@ -64,7 +64,7 @@ pub use node::{
     PowerRequest,
 };
 pub use token::{JoinTokenInfo, TokenCreated, TokenRequest, TokenRevoked};
-pub use upgrades::{RollbackRequest, Upgrade, UpgradeNode, UpgradePhase, UpgradeQuery, Upgrades};
+pub use upgrades::{RollbackRequest, Upgrade, UpgradeNode, UpgradePhase, Upgrades};
 pub use usage::Usage;
 
 /// The port of the API where the machine configuration names no other.

@@ -4,24 +4,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What comes behind the path of `PUT /v1/upgrade?canary=N&…`, whose body is a bundle.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpgradeQuery {
-    /// Ids of the nodes, separated by commas, in the order in which they go; all if it is missing.
-    #[serde(default)]
-    pub nodes: Option<String>,
-    /// How many of them must be done before the others begin.
-    pub canary: u16,
-    /// How many nodes of the cluster may be away at a time.
-    pub max_unavailable: u16,
-    /// Seconds that a node may take for each step.
-    pub patience_s: u32,
-    /// Whether the bundle may be older than what nodes run.
-    #[serde(default)]
-    pub allow_downgrade: bool,
-}
-
 /// Body of `POST /v1/upgrade/rollback`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

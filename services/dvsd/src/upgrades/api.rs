@@ -12,12 +12,14 @@ use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use dvs_api::{RollbackRequest, UpgradeNode, UpgradePhase, UpgradeQuery};
+use dvs_api::{RollbackRequest, UpgradeNode, UpgradePhase};
 use dvs_consensus::Consensus;
 use dvs_state::nodes::NodeId;
 use dvs_state::upgrades::{Bundle, Command as Upgrade, Past, Phase, Progress, Rules, Step};
 use dvs_state::Command;
+use schemars::JsonSchema;
 use semver::Version;
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::Upgrades;
@@ -28,6 +30,24 @@ use crate::daemon::Handle;
 use crate::images::Store;
 use crate::membership::Liveness;
 use crate::openapi::Description;
+
+/// What comes behind the path of `PUT /v1/upgrade?canary=N&…`, whose body is a bundle.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct UpgradeQuery {
+    /// Ids of the nodes, separated by commas, in the order in which they go; all if it is missing.
+    #[serde(default)]
+    nodes: Option<String>,
+    /// How many of them must be done before the others begin.
+    canary: u16,
+    /// How many nodes of the cluster may be away at a time.
+    max_unavailable: u16,
+    /// Seconds that a node may take for each step.
+    patience_s: u32,
+    /// Whether the bundle may be older than what nodes run.
+    #[serde(default)]
+    allow_downgrade: bool,
+}
 
 struct Api {
     daemon: Handle,
