@@ -179,17 +179,11 @@ impl Bed {
         }
     }
 
+    /// One that is paused is a failure of the command, and told nevertheless.
     fn upgrades(&self) -> Result<Upgrades> {
-        let told = self.dvsctl(&["upgrade", "status", "-o", "json"]);
-        let told = match told {
-            Ok(told) => told,
-            // One that is paused is a failure, and told nevertheless.
-            Err(_) => {
-                let said = self.command(&["upgrade", "status", "-o", "json"]).output()?;
-                String::from_utf8_lossy(&said.stdout).into_owned()
-            }
-        };
-        serde_json::from_str(&told).context("reading what dvsctl says of upgrades")
+        let said = self.command(&["upgrade", "status", "-o", "json"]).output();
+        let said = said.context("running dvsctl")?;
+        serde_json::from_slice(&said.stdout).context("reading what dvsctl says of upgrades")
     }
 
     fn versions(&self) -> Result<Vec<String>> {
@@ -317,23 +311,8 @@ fn with_archive(image: &[u8], archive: &[u8]) -> Result<Vec<u8>> {
         uki::Section { name: ".initrd", content: &root },
         uki::Section { name: ".linux", content: linux },
     ];
-    uki::build(&stub(), &sections).context("making an image that fails")
-}
-
-/// The least that a unified kernel image can be made of: nobody starts it by UEFI here.
-fn stub() -> Vec<u8> {
-    let (pe, optional) = (0x40_usize, 0x58_usize);
-    let mut file = vec![0; 0x400];
-    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, b"MZ");
-    put(0x3c, &(pe as u32).to_le_bytes());
-    put(pe, b"PE\0\0\x64\x86\0\0");
-    put(pe + 4 + 16, &112_u16.to_le_bytes());
-    put(optional, &0x20b_u16.to_le_bytes());
-    for (field, value) in [(32, 0x1000_u32), (36, 0x200), (60, 0x400)] {
-        put(optional + field, &value.to_le_bytes());
-    }
-    file
+    // Nobody starts it by UEFI here.
+    uki::build(&uki::sample_stub(), &sections).context("making an image that fails")
 }
 
 #[cfg(test)]
@@ -343,9 +322,11 @@ mod tests {
     #[test]
     fn an_image_is_given_more_in_its_root() {
         let section = |name, content| uki::Section { name, content };
-        let image =
-            uki::build(&stub(), &[section(".initrd", b"root!"), section(".linux", b"linux")])
-                .unwrap();
+        let image = uki::build(
+            &uki::sample_stub(),
+            &[section(".initrd", b"root!"), section(".linux", b"linux")],
+        )
+        .unwrap();
         let more = with_archive(&image, b"more").unwrap();
         let part = |name| uki::section(&more, name).unwrap();
         assert_eq!(part(".initrd"), Some(&b"root!\0\0\0more"[..]));

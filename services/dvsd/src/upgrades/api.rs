@@ -247,31 +247,19 @@ fn node(state: &dvs_state::State, id: NodeId, progress: &Progress) -> UpgradeNod
 fn told(state: &dvs_state::State) -> dvs_api::Upgrades {
     let upgrades = state.upgrades();
     let current = upgrades.current().map(|upgrade| {
-        let (phase, why) = phase(&upgrade.phase);
         let ids = upgrade.order.iter();
         let nodes = ids.filter_map(|id| Some(node(state, *id, upgrade.nodes.get(id)?)));
-        dvs_api::Upgrade {
-            id: upgrade.id,
-            release: upgrade.bundle.release.clone(),
-            digest: upgrade.bundle.digest.to_string(),
-            bytes: upgrade.bundle.bytes,
-            phase,
-            why,
-            nodes: nodes.collect(),
-            started_ms: upgrade.started.0,
-            started_unix_ms: state.events().unix_ms(upgrade.started),
-            changed_ms: upgrade.changed.0,
-        }
+        dvs_api::Upgrade { nodes: nodes.collect(), ..summary(state, &upgrade.summary()) }
     });
-    let before = upgrades.before().map(|bundle| bundle.release.clone());
     dvs_api::Upgrades {
         current,
-        past: upgrades.past().map(|past| ended(state, past)).collect(),
-        before,
+        past: upgrades.past().map(|past| summary(state, past)).collect(),
+        before: upgrades.before().map(|bundle| bundle.release.clone()),
     }
 }
 
-fn ended(state: &dvs_state::State, past: &Past) -> dvs_api::Upgrade {
+/// An upgrade with the nodes that failed.
+fn summary(state: &dvs_state::State, past: &Past) -> dvs_api::Upgrade {
     let (phase, why) = phase(&past.phase);
     let failed = past.failures.iter().map(|(id, cause)| UpgradeNode {
         node: (*id).into(),

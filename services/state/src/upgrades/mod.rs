@@ -244,6 +244,18 @@ impl Upgrade {
         })
     }
 
+    /// What is remembered of it once another one has followed.
+    pub fn summary(&self) -> Past {
+        Past {
+            id: self.id,
+            bundle: self.bundle.clone(),
+            phase: self.phase.clone(),
+            started: self.started,
+            changed: self.changed,
+            failures: self.failures().map(|(id, cause)| (id, cause.to_owned())).collect(),
+        }
+    }
+
     fn set(&mut self, now: Time, phase: Phase) {
         self.phase = phase;
         self.changed = now;
@@ -361,15 +373,8 @@ impl Upgrades {
         if progress.is_empty() {
             return Err(Refusal::Invalid("an upgrade of no node does nothing; name one".into()));
         }
-        if let Some(Upgrade { id, bundle, phase, started, changed, nodes, .. }) =
-            self.current.take()
-        {
-            let failures = nodes.into_iter().filter_map(|(id, progress)| match progress.step {
-                Step::Failed { cause } => Some((id, cause)),
-                _ => None,
-            });
-            let failures = failures.collect();
-            self.past.push_front(Past { id, bundle, phase, started, changed, failures });
+        if let Some(ended) = &self.current {
+            self.past.push_front(ended.summary());
             self.past.truncate(PAST_MAX);
         }
         self.last += 1;
