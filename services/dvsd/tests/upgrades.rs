@@ -107,6 +107,9 @@ fn nodes_are_upgraded_one_by_one_and_back_again() {
     let mut rack = Rack::new(3);
     let url = rack.urls[1].clone();
     let bundle = rack.segment.images.bundle(NEW);
+    // One that restarts before it has been well for a while never confirms the image that it had.
+    let confirmed = || rack.segment.images.confirmed.lock().unwrap().len();
+    fake::eventually(confirmed, |count| *count == 3);
     let begun = fake::eventually(|| put(&url, "", &bundle), |(code, _)| *code == 200);
     assert_eq!(told(begun).current.unwrap().release, NEW);
     let done = rack.until(UpgradePhase::Complete, well).current.unwrap();
