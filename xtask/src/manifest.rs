@@ -134,9 +134,15 @@ impl Manifest {
         toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// The packages whose binaries the node, and with `test` also its overlay, holds.
-    pub(crate) fn packages(&self, test: bool) -> BTreeSet<String> {
-        self.programs(test).map(|program| program.package.clone()).collect()
+    /// The packages whose binaries the node holds, and with `test`, after these, the others that its overlay does. The two are compiled
+    /// apart: features that programs of tests ask of a library must not change what is shipped.
+    pub(crate) fn packages(&self, test: bool) -> Vec<BTreeSet<String>> {
+        let of = |layer: &Layer| -> BTreeSet<_> {
+            layer.programs.iter().map(|program| program.package.clone()).collect()
+        };
+        let node = of(&self.node);
+        let others = test.then(|| of(&self.test).difference(&node).cloned().collect());
+        std::iter::once(node).chain(others).collect()
     }
 
     /// The programs in C among them: each binary with its source.
@@ -208,14 +214,16 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let manifest = Manifest::read(&root).unwrap();
         let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
-        for package in manifest.packages(true) {
+        for package in manifest.packages(true).into_iter().flatten() {
             assert!(
                 lock.contains(&format!("name = \"{package}\"")),
                 "{package} is no package here"
             );
         }
-        let node = manifest.packages(false);
+        let [node] = &manifest.packages(false)[..] else { panic!("one set") };
         assert!(node.contains("dvs-init") && !node.contains("dvk-conformance"));
+        assert_eq!(manifest.packages(true)[0], *node, "what is shipped is compiled as ever");
+        assert!(manifest.packages(true)[1].is_disjoint(node));
     }
 
     #[test]

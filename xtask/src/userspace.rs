@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -33,25 +33,40 @@ impl Programs {
     }
 }
 
-/// Compiles `packages` for the image.
+/// Compiles `packages` for the image, each set of them on its own: within a set, each library has the features that any program of it
+/// asks for.
 ///
 /// # Errors
 /// When the compiler or linker is missing or fails.
-pub(crate) fn build(session: &Session, packages: &BTreeSet<String>) -> Result<Programs> {
+pub(crate) fn build(session: &Session, packages: &[BTreeSet<String>]) -> Result<Programs> {
     doctor::require(session, &[Need::Userspace], &Pins::read(session)?.tools)?;
     let mut step = session.begin("programs", "compiling the programs of the image")?;
     let target = session.workspace.target.join("image");
+    let mut crates = 0;
+    for packages in packages {
+        step.watch(&mut cargo(session, &target, packages), |line| {
+            let compiled = line.trim_start().starts_with("Compiling");
+            crates += u32::from(compiled);
+            compiled.then(|| format!("{crates} crates"))
+        })?;
+    }
+    step.finish(&format!("programs of the image: {crates} crates compiled"));
+    Ok(Programs::in_directory(target.join(TARGET).join("image")))
+}
+
+fn cargo(session: &Session, target: &Path, packages: &BTreeSet<String>) -> Command {
+    let root = &session.workspace.root;
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .current_dir(&session.workspace.root)
-        .env("CARGO_TARGET_DIR", &target)
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", target)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         // No path of this machine in what is shipped, or two checkouts would give different bytes.
         .env(
             "RUSTFLAGS",
             format!(
                 "-C target-feature=+crt-static --remap-path-prefix={}=/dvs --remap-path-prefix={}=/cargo",
-                session.workspace.root.display(),
+                root.display(),
                 cargo_home().display()
             ),
         )
@@ -59,14 +74,7 @@ pub(crate) fn build(session: &Session, packages: &BTreeSet<String>) -> Result<Pr
     for package in packages {
         cargo.arg("--package").arg(package);
     }
-    let mut crates = 0;
-    step.watch(&mut cargo, |line| {
-        let compiled = line.trim_start().starts_with("Compiling");
-        crates += u32::from(compiled);
-        compiled.then(|| format!("{crates} crates"))
-    })?;
-    step.finish(&format!("programs of the image: {crates} crates compiled"));
-    Ok(Programs::in_directory(target.join(TARGET).join("image")))
+    cargo
 }
 
 /// Compiles the C program `source` of the checkout and links it with the library for C, which is one of `programs`.

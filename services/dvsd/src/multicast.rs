@@ -105,8 +105,42 @@ pub fn link_local(interface: u32) -> Option<Ipv6Addr> {
     // Connecting a datagram socket sends nothing and chooses the source address.
     let socket = std::net::UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
     socket.connect(SocketAddrV6::new(GROUP, PORT, 0, interface)).ok()?;
-    match socket.local_addr().ok()? {
-        SocketAddr::V6(address) => Some(*address.ip()).filter(|ip| ip.is_unicast_link_local()),
-        SocketAddr::V4(_) => None,
+    let SocketAddr::V6(chosen) = socket.local_addr().ok()? else { return None };
+    // Where the interface comes up in the meantime, the kernel chooses before it has a route and has one afterwards: such an address
+    // may be another interface's, and nobody would reach this node at it.
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    is_link_local_of(&addresses, interface, *chosen.ip()).then(|| *chosen.ip())
+}
+
+/// Whether `address` is a link-local one of an interface, in the kernel's list of addresses: address, index of the interface, length of
+/// the prefix, scope and flags in hexadecimal, and the name of the interface.
+fn is_link_local_of(addresses: &str, interface: u32, address: Ipv6Addr) -> bool {
+    let wanted = format!("{:032x}", u128::from(address));
+    address.is_unicast_link_local()
+        && addresses.lines().any(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let index = |text| u32::from_str_radix(text, 16);
+            fields.next() == Some(&*wanted) && fields.next().map(index) == Some(Ok(interface))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_counts_only_for_its_own_interface() {
+        let addresses = "\
+            fe8000000000000050540ffffed50001 03 40 20 80     eth0\n\
+            fe80000000000000505401fffed50001 0a 40 20 80     eth1\n\
+            00000000000000000000000000000001 01 80 10 80       lo\n";
+        let of = |interface, address: &str| {
+            is_link_local_of(addresses, interface, address.parse().unwrap())
+        };
+        assert!(of(3, "fe80::5054:0fff:fed5:1") && of(10, "fe80::5054:1ff:fed5:1"));
+        assert!(!of(3, "fe80::5054:1ff:fed5:1"), "another interface's");
+        assert!(!of(3, "fe80::5054:ff:fed5:2"), "nobody's");
+        assert!(!of(1, "::1"), "not link-local");
+        assert!(!is_link_local_of("fe80\n\n", 3, "fe80::1".parse().unwrap()));
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What this checkout gives to a virtual cluster: images to boot, tools for the host, and places for logs.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use crate::artefacts;
 use crate::doctor::{self, Need};
 use crate::image::{self, What};
 use crate::kernel::{Image, Variant};
+use crate::manifest::Manifest;
 use crate::source::{Origin, Pins};
 use crate::step::Session;
 use crate::userspace;
@@ -76,7 +76,8 @@ impl Checkout<'_> {
 
     /// Builds only `dvsctl`, for images that come from elsewhere; the directory that it is in.
     pub(super) fn tools(&self) -> Result<PathBuf> {
-        let packages = BTreeSet::from([TOOL.to_owned()]);
+        // With all that nodes run, since `dvsctl` alone would be compiled with other libraries.
+        let packages = Manifest::read(&self.session.workspace.root)?.packages(false);
         Ok(directory_of(&userspace::build(self.session, &packages)?.path(TOOL)))
     }
 
