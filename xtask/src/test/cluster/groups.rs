@@ -80,7 +80,7 @@ pub(super) fn one_stream(bed: &mut Bed) -> Result<(), Mismatch> {
         if let Some(member) = members.remove(&lost) {
             let (_, ended) = member.end()?;
             expect(ended.status == Some(1), STEP, "the member of a lost node ends", &ended)?;
-            over.push(ended);
+            over.push((lost, ended));
         }
         bed.act("giving power", |cluster| cluster.node(lost).start())?;
         bed.await_all_ready("waiting for the node to come back")?;
@@ -91,8 +91,8 @@ pub(super) fn one_stream(bed: &mut Bed) -> Result<(), Mismatch> {
     for (node, member) in members {
         let (lines, ended) = member.end()?;
         expect(ended.succeeded(), STEP, "a member whose node was never lost succeeds", &ended)?;
-        counts.insert(node.to_string(), lines);
-        over.push(ended);
+        counts.insert(node, lines);
+        over.push((node, ended));
     }
     let (streams, sent) = streams(&over, &counts)?;
     let messages: usize = counts.values().sum();
@@ -121,13 +121,14 @@ fn await_members(bed: &Bed, node: usize, count: usize) -> Result<(), Mismatch> {
     }
 }
 
-/// What each saw, by its lease, and what those have sent who had everything back: `counts` has how much that was, by name.
+/// What the member on each node saw, by its lease, and what those have sent who had everything back: `counts` has how much that
+/// was.
 fn streams(
-    over: &[Ended],
-    counts: &BTreeMap<String, usize>,
+    over: &[(usize, Ended)],
+    counts: &BTreeMap<usize, usize>,
 ) -> Result<(BTreeMap<u64, Stream>, Vec<Sent>), Mismatch> {
     let (mut streams, mut sent) = (BTreeMap::new(), Vec::new());
-    for ended in over {
+    for (node, ended) in over {
         let mut stream = Stream::new();
         // Whoever was cut off may not have written its last line to its end.
         let whole = ended.stdout.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -137,15 +138,17 @@ fn streams(
                 Mismatch::new(STEP, "lines of JSON", format!("{error}: {line}"))
             })?;
             if let GroupContent::View { members, .. } = &delivery.content {
-                // The newest member is the one whose view comes first.
-                own = own.or_else(|| members.iter().max_by_key(|member| member.lease).cloned());
+                // By its name: leases are taken before joining, so whoever joins last need not have the newest one.
+                let name = node.to_string();
+                own =
+                    own.or_else(|| members.iter().find(|one| one.name == name).map(|it| it.lease));
             }
             stream.push((delivery.position, delivered(delivery.content)?));
         }
         let Some(own) = own else { continue };
-        if let Some(count) = counts.get(&own.name) {
+        if let Some(count) = counts.get(node) {
             let one = |number: usize| Sent {
-                sender: own.lease,
+                sender: own,
                 number: number as u64,
                 invoked: 0,
                 returned: u64::MAX,
@@ -153,7 +156,7 @@ fn streams(
             };
             sent.extend((1..=*count).map(one));
         }
-        streams.insert(own.lease, stream);
+        streams.insert(own, stream);
     }
     Ok((streams, sent))
 }
