@@ -132,16 +132,14 @@ fn streams(
         let mut stream = Stream::new();
         // Whoever was cut off may not have written its last line to its end.
         let whole = ended.stdout.rsplit_once('\n').map_or("", |(whole, _)| whole);
-        let mut own = None;
+        // A member's lease is found by its name: leases are taken before joining, so whoever joins last need not have the newest one.
+        let (name, mut own) = (node.to_string(), None);
         for line in whole.lines() {
             let delivery: GroupDelivery = serde_json::from_str(line).map_err(|error| {
                 Mismatch::new(STEP, "lines of JSON", format!("{error}: {line}"))
             })?;
             if let GroupContent::View { members, .. } = &delivery.content {
-                // By its name: leases are taken before joining, so whoever joins last need not have the newest one.
-                let name = node.to_string();
-                own =
-                    own.or_else(|| members.iter().find(|one| one.name == name).map(|it| it.lease));
+                own = own.or_else(|| members.iter().find(|it| it.name == name).map(|it| it.lease));
             }
             stream.push((delivery.position, delivered(delivery.content)?));
         }
