@@ -189,10 +189,11 @@ fn revocation(port: &Port, lender: Lender<'_>) -> Result<()> {
         let granted = lender.lend(200, GRANT_WRITE, 6)?;
         let other = Port::bind(port.container(), Slot::Any)?;
         let asker = Lender { port: &other, ..lender };
+        // Made before: between two copies there is to be next to nothing, or that is where the revocation falls.
+        let sent = noise(round, 200 * PAGE);
         let copies = AtomicU32::new(0);
         let failed = std::thread::scope(|scope| {
             let copier = scope.spawn(|| loop {
-                let sent = noise(round, 200 * PAGE);
                 if let Err(failed) = port.copy_to(granted, &sent, PATIENCE) {
                     return failed;
                 }
