@@ -31,6 +31,7 @@
 mod client;
 mod exchange;
 mod question;
+pub mod role;
 
 pub use client::{Client, Direct, Error, Way};
 pub use exchange::{
