@@ -103,10 +103,9 @@ impl Candidacy {
             (Ok(Answer::Lease(lease)), State::Outside) => {
                 self.state = State::Leased { lease: *lease, renewed: asked, stands: false };
             }
-            (
-                Ok(Answer::Lease(_)),
-                State::Leased { renewed, .. } | State::Held { renewed, .. },
-            ) => *renewed = asked,
+            (Ok(Answer::Lease(_)), State::Leased { renewed, .. } | State::Held { renewed, .. }) => {
+                *renewed = asked
+            }
             (Ok(Answer::Line(line)), State::Leased { lease, renewed, stands }) => match *line {
                 Line::Holding { fence } => {
                     self.state = State::Held { lease: *lease, renewed: *renewed, term: fence };

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use dvk::Port;
 use mol_fs::client::Files;
 use mol_fs::run::transfer::{self, with_files, TransferError};
-use mol_fs::run::{self, Checked, Plan, RunError, Servers, Source};
+use mol_fs::run::{self, is_label, Checked, Plan, RunError, Servers, Source};
 use std::io::{stdin, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,9 +26,13 @@ enum Command {
         /// The device of the container
         #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
         dvk: PathBuf,
-        /// Bind this server slot, by which clients find the server (0 to 62); else any slot
+        /// Bind this server slot, by which clients on this node find the server (0 to 62); else any slot
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
         slot: Option<u32>,
+        /// Serve for this group, by which clients on all nodes find the server. Of several, one serves; the others wait until it is
+        /// gone, and one of them takes over
+        #[arg(long, value_name = "NAME", conflicts_with = "slot", value_parser = group)]
+        group: Option<Servers>,
         /// A disk that can be mounted, and its label: an image file or block device; or `vdd:SLOT/MINOR`, a device of the disk
         /// server in a slot; or `vdd:GROUP/MINOR`, one with replicas on the disk servers of a group
         #[arg(long = "disk", value_name = "LABEL=PATH", required = true, value_parser = disk)]
@@ -36,6 +40,9 @@ enum Command {
         /// Mount it at once
         #[arg(long = "mount", value_name = "LABEL[:read-only]", value_parser = mount)]
         mounts: Vec<(String, bool)>,
+        /// Make a file system on what is mounted at once, if there are zeros only
+        #[arg(long)]
+        make_missing: bool,
         /// How much of each disk is kept in memory, in MiB
         #[arg(long, default_value_t = 16, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..65_536))]
         cache: u32,
@@ -120,9 +127,9 @@ struct At {
     /// The device of the container
     #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
     dvk: PathBuf,
-    /// The server's slot; it is found on its own node only
-    #[arg(long, value_name = "N")]
-    server: u32,
+    /// The server: a slot, in which it is found on its own node only, or the group that it serves for
+    #[arg(long, value_name = "SLOT|GROUP")]
+    server: Servers,
     /// Which of its mounts; the first, if it is not said
     #[arg(long, default_value = "")]
     label: String,
@@ -134,7 +141,7 @@ impl At {
         path: &str,
         work: impl FnOnce(&Files<'_, Port>, (&str, &[u8])) -> Result<(), TransferError>,
     ) -> Result<(), RunError> {
-        with_files(&self.dvk, self.server, |files| work(files, (&self.label, path.as_bytes())))
+        with_files(&self.dvk, &self.server, |files| work(files, (&self.label, path.as_bytes())))
     }
 }
 
@@ -143,13 +150,7 @@ fn disk(text: &str) -> Result<(String, Source), String> {
         Some(device) => {
             let (server, minor) = device.split_once('/')?;
             let minor = minor.parse().ok()?;
-            // Numbers are no names of groups here.
-            let server = match server.parse() {
-                Ok(slot) => Servers::Slot(slot),
-                Err(_) if is_label(server) => Servers::Group(server.to_owned()),
-                Err(_) => return None,
-            };
-            Some(Source::Device { server, minor })
+            Some(Source::Device { server: server.parse().ok()?, minor })
         }
         None => (!text.is_empty()).then(|| Source::Path(text.into())),
     };
@@ -173,16 +174,20 @@ fn mount(text: &str) -> Result<(String, bool), String> {
     }
 }
 
-fn is_label(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+fn group(text: &str) -> Result<Servers, String> {
+    match text.parse()? {
+        Servers::Slot(_) => Err("a number names a slot: use --slot".into()),
+        group @ Servers::Group(_) => Ok(group),
+    }
 }
 
 fn run(command: Command) -> Result<ExitCode, RunError> {
     match command {
-        Command::Serve { dvk, slot, disks, mounts, cache } => {
+        Command::Serve { dvk, slot, group, disks, mounts, make_missing, cache } => {
             let cache_bytes = (cache as usize) << 20;
-            run::serve(&Plan { dvk, slot, disks, mounts, cache_bytes })?;
+            let place = group.or(slot.map(Servers::Slot));
+            let makes_missing = make_missing;
+            run::serve(&Plan { dvk, place, disks, mounts, makes_missing, cache_bytes })?;
         }
         Command::Make { path, size, block, inodes } => {
             let bytes = size.map(|kib| u64::from(kib) << 10);
@@ -264,7 +269,11 @@ mod tests {
         assert!(!parsed("mol-fs serve --disk a=/dev/vdb --mount a:once"));
         assert!(parsed("mol-fs make /tmp/image --size 4096"));
         assert!(parsed("mol-fs check /tmp/image"));
+        assert!(parsed("mol-fs serve --group files --disk a=vdd:disks/0 --mount a --make-missing"));
+        assert!(!parsed("mol-fs serve --group files --slot 5 --disk a=/dev/vdb"), "two places");
+        assert!(!parsed("mol-fs serve --group 5 --disk a=/dev/vdb"), "no name");
         assert!(parsed("mol-fs list --server 7"));
+        assert!(parsed("mol-fs list --server files"));
         assert!(!parsed("mol-fs get --server 7"), "no path");
         assert!(!parsed("mol-fs get /f"), "no server");
     }

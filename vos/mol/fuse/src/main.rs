@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::Parser;
+use mol_fs::run::Servers;
 use mol_fuse::run;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +15,9 @@ struct Arguments {
     /// The device of the container
     #[arg(long, default_value = "/dev/dvk", value_name = "FILE")]
     dvk: PathBuf,
-    /// The server's slot; it is found on its own node only
-    #[arg(long, value_name = "N")]
-    server: u32,
+    /// The server: a slot, in which it is found on its own node only, or the group that it serves for
+    #[arg(long, value_name = "SLOT|GROUP")]
+    server: Servers,
     /// Which of its mounts; the first, if it is not said
     #[arg(long, default_value = "")]
     label: String,
@@ -29,7 +30,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { dvk, server, label, read_only, at } = Arguments::parse();
-    match run::mount(&dvk, server, &label, &at, read_only) {
+    match run::mount(&dvk, &server, &label, &at, read_only) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mol-fuse: {error}");

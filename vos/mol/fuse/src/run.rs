@@ -3,8 +3,9 @@
 
 use crate::gateway::{Gateway, GatewayError};
 use core::time::Duration;
-use dvk::{Port, Slot, Timeout};
+use dvk::{Port, Slot};
 use fuser::{Config, MountOption, SessionACL};
+use mol_fs::run::{Servers, ServersError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ pub enum RunError {
     /// The DVK.
     #[error(transparent)]
     Dvk(#[from] dvk::Error),
+    /// There is no server.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     /// The server.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -48,20 +52,20 @@ pub fn config(label: &str, read_only: bool) -> Config {
     config
 }
 
-/// Mounts a file system of the server in a slot until it is unmounted, or this process is told to end by SIGTERM or SIGINT.
+/// Mounts a file system of a server until it is unmounted, or this process is told to end by SIGTERM or SIGINT.
 ///
 /// # Errors
 /// [`RunError`].
 pub fn mount(
     dvk: &Path,
-    slot: u32,
+    servers: &Servers,
     label: &str,
     at: &Path,
     read_only: bool,
 ) -> Result<(), RunError> {
     let failed = |what| move |error| RunError::Mount { what, path: at.to_path_buf(), error };
     let port = Port::open(dvk, Slot::Any)?;
-    let server = port.wait_bind(slot, Timeout::After(PATIENCE))?;
+    let server = servers.find(&port, PATIENCE)?;
     let gateway = Gateway::new(port, server, label)?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(failed("take signals for"))?;
     let mut session =

@@ -28,7 +28,7 @@ pub enum MakeError {
 /// # Errors
 /// The sizes do not fit each other or the format, or the disk failed.
 pub fn make(
-    disk: &mut impl Disk,
+    disk: &mut (impl Disk + ?Sized),
     block_bytes: u32,
     inodes: u32,
     now: u32,
@@ -72,7 +72,7 @@ pub fn make(
 
 /// Writes a map in which 1 of `count` things is used, and what is no thing is as well.
 fn write_map(
-    disk: &mut impl Disk,
+    disk: &mut (impl Disk + ?Sized),
     layout: &Layout,
     first: u32,
     blocks: u32,

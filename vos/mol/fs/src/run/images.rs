@@ -2,12 +2,15 @@
 //! What is done with images without a server: making and checking file systems.
 
 use super::RunError;
-use crate::disk::Image;
-use crate::format::{make, Layout};
+use crate::disk::{Disk, Image};
+use crate::format::{make, Layout, MakeError};
 use crate::volume::{Options, Report, Volume};
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The blocks of a file system that is made without being asked how: those that memory and disks have.
+const BLANK_BLOCK_BYTES: u32 = 4096;
 
 /// Makes an empty file system in the file or on the block device at `path`. With `bytes`, it is a file that is made, with
 /// this size; it must not be there. What is on a device or in a file that is there is lost.
@@ -27,10 +30,23 @@ pub fn make_image(
         file.set_len(bytes).map_err(failed("size"))?;
     }
     let mut image = Image::open(path, false).map_err(failed("open"))?;
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now = since.as_secs().try_into().unwrap_or(u32::MAX);
-    make(&mut image, block_bytes, inodes, now)
+    make(&mut image, block_bytes, inodes, seconds())
         .map_err(|error| RunError::Make { path: path.to_path_buf(), error })
+}
+
+fn seconds() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs().try_into().unwrap_or(u32::MAX)
+}
+
+/// Makes an empty file system on a disk that has zeros only in its first 64 KiB, where every known format says what it is; says whether it did.
+pub(super) fn make_if_blank(disk: &mut (impl Disk + ?Sized)) -> Result<bool, MakeError> {
+    let mut begin = vec![0; (64 << 10).min(disk.bytes()) as usize];
+    disk.read(0, &mut begin)?;
+    if begin.iter().any(|byte| *byte != 0) {
+        return Ok(false);
+    }
+    make(disk, BLANK_BLOCK_BYTES, 0, seconds()).map(|_| true)
 }
 
 /// What a check has found.
@@ -72,8 +88,22 @@ pub fn check(path: &Path, clear_up: bool) -> Result<Checked, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Memory;
     use crate::format::ROOT;
     use crate::volume::{New, User};
+
+    #[test]
+    fn only_a_blank_disk_gets_a_file_system() {
+        let mut blank = Memory::new(1 << 20);
+        assert_eq!(make_if_blank(&mut blank), Ok(true));
+        assert!(Volume::mount(blank.clone(), Options::default()).is_ok());
+        assert_eq!(make_if_blank(&mut blank), Ok(false));
+        let mut other = Memory::new(1 << 20);
+        other.write((64 << 10) - 1, &[1]).unwrap();
+        let before = other.clone();
+        assert_eq!((make_if_blank(&mut other), &other), (Ok(false), &before));
+        assert!(make_if_blank(&mut Memory::new(1024)).is_err(), "too small");
+    }
 
     #[test]
     fn what_a_power_cut_left_is_found_and_cleared_up_if_that_is_wanted() {

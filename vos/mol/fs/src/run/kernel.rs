@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory, time and disks, as a process has them.
 
-use super::{Plan, Servers, Source};
+use super::{Duty, Plan, Servers, Source};
 use crate::disk::{Disk, Image, Remote};
 use crate::server::{OpenError, Outside};
 use core::time::Duration;
@@ -29,12 +29,14 @@ pub(super) struct Kernel {
     /// The endpoint that asks disk servers, once there is something to ask. Disks are as long-lived as the process.
     asking: OnceLock<&'static Port>,
     disks: BTreeMap<String, Source>,
+    /// Whether this is the server of its group, if it has one.
+    duty: Option<Arc<Duty>>,
 }
 
 impl Kernel {
-    pub(super) fn new(port: Arc<Port>, plan: &Plan) -> Self {
+    pub(super) fn new(port: Arc<Port>, plan: &Plan, duty: Option<Arc<Duty>>) -> Self {
         let disks = plan.disks.iter().cloned().collect();
-        Self { port, dvk: plan.dvk.clone(), asking: OnceLock::new(), disks }
+        Self { port, dvk: plan.dvk.clone(), asking: OnceLock::new(), disks, duty }
     }
 
     /// The endpoint that asks disk servers.
@@ -55,7 +57,7 @@ impl Kernel {
         let unreachable =
             |error: dvk::Error| OpenError { errno: Errno::Io, reason: error.to_string() };
         let port = self.asking().map_err(unreachable)?;
-        let finder = finder(port).map_err(unreachable)?;
+        let finder = OnDuty { inner: finder(port).map_err(unreachable)?, duty: self.duty.clone() };
         match Remote::open(port, finder, minor, read_only, PATIENCE) {
             Ok(remote) => Ok(Box::new(remote)),
             Err(error) => Err(OpenError {
@@ -66,6 +68,29 @@ impl Kernel {
                 reason: format!("device {minor} of a disk server: {error}"),
             }),
         }
+    }
+}
+
+/// Finds a disk server only while this file server is the one of its group. A disk that another one may have is not opened again.
+struct OnDuty<F> {
+    inner: F,
+    duty: Option<Arc<Duty>>,
+}
+
+impl<F: Finder> Finder for OnDuty<F> {
+    fn find(&self) -> Option<Endpoint> {
+        match &self.duty {
+            Some(duty) if !duty.is_held() => None,
+            _ => self.inner.find(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.inner.now()
+    }
+
+    fn pause(&self, time: Duration) {
+        self.inner.pause(time);
     }
 }
 

@@ -3,20 +3,23 @@
 
 mod images;
 mod kernel;
+mod servers;
 pub mod transfer;
 mod watch;
 
 pub use self::images::{check, make_image, Checked};
+pub use self::servers::{is_label, Servers, ServersError};
 
 use self::kernel::Kernel;
 use self::transfer::TransferError;
 use self::watch::Watch;
 use crate::error::Error;
 use crate::format::MakeError;
-use crate::server::Server;
+use crate::server::{Outside, Server};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use dvk::{Endpoint, Errno, How, Message, Port, Received, Slot, Then, Timeout};
+use dvk_services::role::{Role, Standing};
 use mol_protocol::file::FileServer;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::PathBuf;
@@ -25,6 +28,8 @@ use std::time::Instant;
 
 /// How often it is looked for what is due.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often a server of a group looks whether it is the one that serves.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Where a disk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,20 +38,11 @@ pub enum Source {
     Path(PathBuf),
     /// On a disk server.
     Device {
-        /// Which server.
+        /// Which server: of a group, that which answers for the device.
         server: Servers,
         /// The device's minor.
         minor: u32,
     },
-}
-
-/// How the server of a device is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Servers {
-    /// In this slot.
-    Slot(u32),
-    /// The one that answers for the device in this group of servers, each of which has a replica.
-    Group(String),
 }
 
 /// What a server is to have.
@@ -54,12 +50,14 @@ pub enum Servers {
 pub struct Plan {
     /// The device of the container.
     pub dvk: PathBuf,
-    /// The number under which clients find it; without one they need its endpoint.
-    pub slot: Option<u32>,
+    /// Where clients find it; if it is not said they need its endpoint. Of a group, one serves, and the others wait.
+    pub place: Option<Servers>,
     /// The disks that can be mounted, by their labels.
     pub disks: Vec<(String, Source)>,
     /// What is mounted at once, and whether for reading only.
     pub mounts: Vec<(String, bool)>,
+    /// Whether a disk that is to be mounted, and has nothing on it, gets a file system.
+    pub makes_missing: bool,
     /// How many bytes of each disk are kept in memory.
     pub cache_bytes: usize,
 }
@@ -96,6 +94,20 @@ pub enum RunError {
     /// What was to be mounted at once is not.
     #[error("disk `{0}` cannot be mounted, as said above")]
     NotMounted(String),
+    /// No file system can be made on a disk that has none.
+    #[error("disk `{label}`, which is blank: {error}")]
+    NotMade {
+        /// The disk.
+        label: String,
+        /// Why not.
+        error: MakeError,
+    },
+    /// Another server of the group may serve from now on.
+    #[error("the nodes have not agreed for too long that this is the server of group `{0}`, so another one may serve; what was not synced is lost")]
+    Superseded(String),
+    /// The server that is asked.
+    #[error(transparent)]
+    Servers(#[from] ServersError),
     /// The DVK.
     #[error(transparent)]
     Dvk(#[from] dvk::Error),
@@ -116,16 +128,72 @@ pub fn serve(plan: &Plan) -> Result<(), RunError> {
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, ends.clone()).map_err(RunError::Signals)?;
     }
-    let slot = plan.slot.map_or(Slot::Any, Slot::Server);
+    let slot = match plan.place {
+        Some(Servers::Slot(slot)) => Slot::Server(slot),
+        _ => Slot::Any,
+    };
     let port = Arc::new(Port::open(&plan.dvk, slot)?);
-    let mut server = Server::new(Kernel::new(port.clone(), plan), plan.cache_bytes);
+    let duty = match &plan.place {
+        Some(Servers::Group(group)) => {
+            let role = Role::stand(&plan.dvk, &servers::role(group), port.endpoint())?;
+            Some(Arc::new(Duty { role, group: group.clone() }))
+        }
+        _ => None,
+    };
+    if let Some(duty) = &duty {
+        eprintln!("mol-fs: waiting to serve for group {}", duty.group);
+        if !duty.await_turn(&ends)? {
+            return Ok(());
+        }
+    }
+    let kernel = Kernel::new(port.clone(), plan, duty.clone());
+    if plan.makes_missing {
+        let written = plan.mounts.iter().filter(|(_, read_only)| !read_only);
+        written.map(|(label, _)| make_missing(&kernel, label)).collect::<Result<(), _>>()?;
+    }
+    let mut server = Server::new(kernel, plan.cache_bytes);
     let done = mount_all(&mut server, plan).and_then(|()| {
         eprintln!("mol-fs: serving as {}", port.endpoint());
-        run(&mut server, &port, &Watch::start(&plan.dvk), &ends)
+        run(&mut server, &port, &Watch::start(&plan.dvk), duty.as_deref(), &ends)
     });
+    if matches!(done, Err(RunError::Superseded(_))) {
+        // Nothing is written any more: the disks are another server's.
+        return done;
+    }
     server.end();
     print_news(&mut server);
     done
+}
+
+/// That this server is the one of its group.
+struct Duty {
+    role: Role,
+    group: String,
+}
+
+impl Duty {
+    /// Waits until it is this server's turn; says whether it is, or the process is to end.
+    fn await_turn(&self, ends: &AtomicBool) -> Result<bool, RunError> {
+        while !ends.load(Ordering::Relaxed) {
+            match self.role.standing() {
+                Standing::Waiting => std::thread::sleep(GLANCE),
+                Standing::Held { .. } => return Ok(true),
+                Standing::Lost => return self.check().map(|()| true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_held(&self) -> bool {
+        self.role.is_held()
+    }
+
+    fn check(&self) -> Result<(), RunError> {
+        match self.is_held() {
+            true => Ok(()),
+            false => Err(RunError::Superseded(self.group.clone())),
+        }
+    }
 }
 
 fn mount_all(server: &mut Server<Kernel>, plan: &Plan) -> Result<(), RunError> {
@@ -137,21 +205,37 @@ fn mount_all(server: &mut Server<Kernel>, plan: &Plan) -> Result<(), RunError> {
     Ok(())
 }
 
+/// Makes a file system on a disk that has nothing but zeros where one would begin. Whatever else cannot be done with it is told by mounting it.
+fn make_missing(kernel: &Kernel, label: &str) -> Result<(), RunError> {
+    let Ok(mut disk) = kernel.open(label, false) else { return Ok(()) };
+    let made = images::make_if_blank(&mut *disk);
+    if made.map_err(|error| RunError::NotMade { label: label.to_owned(), error })? {
+        eprintln!("mol-fs: disk `{label}` was blank, and has a file system now");
+    }
+    Ok(())
+}
+
 fn run(
     server: &mut Server<Kernel>,
     port: &Port,
     watch: &Watch,
+    duty: Option<&Duty>,
     ends: &AtomicBool,
 ) -> Result<(), RunError> {
+    let round = if duty.is_some() { GLANCE } else { ROUND };
     let mut next_round = Instant::now() + ROUND;
     let mut reply = None;
     while !ends.load(Ordering::Relaxed) {
-        let rest = next_round.saturating_duration_since(Instant::now());
-        match receive(port, reply.take(), rest.max(Duration::from_millis(1)).into()) {
+        let rest = next_round.saturating_duration_since(Instant::now()).min(round);
+        let received = receive(port, reply.take(), rest.max(Duration::from_millis(1)).into());
+        // What another server may answer differently is not answered.
+        duty.map_or(Ok(()), Duty::check)?;
+        match received {
             Ok(received) => {
                 if let (Then::Reply(message), How::Request) =
                     (server.handle(&received), received.how)
                 {
+                    duty.map_or(Ok(()), Duty::check)?;
                     reply = Some((received.source(), message));
                 }
             }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What people do with files of a server.
 
-use super::RunError;
+use super::{RunError, Servers};
 use crate::client::{Files, FilesError};
 use core::fmt;
 use core::time::Duration;
-use dvk::{Port, Slot, Timeout};
+use dvk::{Port, Slot};
 use mol_protocol::directory::Kind;
 use mol_protocol::file::{OPEN_READ, OPEN_WRITE, TRANSFER_MAX};
 use mol_protocol::Errno;
@@ -27,17 +27,17 @@ pub enum TransferError {
     Here(&'static str, io::Error),
 }
 
-/// Does something with the files of the server in a slot.
+/// Does something with the files of a server.
 ///
 /// # Errors
 /// [`RunError`].
 pub fn with_files(
     dvk: &Path,
-    slot: u32,
+    servers: &Servers,
     work: impl FnOnce(&Files<'_, Port>) -> Result<(), TransferError>,
 ) -> Result<(), RunError> {
     let port = Port::open(dvk, Slot::Any)?;
-    let server = port.wait_bind(slot, Timeout::After(PATIENCE))?;
+    let server = servers.find(&port, PATIENCE)?;
     Ok(work(&Files::new(&port, server, 0, 0))?)
 }
 
