@@ -18,6 +18,7 @@ mod disks;
 mod elections;
 mod exchanges;
 pub(crate) mod faults;
+mod files;
 mod groups;
 pub(crate) mod guest;
 mod histories;
@@ -110,6 +111,7 @@ const SCENARIOS: &[Scenario] = &[
     ("members of a group see one stream while nodes fail", groups::one_stream),
     ("programs in a container use its services while the leader's node fails", patrons::count),
     ("nodes look at the network for administrators", net::look_at_the_network),
+    ("downloads go on while file servers and a disk's node fail", files::take_over),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),
     ("a leader is drained and undrained while messages flow", lives::drain),

@@ -28,7 +28,7 @@ pub(super) fn take_over(bed: &mut Bed) -> Result<(), Mismatch> {
     let store = "--device file:/tmp/disk.img,create=4M --replica 1";
     let served = serve(bed, first, &format!("{store} --begin"), true)?;
     let other = serve(bed, second, "--device memory:4M --replica 2", true)?;
-    await_line_up(bed, first, 1, &[1, 2])?;
+    await_line_up(bed, CONTAINER, first, 1, &[1, 2])?;
     let mut client = witness(bed, third)?;
     await_rounds(&mut client, ROUNDS)?;
 
@@ -36,16 +36,16 @@ pub(super) fn take_over(bed: &mut Bed) -> Result<(), Mismatch> {
     expect(killed.stdout == "1\n", "killing the server of the primary", "one process", killed)?;
     let ended = served.end().map_err(|error| failed("the server of the primary", &error))?;
     expect(!ended.succeeded(), "waiting for the killed server", "it fails", &ended)?;
-    await_line_up(bed, second, 2, &[2])?;
+    await_line_up(bed, CONTAINER, second, 2, &[2])?;
     let told = rounds(&client);
     await_rounds(&mut client, told + ROUNDS)?;
     let again = serve(bed, first, store, false)?;
-    await_line_up(bed, first, 2, &[1, 2])?;
+    await_line_up(bed, CONTAINER, first, 2, &[1, 2])?;
     let told = rounds(&client);
     await_rounds(&mut client, told + ROUNDS)?;
 
     bed.act("cutting the power of the primary's node", |cluster| cluster.node(second).kill())?;
-    await_line_up(bed, first, 1, &[1])?;
+    await_line_up(bed, CONTAINER, first, 1, &[1])?;
     let told = rounds(&client);
     await_rounds(&mut client, told + ROUNDS)?;
     drop(other);
@@ -68,33 +68,55 @@ pub(super) fn take_over(bed: &mut Bed) -> Result<(), Mismatch> {
 
 /// Starts a server, which is fed into the container if it is not there.
 fn serve(bed: &Bed, node: usize, what: &str, feed: bool) -> Result<Running, Mismatch> {
-    let serve = format!("exec /tmp/mol-vdd serve --group disks {what}");
+    let arguments = format!("serve --group disks {what}");
     match feed {
-        true => start(bed, node, "mol-vdd", &serve),
-        false => {
-            let words = exec(CONTAINER, node, &["sh", "-c", &serve]);
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            bed.start_dvsctl(node, &words, LIMIT)
-        }
+        true => start(bed, CONTAINER, node, "mol-vdd", &arguments),
+        false => run(bed, CONTAINER, node, &format!("exec /tmp/mol-vdd {arguments}")),
     }
 }
 
 fn witness(bed: &Bed, node: usize) -> Result<Running, Mismatch> {
-    let run = "exec /tmp/mol-vdd-witness --group disks --stop /tmp/stop";
-    start(bed, node, "mol-vdd-witness", run)
+    start(bed, CONTAINER, node, "mol-vdd-witness", "--group disks --stop /tmp/stop")
 }
 
-fn start(bed: &Bed, node: usize, program: &str, then: &str) -> Result<Running, Mismatch> {
-    let script = format!("cat > /tmp/{program} && chmod +x /tmp/{program} && {then}");
-    let words = exec(CONTAINER, node, &["sh", "-c", &script]);
+/// Feeds a program of the image into a container, and starts it there with these arguments.
+pub(super) fn start(
+    bed: &Bed,
+    container: &str,
+    node: usize,
+    program: &str,
+    arguments: &str,
+) -> Result<Running, Mismatch> {
+    let script = format!(
+        "cat > /tmp/{program} && chmod +x /tmp/{program} && exec /tmp/{program} {arguments}"
+    );
+    let words = exec(container, node, &["sh", "-c", &script]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let input = File::open(bed.program(program)).map_err(|error| failed(program, &error))?;
     bed.start_dvsctl_with(node, &words, input.into(), LIMIT)
 }
 
+/// Starts a script in a container.
+pub(super) fn run(
+    bed: &Bed,
+    container: &str,
+    node: usize,
+    script: &str,
+) -> Result<Running, Mismatch> {
+    let words = exec(container, node, &["sh", "-c", script]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    bed.start_dvsctl(node, &words, LIMIT)
+}
+
 /// Waits until a replica is the primary and these are in step.
-fn await_line_up(bed: &Bed, node: usize, primary: u32, whole: &[u32]) -> Result<(), Mismatch> {
-    let words = exec(CONTAINER, node, &["/tmp/mol-vdd", "show", "--group", "disks"]);
+pub(super) fn await_line_up(
+    bed: &Bed,
+    container: &str,
+    node: usize,
+    primary: u32,
+    whole: &[u32],
+) -> Result<(), Mismatch> {
+    let words = exec(container, node, &["/tmp/mol-vdd", "show", "--group", "disks"]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -136,6 +158,6 @@ fn await_rounds(client: &mut Running, count: u64) -> Result<(), Mismatch> {
     Ok(())
 }
 
-fn failed(what: &str, error: &std::io::Error) -> Mismatch {
+pub(super) fn failed(what: &str, error: &std::io::Error) -> Mismatch {
     Mismatch::new(format!("running {what}"), "it can be run", error)
 }

@@ -111,6 +111,11 @@ impl Running {
         text(&self.read[0])
     }
 
+    /// What it has written to standard error so far.
+    pub(super) fn complained(&self) -> String {
+        text(&self.read[1])
+    }
+
     /// Waits for its end, or makes it.
     pub(in crate::test) fn end(mut self) -> io::Result<Ended> {
         let mut overdue = false;
