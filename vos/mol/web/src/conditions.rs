@@ -50,7 +50,8 @@ impl Validators {
     pub fn new(version: &Version, now: Duration) -> Self {
         let Version { inode, bytes, modified } = version;
         let is_weak = now < modified.saturating_add(UNSETTLED);
-        let opaque = format!("{inode:x}-{bytes:x}-{:x}.{:x}", modified.as_secs(), modified.subsec_nanos());
+        let opaque =
+            format!("{inode:x}-{bytes:x}-{:x}.{:x}", modified.as_secs(), modified.subsec_nanos());
         let seconds = Duration::from_secs(modified.min(&now).as_secs());
         // No date of HTTP has more than four digits in its year.
         let last = Duration::from_secs(253_402_300_799);
@@ -96,7 +97,9 @@ pub fn judge(headers: &HeaderMap, is_get: bool, validators: &Validators, bytes: 
     let date = |name| date(headers, name);
     match list(header::IF_MATCH) {
         Some(tags) if !validators.is_among(&tags, true) => return Verdict::Failed,
-        None if date(header::IF_UNMODIFIED_SINCE).is_some_and(|date| validators.modified > date) => {
+        None if date(header::IF_UNMODIFIED_SINCE)
+            .is_some_and(|date| validators.modified > date) =>
+        {
             return Verdict::Failed;
         }
         _ => {}

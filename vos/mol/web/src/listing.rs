@@ -69,17 +69,23 @@ mod tests {
     #[test]
     fn directories_come_first_and_names_are_in_order() {
         let target = Target::parse("/d/").unwrap();
-        let page = page(&target, &[
-            entry(b"b", Kind::File, 12),
-            entry(b"a", Kind::File, 7),
-            entry(b"z", Kind::Directory, 64),
-            entry(b"pipe", Kind::Other, 0),
-        ]);
+        let page = page(
+            &target,
+            &[
+                entry(b"b", Kind::File, 12),
+                entry(b"a", Kind::File, 7),
+                entry(b"z", Kind::Directory, 64),
+                entry(b"pipe", Kind::Other, 0),
+            ],
+        );
         let links: Vec<_> =
             page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
         assert_eq!(links, ["../", "z/", "a", "b"]);
         assert!(page.contains("<td align=\"right\">12</td>"), "{page}");
-        assert!(!super::page(&Target::parse("/").unwrap(), &[]).contains("../"), "there is no more");
+        assert!(
+            !super::page(&Target::parse("/").unwrap(), &[]).contains("../"),
+            "there is no more"
+        );
     }
 
     #[test]
@@ -88,7 +94,12 @@ mod tests {
         let name = b"javascript:<script>alert('\"&\")</script>\n\xff".as_slice();
         let page = page(&target, &[entry(name, Kind::File, 0)]);
         assert!(page.contains("<title>/&lt;b&gt;</title>"), "{page}");
-        assert!(page.contains("href=\"javascript%3A%3Cscript%3Ealert%28%27%22%26%22%29%3C%2Fscript%3E%0A%FF\""), "{page}");
+        assert!(
+            page.contains(
+                "href=\"javascript%3A%3Cscript%3Ealert%28%27%22%26%22%29%3C%2Fscript%3E%0A%FF\""
+            ),
+            "{page}"
+        );
         assert!(page.contains(">javascript:&lt;script&gt;alert(&#39;&quot;&amp;&quot;)&lt;/script&gt;\u{fffd}\u{fffd}</a>"), "{page}");
     }
 

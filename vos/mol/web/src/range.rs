@@ -96,8 +96,20 @@ mod tests {
     #[test]
     fn what_has_no_sense_is_passed_over() {
         for value in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=2-1", "bytes=a-", "bytes=+1-2", "bytes=1-2x",
-            "bytes=0-0,2-2", "bytes=0-0,", "lines=1-2", "bytes=1 - 2", "bytes=--1", "bytes 1-2",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=2-1",
+            "bytes=a-",
+            "bytes=+1-2",
+            "bytes=1-2x",
+            "bytes=0-0,2-2",
+            "bytes=0-0,",
+            "lines=1-2",
+            "bytes=1 - 2",
+            "bytes=--1",
+            "bytes 1-2",
         ] {
             assert_eq!(of(value, 10), Whole, "{value}");
         }
