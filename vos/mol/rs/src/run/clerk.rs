@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The thread that stands for election, reads the keys and tells how the servers are.
+
+use super::{client, is_unreachable, News, PAUSE};
+use crate::board::{election, Board};
+use crate::error::{services, Error};
+use crate::manifest::Manifest;
+use crate::report::Report;
+use crate::supervisor::Event;
+use dvk::{Port, Slot};
+use dvk_services::{Direct, Lease, Line, Reason};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// It is looked at least so often.
+const AT_LEAST: Duration = Duration::from_secs(1);
+
+/// What the clerk is told to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// A key has changed.
+    Look,
+    /// The node has another lease.
+    Leased(Lease),
+    /// To stand for election.
+    Stand { server: String, lease: Lease, attempt: u64 },
+    /// To stand or lead no more.
+    Resign { server: String, lease: Lease },
+    /// How the servers are.
+    Tell(Vec<Report>),
+    /// To give everything up, and say that it was done.
+    End(Sender<()>),
+}
+
+/// A candidacy that has come to nothing yet.
+#[derive(Debug)]
+struct Candidacy {
+    lease: Lease,
+    attempt: u64,
+    has_stood: bool,
+}
+
+#[derive(Default)]
+struct Desk {
+    node: u32,
+    lease: Option<Lease>,
+    /// Whether others know that this node is there, under this lease.
+    has_come: bool,
+    candidacies: BTreeMap<String, Candidacy>,
+    /// Elections that are to be left, in this order.
+    resignations: VecDeque<(String, Lease)>,
+    reports: Vec<Report>,
+    has_told: bool,
+    /// The manifest that was read last: its revision, and what it says.
+    manifest: (u64, Manifest),
+    looks: bool,
+}
+
+pub(super) fn start(dvk: &Path, node: u32, news: Sender<News>) -> Sender<Order> {
+    let (send, orders) = channel();
+    let dvk = dvk.to_path_buf();
+    std::thread::spawn(move || {
+        let opened = Port::open(&dvk, Slot::Any).map_err(Error::from);
+        if let Err(error) = opened.and_then(|port| work(&port, node, &orders, &news)) {
+            let _ = news.send(News::Failed(error));
+        }
+    });
+    send
+}
+
+fn work(
+    port: &Port,
+    node: u32,
+    orders: &Receiver<Order>,
+    news: &Sender<News>,
+) -> Result<(), Error> {
+    let mut board = Board::new(client(port)?);
+    let mut desk = Desk { node, looks: true, ..Desk::default() };
+    let mut looked = Instant::now();
+    let mut told = String::new();
+    loop {
+        match desk.work_off(&board, news) {
+            Ok(()) => told.clear(),
+            Err(error) => {
+                let text = error.to_string();
+                if text != told {
+                    eprintln!("mol-rs: {text}");
+                    told = text;
+                }
+                sleep(PAUSE);
+                if is_unreachable(&error) {
+                    board = Board::new(client(port)?);
+                }
+            }
+        }
+        let mut next = match orders.recv_timeout(AT_LEAST / 4) {
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        while let Some(order) = next {
+            if let Order::End(done) = order {
+                // Keys and elections end with the lease.
+                if let Some(lease) = desk.lease {
+                    let _ = board.client().revoke(lease);
+                }
+                let _ = done.send(());
+                return Ok(());
+            }
+            desk.take(order);
+            next = orders.try_recv().ok();
+        }
+        if looked.elapsed() >= AT_LEAST {
+            desk.looks = true;
+        }
+        if desk.looks {
+            looked = Instant::now();
+        }
+    }
+}
+
+impl Desk {
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Look => self.looks = true,
+            Order::Leased(lease) => {
+                self.lease = Some(lease);
+                self.has_come = false;
+                self.has_told = false;
+                // What was under the one before has ended with it.
+                self.candidacies.retain(|_, candidacy| candidacy.lease == lease);
+                self.resignations.retain(|(_, of)| *of == lease);
+            }
+            Order::Stand { server, lease, attempt } => {
+                self.candidacies.insert(server, Candidacy { lease, attempt, has_stood: false });
+            }
+            Order::Resign { server, lease } => {
+                self.candidacies.remove(&server);
+                self.resignations.push_back((server, lease));
+            }
+            Order::Tell(reports) => {
+                self.reports = reports;
+                self.has_told = false;
+            }
+            Order::End(_) => {}
+        }
+    }
+
+    fn work_off(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+        let client = board.client();
+        // Before anything else, so that who stands again is behind others.
+        while let Some((server, lease)) = self.resignations.front() {
+            match client.resign(&election(server), *lease) {
+                Ok(_) => {}
+                Err(error) if error.reason() == Some(Reason::Missing) => {}
+                Err(error) => return Err(services("give up the lead of a server")(error)),
+            }
+            self.resignations.pop_front();
+        }
+        if let Some(lease) = self.lease {
+            if !self.has_come {
+                board.come(self.node, lease)?;
+                self.has_come = true;
+            }
+            if !self.has_told {
+                board.tell(self.node, lease, &self.reports)?;
+                self.has_told = true;
+            }
+        }
+        if self.looks {
+            self.look(board, news)?;
+            self.looks = false;
+        }
+        self.stand(board, news)
+    }
+
+    fn look(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+        let seen = board.look()?;
+        match &seen.manifest {
+            Some((text, revision)) if *revision != self.manifest.0 => match Manifest::read(text) {
+                Ok(manifest) => self.manifest = (*revision, manifest),
+                Err(error) => {
+                    // It was loaded by another release. What runs goes on.
+                    eprintln!("mol-rs: {error}");
+                    self.manifest.0 = *revision;
+                }
+            },
+            Some(_) => {}
+            None => self.manifest = (0, Manifest::default()),
+        }
+        let _ = news.send(News::Event(Event::View(seen.view(self.manifest.1.clone()))));
+        Ok(())
+    }
+
+    fn stand(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+        let failed = services("stand for the lead of a server");
+        let mut won = Vec::new();
+        for (server, candidacy) in &mut self.candidacies {
+            let (name, lease) = (election(server), candidacy.lease);
+            let asked = match candidacy.has_stood {
+                true => board.client().await_lead(&name, lease, 0),
+                false => board.client().stand(&name, lease, self.node.to_string().as_bytes()),
+            };
+            match asked {
+                Ok(Line::Waiting { .. }) => candidacy.has_stood = true,
+                Ok(Line::Holding { fence }) => won.push((server.clone(), fence)),
+                // The lease has ended, or somebody else has ended the candidacy: the keeper finds out which.
+                Err(error) if error.reason() == Some(Reason::Missing) => {
+                    candidacy.has_stood = false;
+                }
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        for (server, term) in won {
+            if let Some(Candidacy { lease, attempt, .. }) = self.candidacies.remove(&server) {
+                let _ = news.send(News::Event(Event::Won { server, lease, attempt, term }));
+            }
+        }
+        Ok(())
+    }
+}

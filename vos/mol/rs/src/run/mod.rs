@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The reincarnation server as a process.
+//!
+//! The first thread has the supervisor and the processes, and waits for nothing but events: it ends processes in time whatever the
+//! services do. Others have an endpoint each: the `keeper` keeps the lease alive, the `clerk` stands for election, reads the keys and tells how
+//! the servers are, and the `watch` says when keys change.
+
+mod clerk;
+mod keeper;
+mod processes;
+mod watch;
+
+pub use self::processes::enter;
+
+use self::clerk::Order;
+use self::processes::{Processes, EARLY};
+use crate::error::Error;
+use crate::supervisor::{Action, Event, Supervisor, Time};
+use core::time::Duration;
+use dvk::{Port, Slot, Timeout};
+use dvk_services::{Client, Direct};
+use std::path::Path;
+use std::sync::mpsc::{channel, RecvTimeoutError, Sender};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// How often the supervisor is told that time has passed.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a thread waits after the services have failed.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What the first thread is told.
+#[derive(Debug)]
+enum News {
+    /// For the supervisor.
+    Event(Event),
+    /// Processes may have ended.
+    Child,
+    /// A thread cannot go on.
+    Failed(Error),
+}
+
+/// The services of a node, by a port.
+fn client(port: &Port) -> Result<Client<Direct<'_>>, Error> {
+    Client::find(port, Timeout::Forever)
+        .map_err(crate::error::services("find the container's services"))
+}
+
+/// Whether the services have to be found again.
+fn is_unreachable(error: &Error) -> bool {
+    matches!(error, Error::Services { error: dvk_services::Error::Ipc(_), .. })
+}
+
+/// Runs servers until it is told to end.
+///
+/// # Errors
+/// [`Error`].
+pub fn run(dvk: &Path) -> Result<(), Error> {
+    let origin = Instant::now();
+    let port = Port::open(dvk, Slot::Any)?;
+    let node = port.info()?.node;
+    let (news, inbox) = channel();
+    let signals = processes::watch_signals(news.clone());
+    signals.map_err(|error| Error::Machine { what: "wait for signals", error })?;
+    let orders = clerk::start(dvk, node, news.clone());
+    watch::start(dvk, orders.clone(), news.clone());
+    keeper::start(port, node, origin, orders.clone(), news);
+    let mut supervisor = Supervisor::new(node);
+    let mut processes = Processes::default();
+    eprintln!("mol-rs: node {node}");
+    loop {
+        let mut events = Vec::new();
+        match inbox.recv_timeout(TICK) {
+            Ok(News::Event(event)) => events.push(event),
+            Ok(News::Child) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(News::Failed(error)) => {
+                // Without the others nobody sees to the lease, so that nothing may run under it.
+                processes.kill_all();
+                return Err(error);
+            }
+            Err(RecvTimeoutError::Disconnected) => {}
+        }
+        events.extend(processes.reap());
+        events.push(Event::Tick);
+        let mut at = 0;
+        while let Some(event) = events.get(at).cloned() {
+            at += 1;
+            let now = origin.elapsed();
+            for action in supervisor.handle(now, event) {
+                match act(action, &mut processes, &orders, now) {
+                    Done::Event(event) => events.push(event),
+                    Done::Nothing => {}
+                    Done::End => {
+                        let (send, done) = channel();
+                        let _ = orders.send(Order::End(send));
+                        let _ = done.recv_timeout(Supervisor::TTL);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Done {
+    Nothing,
+    Event(Event),
+    End,
+}
+
+fn act(action: Action, processes: &mut Processes, orders: &Sender<Order>, now: Time) -> Done {
+    let order = match action {
+        Action::Start { server, command, environment, term } => {
+            let started = processes.start(&server, &command, &environment, term);
+            return Done::Event(match started {
+                Ok(pid) => Event::Started { server, pid },
+                Err(error) => {
+                    let how = format!("{EARLY}: {error}");
+                    eprintln!("mol-rs: {server}: {how}");
+                    Event::Ended { server, how }
+                }
+            });
+        }
+        Action::Terminate(server) => {
+            processes.signal(&server, false);
+            return Done::Nothing;
+        }
+        Action::Kill(server) => {
+            processes.signal(&server, true);
+            return Done::Nothing;
+        }
+        Action::Stand { server, lease, attempt } => Order::Stand { server, lease, attempt },
+        Action::Resign { server, lease } => Order::Resign { server, lease },
+        Action::Tell(mut reports) => {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            for report in &mut reports {
+                let age = now.saturating_sub(Duration::from_millis(report.since_ms));
+                let since = since_1970.saturating_sub(age).as_millis();
+                report.since_ms = u64::try_from(since).unwrap_or(u64::MAX);
+            }
+            Order::Tell(reports)
+        }
+        Action::End => return Done::End,
+    };
+    // Should the clerk have ended, it has said so.
+    let _ = orders.send(order);
+    Done::Nothing
+}
