@@ -60,6 +60,64 @@ pub(crate) fn run(endpoint: &Endpoint, exec: &ExecArguments) -> Result<ExitCode,
     }
 }
 
+/// What a command that was only asked something has said.
+pub(crate) struct Told {
+    pub(crate) status: u8,
+    pub(crate) stdout: Vec<u8>,
+}
+
+/// Runs a command with some input, and takes its output; what it says on standard error is passed on.
+pub(crate) fn ask(
+    endpoint: &Endpoint,
+    container: &str,
+    command: &[String],
+    input: &[u8],
+) -> Result<Told, Failure> {
+    let lost = |error: &dyn std::fmt::Display| {
+        Failure::Refused(format!("{}: the command's stream: {error}", endpoint.url()))
+    };
+    let path = format!("/v1/containers/{}/exec", escaped(container));
+    let (stream, rest) = upgrade(endpoint, &path)?;
+    let mut session =
+        Session { stream, decoder: Decoder::default(), size: None, signals: Signals::default() };
+    session.decoder.push(&rest);
+    let request = Request {
+        command: command.to_vec(),
+        environment: Default::default(),
+        directory: None,
+        user: None,
+        terminal: None,
+    };
+    let begun = session.say(&Frame::Run(Box::new(request))).and_then(|()| {
+        for part in input.chunks(16 << 10) {
+            session.say(&Frame::Input(part.to_vec()))?;
+        }
+        session.say(&Frame::EndOfInput)
+    });
+    begun.map_err(|error| lost(&error))?;
+    let mut stdout = Vec::new();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        while let Some(frame) = session.decoder.take().map_err(|error| lost(&error))? {
+            match frame {
+                Frame::Output(bytes) => stdout.extend(bytes),
+                Frame::Error(bytes) => io::stderr().write_all(&bytes)?,
+                Frame::Exited(status) => return Ok(Told { status, stdout }),
+                Frame::Refused(why) => {
+                    return Err(Failure::Refused(format!("{}: {why}", endpoint.url())));
+                }
+                other => return Err(lost(&format!("{other:?} is not for this end"))),
+            }
+        }
+        match session.stream.read(&mut bytes) {
+            Ok(0) => return Err(lost(&io::Error::from(ErrorKind::UnexpectedEof))),
+            Ok(length) => session.decoder.push(&bytes[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(lost(&error)),
+        }
+    }
+}
+
 fn size() -> Size {
     let known = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
     known.map_or(Size { rows: 24, columns: 80 }, |size| Size {

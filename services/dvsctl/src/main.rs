@@ -29,6 +29,7 @@ mod table;
 mod token;
 mod top;
 mod upgrade;
+mod vos;
 mod yaml;
 
 use std::fmt::Display;
@@ -96,6 +97,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Node(command) => node::run(&cluster, output, command)?,
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Dc(command) => return dc::run(&cluster, output, command),
+        Command::Vos(command) => return vos::run(&cluster, output, command),
         Command::Image(command) => image::run(&cluster, output, command)?,
         Command::Upgrade(arguments) => return upgrade::run(&cluster, output, arguments),
         Command::Rollback(pace) => return upgrade::rollback(&cluster, output, *pace),

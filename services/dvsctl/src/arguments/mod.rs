@@ -9,6 +9,7 @@ mod image;
 mod look;
 mod net;
 mod upgrade;
+mod vos;
 
 use clap::builder::{PossibleValuesParser, Resettable, TypedValueParser};
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub(crate) use net::{
     TraceArguments,
 };
 pub(crate) use upgrade::{PaceArguments, UpgradeArguments, UpgradeCommand};
+pub(crate) use vos::{RunArguments, VosCommand, VosPlace};
 
 /// Look at and work with a DVS.
 ///
@@ -103,6 +105,9 @@ pub(crate) enum Command {
     /// Distributed Containers, which span nodes
     #[command(subcommand)]
     Dc(DcCommand),
+    /// Virtual operating systems, whose servers run in containers
+    #[command(subcommand)]
+    Vos(VosCommand),
     /// Images, of which containers are made
     #[command(subcommand)]
     Image(ImageCommand),

@@ -10,14 +10,15 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dvs_api::{
-    Container, ContainerChange, ContainerLimits, ContainerNodes, ContainerPhase, ContainerPlace,
-    ContainerRequest, ContainerUse, ContainerWorkload, Node, RestartPolicy,
+    Container, ContainerChange, ContainerImage, ContainerLimits, ContainerNodes, ContainerPhase,
+    ContainerPlace, ContainerRequest, ContainerUse, ContainerWorkload, Node, RestartPolicy,
 };
 use serde::Serialize;
 
 use crate::agreed::escaped;
 use crate::arguments::{
-    CreateArguments, DcCommand, DcSetArguments, NodeSet, Output, ScaleArguments, WaitArguments,
+    CreateArguments, DcCommand, DcSetArguments, DefinitionArguments, NodeSet, Output,
+    ScaleArguments, WaitArguments,
 };
 use crate::cluster::{Cluster, Error};
 use crate::exec;
@@ -66,7 +67,7 @@ fn path(name: &str) -> String {
     format!("/v1/containers/{}", escaped(name).replace('/', "%2F"))
 }
 
-fn find(cluster: &Cluster, name: &str) -> Result<Container, Error> {
+pub(crate) fn find(cluster: &Cluster, name: &str) -> Result<Container, Error> {
     cluster.any(&path(name))
 }
 
@@ -82,13 +83,37 @@ pub(crate) fn ids(cluster: &Cluster, nodes: &NodeSet) -> Result<Vec<u32>, Failur
 
 fn create(cluster: &Cluster, output: Output, create: &CreateArguments) -> Result<(), Failure> {
     let CreateArguments { name, nodes, definition, wait } = create;
-    let nodes = ids(cluster, nodes)?;
     let before = (ContainerLimits::default(), ContainerWorkload::default());
-    let (limits, mut workload) = definition::with(before, definition, &[]);
-    definition::imported(cluster, &mut workload)?;
-    let request = ContainerRequest { name: name.clone(), nodes, limits, workload };
-    let made: Container = cluster.agreeing()?.post("/v1/containers", &request)?;
+    let made = make(cluster, name, nodes, definition::with(before, definition, &[]))?;
     conclude(cluster, output, made, *wait)
+}
+
+fn make(
+    cluster: &Cluster,
+    name: &str,
+    nodes: &NodeSet,
+    (limits, mut workload): (ContainerLimits, ContainerWorkload),
+) -> Result<Container, Failure> {
+    let nodes = ids(cluster, nodes)?;
+    definition::imported(cluster, &mut workload)?;
+    let request = ContainerRequest { name: name.to_owned(), nodes, limits, workload };
+    Ok(cluster.agreeing()?.post("/v1/containers", &request)?)
+}
+
+/// Makes a container with an image and a command, unless others are given, and waits until it runs.
+pub(crate) fn begin(
+    cluster: &Cluster,
+    name: &str,
+    nodes: &NodeSet,
+    definition: &DefinitionArguments,
+    (image, command): (String, Vec<String>),
+    wait: WaitArguments,
+) -> Result<(), Failure> {
+    let image = Some(ContainerImage { name: image, digest: None });
+    let workload = ContainerWorkload { image, command, ..ContainerWorkload::default() };
+    let defined = definition::with((ContainerLimits::default(), workload), definition, &[]);
+    let made = make(cluster, name, nodes, defined)?;
+    settle(cluster, made, wait).map(drop)
 }
 
 fn set(cluster: &Cluster, output: Output, set: &DcSetArguments) -> Result<(), Failure> {
@@ -108,13 +133,12 @@ fn scale(cluster: &Cluster, output: Output, scale: &ScaleArguments) -> Result<()
     conclude(cluster, output, scaled, scale.wait)
 }
 
-/// Waits until a container is everywhere as it is to be, and prints it.
-fn conclude(
+/// Waits until a container is everywhere as it is to be, and tells how it goes.
+fn settle(
     cluster: &Cluster,
-    output: Output,
     mut container: Container,
     wait: WaitArguments,
-) -> Result<(), Failure> {
+) -> Result<Container, Failure> {
     let began = Instant::now();
     let mut told = String::new();
     // A node that tries again says nothing of why it has to.
@@ -148,6 +172,18 @@ fn conclude(
     for place in container.places.iter().filter(|place| place.phase == ContainerPhase::Unknown) {
         eprintln!("warning: node {} is down; it gets the container when it is back", place.node);
     }
+    Ok(container)
+}
+
+/// Waits until a container is everywhere as it is to be, and prints it.
+fn conclude(
+    cluster: &Cluster,
+    output: Output,
+    container: Container,
+    wait: WaitArguments,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    let container = settle(cluster, container, wait)?;
     print(output, &container, || {
         let nodes = container.places.iter().filter(|place| place.spanned);
         let nodes: Vec<_> = nodes.map(|place| place.node.to_string()).collect();

@@ -198,18 +198,21 @@ pub fn switch<W: Way>(
     })
 }
 
-/// Waits until all servers run; tells what is missing, each time that it is something else.
+/// Waits until all servers run, and `mol-rs` on some nodes; tells what is missing, each time that it is something else.
 ///
 /// # Errors
 /// [`Error`].
 pub fn wait_for_all<W: Way>(
     board: &Board<W>,
+    nodes: &[u32],
     limit: Duration,
     mut tell: impl FnMut(&str),
 ) -> Result<(), Error> {
     let mut told = String::new();
     wait(board, limit, "having all servers run", |seen| {
-        let missing = missing(seen)?;
+        let away = nodes.iter().filter(|node| !seen.alive.contains(node));
+        let mut missing = missing(seen)?;
+        missing.extend(away.map(|node| format!("mol-rs on node {node}")));
         let text = format!("{} not running yet", missing.join(", "));
         if !missing.is_empty() && text != told {
             tell(&text);

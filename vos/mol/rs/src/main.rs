@@ -46,6 +46,9 @@ enum Command {
         /// Wait until all servers run
         #[arg(long)]
         wait: bool,
+        /// Nodes on which mol-rs has to run by then as well, such as 0,2
+        #[arg(long, value_name = "NODES", value_delimiter = ',')]
+        on: Vec<u32>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -83,6 +86,9 @@ enum Command {
     },
     /// Wait until all servers run
     Wait {
+        /// Nodes on which mol-rs has to run by then as well, such as 0,2
+        #[arg(long, value_name = "NODES", value_delimiter = ',')]
+        on: Vec<u32>,
         #[command(flatten)]
         limit: Limit,
     },
@@ -131,7 +137,7 @@ fn main() -> ExitCode {
 fn execute(dvk: &Path, command: Command) -> Result<(), Error> {
     match command {
         Command::Run => run::run(dvk),
-        Command::Load { file, dry_run, wait, limit } => {
+        Command::Load { file, dry_run, wait, on, limit } => {
             let text = read(&file)?;
             Manifest::read(&text)?;
             if dry_run {
@@ -140,7 +146,7 @@ fn execute(dvk: &Path, command: Command) -> Result<(), Error> {
             ask(dvk, |board| {
                 board.load(&text)?;
                 if wait {
-                    asking::wait_for_all(board, limit.time(), |text| eprintln!("{text}"))?;
+                    asking::wait_for_all(board, &on, limit.time(), |text| eprintln!("{text}"))?;
                 }
                 Ok(())
             })
@@ -170,9 +176,9 @@ fn execute(dvk: &Path, command: Command) -> Result<(), Error> {
         Command::Start { name, limit } => {
             ask(dvk, |board| asking::switch(board, &name, true, limit.time()))
         }
-        Command::Wait { limit } => {
-            ask(dvk, |board| asking::wait_for_all(board, limit.time(), |text| eprintln!("{text}")))
-        }
+        Command::Wait { on, limit } => ask(dvk, |board| {
+            asking::wait_for_all(board, &on, limit.time(), |text| eprintln!("{text}"))
+        }),
         Command::Url => ask(dvk, |board| {
             let manifest = board.look()?.manifest()?;
             println!("{}", manifest.address().ok_or(Error::NoUrl)?);
