@@ -33,6 +33,7 @@ pub(super) mod program;
 mod promotions;
 mod rules;
 mod segment;
+mod servers;
 mod strangers;
 mod tables;
 mod transports;
@@ -141,6 +142,7 @@ const LONG_SCENARIOS: &[Scenario] = &[
     ("the rules hold between nodes, over QUIC", rules::over_quic),
     // A replica that was put behind on a slow host does not always come into step again in the time that it is given here.
     ("a disk with replicas loses nothing while its servers fail", disks::take_over),
+    ("servers run again, elsewhere and where they are wanted", servers::run_again),
 ];
 
 /// Runs all scenarios, or those whose name contains `only`; there are more, and some do more, if it may be `long`. With `scripts`, only

@@ -198,6 +198,21 @@ pub fn switch<W: Way>(
     })
 }
 
+/// Waits until `mol-rs` runs on some nodes, so that a server goes at once where it is to be.
+///
+/// # Errors
+/// [`Error`].
+pub fn wait_for_nodes<W: Way>(
+    board: &Board<W>,
+    nodes: &[u32],
+    limit: Duration,
+) -> Result<(), Error> {
+    wait(board, limit, "having mol-rs on all nodes", |seen| {
+        let away: Vec<_> = nodes.iter().filter(|node| !seen.alive.contains(node)).collect();
+        Ok((!away.is_empty()).then(|| format!("it is not on {away:?}")))
+    })
+}
+
 /// Waits until all servers run, and `mol-rs` on some nodes; tells what is missing, each time that it is something else.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ enum Command {
         /// Wait until all servers run
         #[arg(long)]
         wait: bool,
-        /// Nodes on which mol-rs has to run by then as well, such as 0,2
+        /// Nodes on which mol-rs has to run before, such as 0,2
         #[arg(long, value_name = "NODES", value_delimiter = ',')]
         on: Vec<u32>,
         #[command(flatten)]
@@ -144,6 +144,7 @@ fn execute(dvk: &Path, command: Command) -> Result<(), Error> {
                 return Ok(());
             }
             ask(dvk, |board| {
+                asking::wait_for_nodes(board, &on, limit.time())?;
                 board.load(&text)?;
                 if wait {
                     asking::wait_for_all(board, &on, limit.time(), |text| eprintln!("{text}"))?;
