@@ -91,13 +91,20 @@ impl Archive {
         Ok(())
     }
 
+    /// Its entries, each directory before what is in it: the path without a slash at its beginning, the mode, and what it stands for.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, u32, &Node)> {
+        self.entries.iter().map(|(name, (mode, node))| {
+            let mode = if *mode == IMPLIED { 0o755 } else { *mode };
+            (name.as_str(), mode, node)
+        })
+    }
+
     /// The archive's bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut inode = 0;
-        for (name, (mode, node)) in &self.entries {
+        for (name, mode, node) in self.entries() {
             inode += 1;
-            let mode = if *mode == IMPLIED { 0o755 } else { *mode };
             write_entry(&mut bytes, inode, name, mode, node);
         }
         write_entry(&mut bytes, 0, "TRAILER!!!", 0, &Node::File(Vec::new()));

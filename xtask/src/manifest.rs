@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{ensure, Context, Result};
 use serde::Deserialize;
 
 use crate::cpio::{Archive, Node};
@@ -23,6 +24,8 @@ pub(crate) struct Manifest {
     pub(crate) node: Layer,
     /// What nodes under test have besides.
     pub(crate) test: Layer,
+    /// What containers of the virtual OS MoL are made of.
+    pub(crate) mol: Layer,
 }
 
 /// Entries of one archive.
@@ -92,6 +95,9 @@ struct Packaged {
     member: String,
     #[serde(default = "executable")]
     mode: u32,
+    /// Whether it is one program for many (busybox), and has a link beside it for each name that it lists.
+    #[serde(default)]
+    applets: bool,
 }
 
 impl Packaged {
@@ -137,12 +143,14 @@ impl Manifest {
     /// The packages whose binaries the node holds, and with `test`, after these, the others that its overlay does. The two are compiled
     /// apart: features that programs of tests ask of a library must not change what is shipped.
     pub(crate) fn packages(&self, test: bool) -> Vec<BTreeSet<String>> {
-        let of = |layer: &Layer| -> BTreeSet<_> {
-            layer.programs.iter().map(|program| program.package.clone()).collect()
-        };
-        let node = of(&self.node);
-        let others = test.then(|| of(&self.test).difference(&node).cloned().collect());
+        let node = self.node.packages();
+        let others = test.then(|| self.test.packages().difference(&node).cloned().collect());
         std::iter::once(node).chain(others).collect()
+    }
+
+    /// The packages whose binaries a container of MoL holds, to be compiled apart from the others as well.
+    pub(crate) fn mol_packages(&self) -> BTreeSet<String> {
+        self.mol.packages()
     }
 
     /// The programs in C among them: each binary with its source.
@@ -159,12 +167,17 @@ impl Manifest {
 }
 
 impl Layer {
+    /// The packages of its programs.
+    fn packages(&self) -> BTreeSet<String> {
+        self.programs.iter().map(|program| program.package.clone()).collect()
+    }
+
     /// Puts the layer's content into an archive.
     ///
     /// `unpacked` says where the files of a package are.
     ///
     /// # Errors
-    /// When a file is missing or two entries collide.
+    /// When a file is missing, two entries collide, or a program does not list its applets.
     pub(crate) fn archive(
         &self,
         root: &Path,
@@ -190,6 +203,9 @@ impl Layer {
         for packaged in &self.packaged {
             let file = unpacked(packaged.pin())?.join(&packaged.member);
             archive.add(&packaged.path, packaged.mode, read(&file)?)?;
+            if packaged.applets {
+                link_applets(&mut archive, &packaged.path, &file)?;
+            }
         }
         for Link { path, target } in &self.links {
             archive.add(path, 0o777, Node::Link(target.clone()))?;
@@ -198,14 +214,36 @@ impl Layer {
     }
 }
 
+/// Adds a link to the program at `path`, beside it, for each name that its file on this host lists.
+fn link_applets(archive: &mut Archive, path: &str, file: &Path) -> Result<()> {
+    let listed = Command::new(file)
+        .arg("--list")
+        .output()
+        .with_context(|| format!("asking {} for its list of applets", file.display()))?;
+    ensure!(
+        listed.status.success(),
+        "asking {} for its list of applets: it ended with {}",
+        file.display(),
+        listed.status
+    );
+    let (directory, program) = path.rsplit_once('/').unwrap_or(("", path));
+    let names = String::from_utf8_lossy(&listed.stdout);
+    let is_link = |name: &&str| !name.is_empty() && !name.contains('/') && *name != program;
+    for name in names.lines().filter(is_link) {
+        archive.add(&format!("{directory}/{name}"), 0o777, Node::Link(program.to_owned()))?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn unknown_keys_are_errors_that_point_at_their_line() {
-        let error =
-            toml::from_str::<Manifest>("[node]\n[test]\nfile = []\n").unwrap_err().to_string();
+        let error = toml::from_str::<Manifest>("[node]\n[test]\nfile = []\n[mol]\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("line 3") && error.contains("unknown field `file`"), "{error}");
     }
 
@@ -214,7 +252,8 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let manifest = Manifest::read(&root).unwrap();
         let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
-        for package in manifest.packages(true).into_iter().flatten() {
+        let all = manifest.packages(true).into_iter().flatten().chain(manifest.mol_packages());
+        for package in all {
             assert!(
                 lock.contains(&format!("name = \"{package}\"")),
                 "{package} is no package here"
@@ -234,6 +273,39 @@ mod tests {
         for pin in pins {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
+        // What is in containers of MoL is what nodes have for containers without an image.
+        for packaged in &manifest.mol.packaged {
+            let same = manifest.node.packaged.iter().find(|it| it.package == packaged.package);
+            assert_eq!(Some(packaged.pin()), same.map(Packaged::pin));
+        }
+    }
+
+    #[test]
+    fn a_program_for_many_has_a_link_for_each_name_that_it_lists() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let layer = |list: &str| {
+            let program = directory.path().join("many");
+            fs::write(&program, format!("#!/bin/sh\n{list}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let text = "[node]\n[test]\n[mol]\npackaged = [{ path = \"/bin/many\", package = \"many\", suite = \"s\", \
+                        version = \"1\", sha256 = \"0\", member = \"many\", applets = true }]\n";
+            let manifest: Manifest = toml::from_str(text).unwrap();
+            let programs = Programs::in_directory(directory.path());
+            let root = |_: Pin<'_>| Ok(directory.path().to_path_buf());
+            manifest.mol.archive(directory.path(), &programs, root)
+        };
+        let archive = layer("printf 'many\\n[\\nsh\\nlinux/thing\\n'").unwrap();
+        let links: Vec<_> = archive
+            .entries()
+            .filter_map(|(name, _, node)| {
+                Some((name, matches!(node, Node::Link(_)).then_some(node)?))
+            })
+            .collect();
+        let many = Node::Link("many".to_owned());
+        assert_eq!(links, [("bin/[", &many), ("bin/sh", &many)]);
+        let error = layer("exit 3").unwrap_err().to_string();
+        assert!(error.contains("list of applets: it ended with exit status: 3"), "{error}");
     }
 
     #[test]
@@ -246,7 +318,7 @@ mod tests {
                     files = [{ path = \"/etc/motd\", source = \"motd\" }]\n\
                     links = [{ path = \"/bin\", target = \"usr/bin\" }]\n\
                     packaged = [{ path = \"/tool\", package = \"tools\", suite = \"s\", version = \"1\", \
-                    sha256 = \"0\", member = \"tool\" }]\n[test]\n";
+                    sha256 = \"0\", member = \"tool\" }]\n[test]\n[mol]\n";
         let manifest: Manifest = toml::from_str(text).unwrap();
         let programs = Programs::in_directory(directory.path());
         let unpacked = |pin: Pin<'_>| {

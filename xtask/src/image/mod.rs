@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `cargo xtask image`: what machines boot from, under `target/images`, each with a manifest of sizes and hashes.
+//! `cargo xtask image`: what machines boot from, and what containers of MoL are made of, under `target/images`, each with a
+//! manifest of sizes and hashes.
 
 mod iso;
+mod mol;
+mod oci;
 mod recipes;
 
 use std::fs;
@@ -47,6 +50,8 @@ pub(crate) enum What {
     Disk,
     /// What nodes are upgraded by
     Bundle,
+    /// What containers of the virtual OS MoL are made of
+    Mol,
 }
 
 impl What {
@@ -56,11 +61,12 @@ impl What {
             Self::Iso => "iso",
             Self::Disk => "disk",
             Self::Bundle => "bundle",
+            Self::Mol => "mol",
         }
     }
 }
 
-/// Make what machines boot from.
+/// Make what machines boot from, and what containers of MoL are made of.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Image {
     /// What to make; everything if not given
@@ -78,16 +84,25 @@ impl Image {
     /// As [`build`].
     pub(crate) fn run(&self, session: &Session, origin: &Origin) -> Result<()> {
         let what = if self.what.is_empty() { What::value_variants() } else { &self.what };
-        let built = artefacts::of_version(
-            session,
-            origin,
-            kernel::Variant::Node,
-            kernel::Image::BzImage,
-            false,
-            &self.release,
-        )?;
+        let images = folder(session);
+        let mut built = None;
         for &what in what {
-            let folder = build(session, &built, what, &folder(session))?;
+            let folder = match (what, &built) {
+                // Containers need no kernel, which would take minutes.
+                (What::Mol, _) => mol::build(session, &images)?,
+                (_, Some(built)) => build(session, built, what, &images)?,
+                (_, None) => {
+                    let built = built.insert(artefacts::of_version(
+                        session,
+                        origin,
+                        kernel::Variant::Node,
+                        kernel::Image::BzImage,
+                        false,
+                        &self.release,
+                    )?);
+                    build(session, built, what, &images)?
+                }
+            };
             let text = fs::read_to_string(folder.join(MANIFEST))
                 .with_context(|| format!("reading the manifest in {}", folder.display()))?;
             let manifest: Manifest = serde_json::from_str(&text).context("reading the manifest")?;
@@ -105,7 +120,7 @@ pub(crate) fn folder(session: &Session) -> PathBuf {
     session.workspace.target.join("images")
 }
 
-/// The file that machines boot from; for network boot, the folder of what is served.
+/// The file that machines boot from, or that an image is imported from; for network boot, the folder of what is served.
 pub(crate) fn path(folder: &Path, what: What) -> PathBuf {
     let folder = folder.join(what.name());
     match what {
@@ -113,6 +128,7 @@ pub(crate) fn path(folder: &Path, what: What) -> PathBuf {
         What::Iso => folder.join("dvs.iso"),
         What::Disk => folder.join("dvs.img"),
         What::Bundle => folder.join("bundle.dvs"),
+        What::Mol => folder.join(mol::file_name()),
     }
 }
 
@@ -140,10 +156,31 @@ pub(crate) fn build(
     what: What,
     images: &Path,
 ) -> Result<PathBuf> {
+    if what == What::Mol {
+        return mol::build(session, images);
+    }
     let recipes = Recipes::read(&session.workspace.root)?;
     if what == What::Iso {
         doctor::require(session, &[Need::Images], &Pins::read(session)?.tools)?;
     }
+    let ingredients = Ingredients::gather(session, &recipes, built)?;
+    replace(session, images, what, |step, work, folder| match what {
+        What::Pxe => ingredients.pxe(session, &recipes, folder),
+        What::Iso => ingredients.iso(session, step, &recipes, work, folder),
+        What::Disk => ingredients.disk(session, &recipes, folder),
+        What::Bundle => ingredients.bundle(built, folder),
+        What::Mol => Ok(()),
+    })
+}
+
+/// Has `make` fill a folder, which then takes the place of the one of this image; `make` also gets the name of a folder to work in,
+/// which it may create.
+fn replace(
+    session: &Session,
+    images: &Path,
+    what: What,
+    make: impl FnOnce(&mut Step, &Path, &Path) -> Result<()>,
+) -> Result<PathBuf> {
     fs::create_dir_all(images).with_context(|| format!("creating {}", images.display()))?;
     let _lock = session.store.lock("images", || {
         session.notice("images", "waiting for another dvs build that makes images");
@@ -153,14 +190,8 @@ pub(crate) fn build(
     store::remove(&partial)?;
     store::remove(&work)?;
     fs::create_dir(&partial).with_context(|| format!("creating {}", partial.display()))?;
-    let ingredients = Ingredients::gather(session, &recipes, built)?;
     let mut step = session.begin("images", &format!("making the {} image", what.name()))?;
-    match what {
-        What::Pxe => ingredients.pxe(session, &recipes, &partial)?,
-        What::Iso => ingredients.iso(session, &mut step, &recipes, &work, &partial)?,
-        What::Disk => ingredients.disk(session, &recipes, &partial)?,
-        What::Bundle => ingredients.bundle(built, &partial)?,
-    }
+    make(&mut step, &work, &partial)?;
     let total = describe(&partial)?;
     store::remove(&work)?;
     let folder = images.join(what.name());
