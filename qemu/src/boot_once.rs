@@ -73,7 +73,7 @@ pub fn boot_once_watched(
         cluster: Vec::new(),
         management: None,
         reboot: false,
-        ..options.machine(0, &claim.path, 0, None)
+        ..options.machine(0, &claim.path, 0, None, &[])
     };
     let qmp = files.qmp.clone();
     let mut on_line = |line: &str| on_line(line, &qmp);

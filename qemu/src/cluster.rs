@@ -17,6 +17,7 @@ use crate::boot::{empty_disk, prepare_disk, Boot};
 use crate::console::ConsoleReader;
 use crate::control::{ask, serve, Answer, Call, NodeStatus, Request, Status};
 use crate::error::{Error, Result};
+use crate::front::{check_free, Front, Publish};
 use crate::links::Links;
 use crate::node::{describe, Node};
 use crate::options::{random_token, NodeFiles, Options};
@@ -46,6 +47,7 @@ impl Cluster {
     pub fn start(options: Options) -> Result<Cluster> {
         options.check()?;
         require_program(&options.qemu)?;
+        check_free(&options.publish)?;
         let firmware = options.firmware.iter().flat_map(|f| [&*f.code, &*f.variables]);
         let direct = [&*options.kernel, &*options.initramfs];
         for image in direct.into_iter().chain(options.boot.image()).chain(firmware) {
@@ -272,6 +274,8 @@ struct Owner {
     switch: Switch,
     description: Description,
     segments: usize,
+    /// They serve until they are dropped.
+    _fronts: Vec<Front>,
     claim: Claim,
 }
 
@@ -285,14 +289,20 @@ impl Owner {
         for directory in [Some(logs), options.pcap.as_deref()].into_iter().flatten() {
             fs::create_dir_all(directory).map_err(Error::file("creating", directory))?;
         }
-        let mut ports = free_ports(options.nodes * if options.agent { 2 } else { 1 })?;
-        let mut agent_ports = ports.split_off(options.nodes).into_iter();
+        let agents = if options.agent { options.nodes } else { 0 };
+        let shares = options.publish.len();
+        let mut ports = free_ports(options.nodes * (1 + shares) + agents)?;
+        let mut agent_ports = ports.split_off(options.nodes * (1 + shares)).into_iter();
+        // Of each node, those of one published port after the other.
+        let published = ports.split_off(options.nodes);
         let links = Links::new(options.nodes, options.seed, options.faults);
+        let published_by = |number: usize| &published[number * shares..(number + 1) * shares];
         let mut nodes = Vec::new();
         let mut descriptions = Vec::new();
         for (number, port) in ports.into_iter().enumerate() {
             let agent_port = agent_ports.next();
-            let machine = options.machine(number, &claim.path, port, agent_port);
+            let machine =
+                options.machine(number, &claim.path, port, agent_port, published_by(number));
             let files = NodeFiles::new(&claim.path, number);
             let log = logs.join(format!("node{number}.log"));
             let config = options.config(number, &token).to_toml();
@@ -327,9 +337,23 @@ impl Owner {
             seed: options.seed,
             accelerator: options.accelerator,
             nodes: descriptions,
+            published: options.publish.clone(),
         };
+        let front = |(share, publish): (usize, &Publish)| {
+            let of_nodes = (0..options.nodes).map(|number| published_by(number)[share]);
+            Front::start(publish.port, of_nodes.collect())
+        };
+        let fronts: Result<Vec<_>> = options.publish.iter().enumerate().map(front).collect();
+        let fronts = fronts?;
         access::give(&claim.path, options, &token, &description)?;
-        let mut owner = Owner { nodes, switch, description, segments: options.segments, claim };
+        let mut owner = Owner {
+            nodes,
+            switch,
+            description,
+            segments: options.segments,
+            _fronts: fronts,
+            claim,
+        };
         if options.wire {
             // The other one connects to this one as it starts.
             owner.nodes[0].spawn()?;

@@ -13,6 +13,7 @@ mod error;
 pub mod faults;
 pub mod forwarding;
 pub mod frame;
+pub mod front;
 pub mod launch;
 pub mod links;
 pub mod machine;

@@ -97,6 +97,8 @@ pub struct ManagementInterface {
     pub port: u16,
     /// TCP port there that leads to the node's agent.
     pub agent_port: Option<u16>,
+    /// Further TCP ports there, each with the port of the guest that it leads to.
+    pub forwarded: Vec<(u16, u16)>,
     /// MAC address.
     pub mac: Mac,
 }
@@ -240,10 +242,11 @@ impl Machine {
             line.add(["-device", &format!("{device}{boot}")]);
         }
         if let Some(management) = &self.management {
-            let ManagementInterface { port, agent_port, mac } = management;
+            let ManagementInterface { port, agent_port, forwarded, mac } = management;
             let mut network = "user,id=management,restrict=on".to_owned();
             let agent = agent_port.map(|port| (port, dvs_agent::PORT));
-            for (host, guest) in [Some((*port, API_PORT)), agent].into_iter().flatten() {
+            let own = [Some((*port, API_PORT)), agent].into_iter().flatten();
+            for (host, guest) in own.chain(forwarded.iter().copied()) {
                 network += &format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
             }
             line.add([
@@ -323,6 +326,7 @@ pub(crate) mod tests {
             management: Some(ManagementInterface {
                 port: 20002,
                 agent_port: None,
+                forwarded: Vec::new(),
                 mac: management_mac(2),
             }),
             config: Some("/run/a,b/n2.toml".into()),
@@ -391,12 +395,17 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_host_reaches_an_agent() {
+    fn the_host_reaches_an_agent_and_published_ports() {
         let mac = management_mac(2);
-        let management = ManagementInterface { port: 20002, agent_port: Some(20003), mac };
+        let management = ManagementInterface {
+            port: 20002,
+            agent_port: Some(20003),
+            forwarded: vec![(20004, 80)],
+            mac,
+        };
         let with_agent = Machine { management: Some(management), ..machine() };
         let line = shell_quoted(&with_agent.command());
-        let forwarded = "hostfwd=tcp:127.0.0.1:20002-:7700,hostfwd=tcp:127.0.0.1:20003-:7790 ";
+        let forwarded = "hostfwd=tcp:127.0.0.1:20002-:7700,hostfwd=tcp:127.0.0.1:20003-:7790,hostfwd=tcp:127.0.0.1:20004-:80 ";
         assert!(line.contains(forwarded), "{line}");
     }
 

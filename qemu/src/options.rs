@@ -11,6 +11,7 @@ use crate::accel::Accelerator;
 use crate::boot::{Boot, Firmware};
 use crate::error::{Error, Result};
 use crate::faults::Faults;
+use crate::front::Publish;
 use crate::machine::{
     cluster_mac, management_mac, ClusterInterface, Machine, ManagementInterface, Medium, Memory,
     QEMU, SEGMENTS_MAX,
@@ -83,6 +84,9 @@ pub struct Options {
     /// Every node runs `dvs-agent` beside its services, so that the host can run programs on it. The initial RAM file system
     /// must be one with the overlay for tests.
     pub agent: bool,
+    /// Ports of the host that lead to the nodes.
+    #[serde(default)]
+    pub publish: Vec<Publish>,
     /// Command that is put in front of QEMU's to tie its life to ours, with `{parent}` standing for our
     /// process id (see [`crate::launch`]). Empty: QEMU is started as it is, and outlives us if we are killed.
     pub launcher: Vec<String>,
@@ -117,6 +121,7 @@ impl Options {
             append_to: BTreeMap::new(),
             run: None,
             agent: false,
+            publish: Vec::new(),
             launcher: Vec::new(),
         }
     }
@@ -174,6 +179,11 @@ impl Options {
                 "a node runs one command: either the agent or another".to_owned(),
             ));
         }
+        let mut ports: Vec<_> = self.publish.iter().map(|publish| publish.port).collect();
+        ports.sort_unstable();
+        if let Some(pair) = ports.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::Invalid(format!("port {} of the host is published twice", pair[0])));
+        }
         if let Some(name) = &self.name {
             check_name(name)?;
         }
@@ -202,15 +212,18 @@ impl Options {
         config
     }
 
-    /// Node `number` as a machine, with its sockets in the directory `run` and its API, and its agent if it has one, on
-    /// these ports of the host.
+    /// Node `number` as a machine, with its sockets in the directory `run` and its API, its agent if it has one, and its
+    /// [published](Self::publish) ports, in their order, on these ports of the host.
     pub fn machine(
         &self,
         number: usize,
         run: &Path,
         port: u16,
         agent_port: Option<u16>,
+        published: &[u16],
     ) -> Machine {
+        let guests = self.publish.iter().map(|publish| publish.guest);
+        let forwarded = published.iter().copied().zip(guests).collect();
         let files = NodeFiles::new(run, number);
         let medium = match &self.boot {
             Boot::Direct => Medium::Memory {
@@ -242,7 +255,12 @@ impl Options {
                     mac: cluster_mac(number, segment),
                 })
                 .collect(),
-            management: Some(ManagementInterface { port, agent_port, mac: management_mac(number) }),
+            management: Some(ManagementInterface {
+                port,
+                agent_port,
+                forwarded,
+                mac: management_mac(number),
+            }),
             config: (!matches!(self.boot, Boot::Disk(_))).then(|| files.config.clone()),
             reboot: true,
         }
@@ -349,7 +367,7 @@ mod tests {
             config.network.cluster,
             [0, 1].map(|n| InterfaceSelector::Mac(cluster_mac(1, n)))
         );
-        let machine = options.machine(1, Path::new("/r"), 1, None);
+        let machine = options.machine(1, Path::new("/r"), 1, None, &[]);
         let sockets: Vec<_> =
             machine.cluster.iter().map(|nic| nic.socket.display().to_string()).collect();
         assert_eq!(sockets, ["/r/n1.net0", "/r/n1.net1"]);
@@ -366,7 +384,8 @@ mod tests {
 
     #[test]
     fn a_node_with_a_disk_has_its_configuration_there() {
-        let machine = |boot| Options { boot, ..options(1) }.machine(0, Path::new("/r"), 1, None);
+        let machine =
+            |boot| Options { boot, ..options(1) }.machine(0, Path::new("/r"), 1, None, &[]);
         let disk = machine(Boot::Disk("/b/dvs.img".into()));
         assert_eq!((disk.medium, disk.config), (Medium::Disk("/r/n0.disk".into()), None));
         let cd = machine(Boot::Cd("/b/dvs.iso".into()));
@@ -395,7 +414,8 @@ mod tests {
     fn nodes_differ_only_where_they_must() {
         let options = options(2);
         let line = |node: usize, port| {
-            let line = shell_quoted(&options.machine(node, Path::new("/r"), port, None).command());
+            let line =
+                shell_quoted(&options.machine(node, Path::new("/r"), port, None, &[]).command());
             line.replace(&format!("/n{node}."), "/nX.")
                 .replace(&cluster_mac(node, 0).to_string(), "C")
                 .replace(&management_mac(node).to_string(), "M")

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
 use crate::error::{Error, Result};
+use crate::front::Publish;
 use crate::options::check_name;
 
 /// Name of the first cluster that is given none; further ones are `dvs-2`, `dvs-3`…
@@ -39,6 +40,9 @@ pub struct Description {
     pub accelerator: Accelerator,
     /// The nodes in order.
     pub nodes: Vec<NodeDescription>,
+    /// Ports of the host that lead to them.
+    #[serde(default)]
+    pub published: Vec<Publish>,
 }
 
 /// What stays the same about a node however often it is started.
@@ -263,6 +267,7 @@ mod tests {
             seed: u64::MAX,
             accelerator: Accelerator::Tcg,
             nodes: vec![node(0), node(1)],
+            published: Vec::new(),
         }
     }
 

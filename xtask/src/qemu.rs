@@ -20,6 +20,7 @@ use dvs_config::Token;
 use dvs_qemu::accel::Choice;
 use dvs_qemu::boot::Firmware;
 use dvs_qemu::faults::{Faults, Probability};
+use dvs_qemu::front::Publish;
 use dvs_qemu::links::LinkSelector;
 use dvs_qemu::machine::{Memory, QEMU};
 
@@ -66,6 +67,9 @@ struct Start {
     /// Capture each node's cluster traffic to DIRECTORY/node<N>.pcap
     #[arg(long, value_name = "DIRECTORY")]
     pcap: Option<PathBuf>,
+    /// Have PORT of 127.0.0.1 lead to GUESTPORT (the same if not given) of whichever node takes the connection, in turn
+    #[arg(long, value_name = "PORT[:GUESTPORT]")]
+    publish: Vec<Publish>,
     /// Print the QEMU command lines and do nothing else
     #[arg(long)]
     dry_run: bool,
@@ -352,6 +356,7 @@ mod tests {
             ("--memory 12", "`12` is not a memory size"),
             ("--accel xen", "`xen` is not an accelerator"),
             ("--token short", "at least 16"),
+            ("--publish web", "`web` is no port"),
             ("--boot tape", "[possible values: direct"),
             ("link 1-1 cut", "names no link"),
             ("kill", "<NODE>"),

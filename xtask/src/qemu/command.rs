@@ -86,6 +86,7 @@ mod tests {
             seed: 1,
             accelerator: Accelerator::Tcg,
             nodes: Vec::new(),
+            published: Vec::new(),
         };
         let signals = Signals::catch().unwrap();
         super::run(command, &cluster, Path::new("/run/x"), Path::new("/tools"), &signals).unwrap()

@@ -9,6 +9,7 @@ use anyhow::{bail, Context, Result};
 use dvs_qemu::accel::{choose, foresee, kvm_boots, Accelerator, Choice, Host};
 use dvs_qemu::access;
 use dvs_qemu::cluster::{free_ports, require_program};
+use dvs_qemu::front::check_free;
 use dvs_qemu::launch::PARENT;
 use dvs_qemu::machine::{shell_quoted, QEMU};
 use dvs_qemu::readiness::{wait_ready, Progress};
@@ -43,6 +44,7 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     }
     // What would fail at the end of a long build had better fail before it.
     options(start, checkout, Images::given(start).unwrap_or_default(), 0)?.check()?;
+    check_free(&start.publish)?;
     if start.qemu == QEMU {
         checkout.require_qemu(Images::given(start).is_none(), start.boot)?;
     }
@@ -71,6 +73,9 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
         cluster.name, start.nodes, cluster.accelerator
     );
     eprint!("{}", screen::nodes(cluster));
+    for publish in &cluster.published {
+        eprintln!("{publish}");
+    }
     let ready = running.await_ready(start.ready_timeout, &signals);
     if let Some(signal) = signals.take() {
         running.end(start.keep);
@@ -200,6 +205,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
         token: start.token.clone(),
         insecure: start.insecure,
         append: start.append.clone(),
+        publish: start.publish.clone(),
         launcher: launcher(),
         ..Options::new(images.kernel, images.initramfs)
     })
@@ -226,8 +232,13 @@ fn dry_run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     let host = Host::look(&start.qemu);
     options.accelerator = foresee(start.accel, &host, checkout.cache());
     let run = preview(&root(), start.name.as_deref());
-    for (node, port) in free_ports(start.nodes)?.into_iter().enumerate() {
-        println!("{}", shell_quoted(&options.machine(node, &run, port, None).command()));
+    let ports = free_ports(start.nodes * (1 + start.publish.len()))?;
+    for (node, ports) in ports.chunks(1 + start.publish.len()).enumerate() {
+        let machine = options.machine(node, &run, ports[0], None, &ports[1..]);
+        println!("{}", shell_quoted(&machine.command()));
+    }
+    for publish in &start.publish {
+        eprintln!("{publish}");
     }
     Ok(ExitCode::SUCCESS)
 }
