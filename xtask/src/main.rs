@@ -9,6 +9,7 @@ mod cpio;
 mod digest;
 mod dissector;
 mod doctor;
+mod fetch;
 mod fuzz;
 mod image;
 mod initramfs;

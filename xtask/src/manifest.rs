@@ -172,6 +172,11 @@ impl Layer {
         self.programs.iter().map(|program| program.package.clone()).collect()
     }
 
+    /// Whether one of its programs is at `path`.
+    pub(crate) fn has_program(&self, path: &str) -> bool {
+        self.programs.iter().any(|program| program.path == path)
+    }
+
     /// Puts the layer's content into an archive.
     ///
     /// `unpacked` says where the files of a package are.

@@ -4,6 +4,7 @@
 mod act;
 mod checkout;
 mod command;
+mod demo;
 mod screen;
 mod signals;
 mod start;
@@ -56,6 +57,9 @@ struct Start {
     /// Run this with `sh -c` once all nodes are ready, then end the cluster; exit as the command does
     #[arg(long, value_name = "COMMAND")]
     exec: Option<String>,
+    /// Set something up on the cluster once all nodes are ready, and print its URL; implies `--publish 8080`
+    #[arg(long, value_enum)]
+    demo: Option<demo::Demo>,
     /// How the nodes boot
     #[arg(long, value_enum, default_value_t = Boot::Direct)]
     boot: Boot,
@@ -357,6 +361,7 @@ mod tests {
             ("--accel xen", "`xen` is not an accelerator"),
             ("--token short", "at least 16"),
             ("--publish web", "`web` is no port"),
+            ("--demo tea", "[possible values: web]"),
             ("--boot tape", "[possible values: direct"),
             ("link 1-1 cut", "names no link"),
             ("kill", "<NODE>"),

@@ -115,6 +115,16 @@ impl Image {
     }
 }
 
+/// Makes the image of MoL; returns its archive.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn mol(session: &Session) -> Result<PathBuf> {
+    let images = folder(session);
+    mol::build(session, &images)?;
+    Ok(path(&images, What::Mol))
+}
+
 /// Where images are.
 pub(crate) fn folder(session: &Session) -> PathBuf {
     session.workspace.target.join("images")

@@ -16,18 +16,27 @@ use signal_hook::consts::SIGINT;
 
 use super::signals::{exit_status, Signals};
 
-/// Runs `command` with `tools` first on `PATH`. The exit status that ours is to be.
+/// The variable that has the URL of what a demonstration shows.
+const DEMO_URL: &str = "DVS_DEMO_URL";
+
+/// Runs `command` with `tools` first on `PATH`, and the URL of the demonstration if there is one. The exit status that ours is to be.
 pub(super) fn run(
     command: &str,
     cluster: &Description,
     run: &Path,
     tools: &Path,
+    demo: Option<&str>,
     signals: &Signals,
 ) -> Result<u8> {
     let inherited = env::var_os("PATH").unwrap_or_default();
     let path = std::iter::once(PathBuf::from(tools)).chain(env::split_paths(&inherited));
     let path = env::join_paths(path).context("putting dvsctl on PATH")?;
-    let mut child = Command::new("sh")
+    let mut sh = Command::new("sh");
+    match demo {
+        Some(url) => sh.env(DEMO_URL, url),
+        None => sh.env_remove(DEMO_URL),
+    };
+    let mut child = sh
         .arg("-c")
         .arg(command)
         .env("PATH", path)
@@ -89,7 +98,8 @@ mod tests {
             published: Vec::new(),
         };
         let signals = Signals::catch().unwrap();
-        super::run(command, &cluster, Path::new("/run/x"), Path::new("/tools"), &signals).unwrap()
+        let (run, tools) = (Path::new("/run/x"), Path::new("/tools"));
+        super::run(command, &cluster, run, tools, Some("http://x/"), &signals).unwrap()
     }
 
     #[test]
@@ -101,7 +111,12 @@ mod tests {
 
     #[test]
     fn the_command_finds_cluster_and_tools() {
-        assert_eq!(run(r#"test "$DVS_CLUSTER" = x && test "$DVS_QEMU_RUN" = /run/x"#), 0);
+        assert_eq!(
+            run(
+                r#"test "$DVS_CLUSTER" = x && test "$DVS_DEMO_URL" = http://x/ && test "$DVS_QEMU_RUN" = /run/x"#
+            ),
+            0
+        );
         assert_eq!(
             run(r#"test "$DVSCTL_CONFIG" = /run/x/dvsctl && test -z "$DVSCTL_ENDPOINTS""#),
             0

@@ -20,7 +20,7 @@ use super::checkout::{Checkout, Images};
 use super::screen::{self, PrefixedLines, ProgressLine};
 use super::signals::{exit_status, Signals};
 use super::supervise::detach;
-use super::{command, Boot, Start};
+use super::{command, demo, Boot, Start};
 
 /// How long a guest may take to prove that KVM works.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,9 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     }
     // What would fail at the end of a long build had better fail before it.
     options(start, checkout, Images::given(start).unwrap_or_default(), 0)?.check()?;
-    check_free(&start.publish)?;
+    demo::check(start.demo, start.nodes)?;
+    let published = demo::published(start.demo, &start.publish);
+    check_free(&published)?;
     if start.qemu == QEMU {
         checkout.require_qemu(Images::given(start).is_none(), start.boot)?;
     }
@@ -56,6 +58,7 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
             (images.overruled_by(start), tools)
         }
     };
+    let demo = start.demo.map(|demo| demo.prepare(checkout.session)).transpose()?;
     let signals = Signals::catch()?;
     let seed = match start.seed {
         Some(seed) => seed,
@@ -84,27 +87,52 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     match &ready {
         Ok(()) => eprintln!("ready after {:.1} s", started.elapsed().as_secs_f64()),
         // Somebody who watches can still look around; a command has nothing to run on.
-        Err(error) if start.exec.is_none() && !start.keep => eprintln!("warning: {error}"),
+        Err(error) if start.exec.is_none() && !start.keep && demo.is_none() => {
+            eprintln!("warning: {error}")
+        }
         Err(_) => {
             running.end(start.keep);
             return ready.map(|()| ExitCode::SUCCESS);
         }
     }
+    let shown = demo
+        .zip(published.first())
+        .map(|(demo, &publish)| demo.set_up(running.remote.run(), &tools, start.nodes, publish));
+    if let (Some(Err(_)), Some(signal)) = (&shown, signals.take()) {
+        running.end(start.keep);
+        return Ok(ExitCode::from(exit_status(signal)));
+    }
+    let url = match shown.transpose() {
+        Ok(url) => url,
+        Err(error) => {
+            running.end(start.keep);
+            return Err(error);
+        }
+    };
     if let Some(text) = &start.exec {
-        let status = command::run(text, cluster, running.remote.run(), &tools, &signals);
+        let (run, url) = (running.remote.run(), url.as_deref());
+        let status = command::run(text, cluster, run, &tools, url, &signals);
         running.end(start.keep);
         return Ok(ExitCode::from(status?));
     }
     eprint!("{}", screen::hints(cluster, running.remote.run(), &tools));
     match &running.here {
+        Some(here) if url.is_some() => {
+            eprintln!("Ctrl-C ends the cluster");
+            show_url(url.as_deref());
+            await_end(here, &signals);
+        }
         Some(here) => {
             eprintln!("consoles follow; Ctrl-C ends the cluster");
             watch(here, &signals);
         }
-        None => eprintln!(
-            "it keeps running; end it with: cargo xtask qemu stop --name {}",
-            cluster.name
-        ),
+        None => {
+            eprintln!(
+                "it keeps running; end it with: cargo xtask qemu stop --name {}",
+                cluster.name
+            );
+            show_url(url.as_deref());
+        }
     }
     running.end(start.keep);
     Ok(ExitCode::SUCCESS)
@@ -169,6 +197,20 @@ impl Running {
     }
 }
 
+/// The last line, and the only one on standard output.
+fn show_url(url: Option<&str>) {
+    if let Some(url) = url {
+        println!("{url}");
+    }
+}
+
+/// Waits until a signal comes or somebody else ends the cluster.
+fn await_end(cluster: &Cluster, signals: &Signals) {
+    while signals.seen().is_none() && !cluster.has_ended() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// Shows all consoles until a signal comes or somebody else ends the cluster.
 fn watch(cluster: &Cluster, signals: &Signals) {
     let mut nodes: Vec<_> = (0..cluster.len())
@@ -192,7 +234,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
         nodes: start.nodes,
         segments: start.segments,
         qemu: start.qemu.clone(),
-        memory: start.memory.unwrap_or(start.boot.memory()),
+        memory: start.memory.unwrap_or(demo::memory(start.demo, start.boot.memory())),
         boot,
         firmware,
         spare_disks: false,
@@ -205,7 +247,7 @@ fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) ->
         token: start.token.clone(),
         insecure: start.insecure,
         append: start.append.clone(),
-        publish: start.publish.clone(),
+        publish: demo::published(start.demo, &start.publish),
         launcher: launcher(),
         ..Options::new(images.kernel, images.initramfs)
     })
@@ -232,12 +274,13 @@ fn dry_run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     let host = Host::look(&start.qemu);
     options.accelerator = foresee(start.accel, &host, checkout.cache());
     let run = preview(&root(), start.name.as_deref());
-    let ports = free_ports(start.nodes * (1 + start.publish.len()))?;
-    for (node, ports) in ports.chunks(1 + start.publish.len()).enumerate() {
+    let each = 1 + options.publish.len();
+    let ports = free_ports(start.nodes * each)?;
+    for (node, ports) in ports.chunks(each).enumerate() {
         let machine = options.machine(node, &run, ports[0], None, &ports[1..]);
         println!("{}", shell_quoted(&machine.command()));
     }
-    for publish in &start.publish {
+    for publish in &options.publish {
         eprintln!("{publish}");
     }
     Ok(ExitCode::SUCCESS)
