@@ -5,8 +5,8 @@ use std::sync::mpsc::{channel, Receiver};
 
 use super::*;
 
-/// Short, as nothing here is ever slow to accept but what is meant to be.
-const SHORT: Duration = Duration::from_millis(300);
+/// Nothing here is slow to accept but what is meant to be.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A listener, and its port.
 fn listener() -> (TcpListener, u16) {
@@ -23,7 +23,7 @@ fn nobody() -> u16 {
 /// A node that does `serve` with each connection, after the other.
 fn node(mut serve: impl FnMut(TcpStream) + Send + 'static) -> u16 {
     let (listener, port) = listener();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(|client| serve(client)));
+    std::thread::spawn(move || listener.incoming().flatten().for_each(&mut serve));
     port
 }
 

@@ -34,6 +34,7 @@ mod promotions;
 mod rules;
 mod segment;
 mod servers;
+mod site;
 mod strangers;
 mod tables;
 mod transports;
@@ -176,7 +177,9 @@ pub(crate) fn run(
         outcomes.extend(share_a_cluster(session, &built, &shared, long, &mut step)?);
     }
     let alone = if scripts.is_none() { command_line::SCENARIOS } else { &[] };
-    for (name, scenario) in alone.iter().filter(|(name, _)| wanted(name)) {
+    let alone_longer = if scripts.is_none() && long { command_line::LONG_SCENARIOS } else { &[] };
+    let alone = alone.iter().chain(alone_longer);
+    for (name, scenario) in alone.filter(|(name, _)| wanted(name)) {
         step.now(name);
         let verdict = scenario(session, origin).map_err(|mismatch| mismatch.to_string());
         outcomes.push(Outcome::of(SUITE, name, verdict));

@@ -13,7 +13,7 @@ use dvs_qemu::Status;
 use super::mismatch::{expect, Mismatch};
 use super::program::{self, Ended};
 use super::SEED;
-use super::{cables, captures};
+use super::{cables, captures, site};
 use crate::source::Origin;
 use crate::step::Session;
 
@@ -26,6 +26,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ("a link goes over another cable when one is pulled", cables::are_pulled),
     ("a cluster without QEMU is refused with one error", without_qemu),
 ];
+
+/// The same for runs that may be long.
+pub(super) const LONG_SCENARIOS: &[Scenario] =
+    &[("a site is downloaded intact while each node in turn loses power", site::survives)];
 
 /// A start, a power cut and a bad network included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
