@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Args, Parser, Subcommand};
+use mol_fs::run::Servers;
 use mol_web::run::{run, From, Plan};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,30 +54,20 @@ struct Where {
     /// Serve a directory; nothing leads out of it
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
-    /// Serve files of the file server in this slot, on this node
-    #[arg(long, value_name = "SLOT", value_parser = clap::value_parser!(u32).range(0..63))]
-    server: Option<u32>,
-    /// Serve files of the file server that serves for this group, on any node
-    #[arg(long, value_name = "GROUP", value_parser = group)]
-    files: Option<String>,
-}
-
-fn group(text: &str) -> Result<String, String> {
-    let is_name = (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    match is_name {
-        true => Ok(text.to_owned()),
-        false => Err("a group has a name of 1 to 64 letters, digits, `-`, `_` and `.`".to_owned()),
-    }
+    /// Serve files of a file server: of that in a slot, which is found on its own node only, or of the one that serves for a
+    /// group, on any node
+    #[arg(long, value_name = "SERVER")]
+    server: Option<Servers>,
 }
 
 fn plan(serve: Serve) -> Plan {
-    let Where { directory, server, files } = serve.from;
-    let at_server = || From::Slot(server.unwrap_or_default());
+    let Where { directory, server } = serve.from;
+    let directory = directory.map(From::Directory);
+    let from = directory.or(server.map(From::Server)).expect("one of them is required");
     Plan {
         dvk: serve.dvk,
         listen: serve.listen,
-        from: directory.map(From::Directory).or(files.map(From::Group)).unwrap_or_else(at_server),
+        from,
         label: serve.mount,
         threads: serve.threads.into(),
         connections: serve.connections.into(),
@@ -108,12 +99,13 @@ mod tests {
             Some(plan(serve).from)
         };
         assert_eq!(parsed("mol-web serve --directory /srv"), Some(From::Directory("/srv".into())));
-        assert_eq!(parsed("mol-web serve --server 8 --mount data"), Some(From::Slot(8)));
-        assert_eq!(parsed("mol-web serve --files a --threads 2"), Some(From::Group("a".into())));
+        let server = |server| Some(From::Server(server));
+        assert_eq!(parsed("mol-web serve --server 8 --mount data"), server(Servers::Slot(8)));
+        assert_eq!(parsed("mol-web serve --server a"), server(Servers::Group("a".into())));
         assert_eq!(parsed("mol-web serve"), None, "nothing to serve");
-        assert_eq!(parsed("mol-web serve --server 8 --files a"), None, "one of them");
+        assert_eq!(parsed("mol-web serve --server 8 --directory /srv"), None, "one of them");
         assert_eq!(parsed("mol-web serve --server 63"), None, "the services'");
-        assert_eq!(parsed("mol-web serve --files a/b"), None);
+        assert_eq!(parsed("mol-web serve --server a/b"), None);
         assert_eq!(parsed("mol-web serve --directory /srv --mount data"), None);
         assert_eq!(parsed("mol-web serve --directory /srv --threads 0"), None);
         assert_eq!(parsed("mol-web serve --directory /srv --listen 80"), None);

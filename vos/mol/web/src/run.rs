@@ -3,11 +3,12 @@
 
 use crate::pool::Pool;
 use crate::server::{serve, Limits};
-use crate::source::{ByGroup, BySlot, Directory, FileServer, Finder};
+use crate::source::{Directory, FileServer};
 use dvk::{Port, Slot};
+use mol_fs::run::Servers;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{signal, SignalKind};
 
@@ -16,10 +17,8 @@ use tokio::signal::unix::{signal, SignalKind};
 pub enum From {
     /// In a directory of the host.
     Directory(PathBuf),
-    /// At the file server in this slot, on this node.
-    Slot(u32),
-    /// At the file server that serves for this group, on any node.
-    Group(String),
+    /// At a file server.
+    Server(Servers),
 }
 
 /// What a server is to do.
@@ -107,19 +106,12 @@ fn pool(plan: &Plan) -> Result<Pool, RunError> {
             let directory = Directory::open(path).map_err(failed)?;
             Ok(Pool::start(vec![directory; plan.threads]))
         }
-        From::Slot(slot) => servers(plan, || BySlot(*slot)),
-        From::Group(group) => servers(plan, || ByGroup(group.clone())),
+        From::Server(servers) => {
+            let source = |_| -> Result<_, RunError> {
+                let port = Port::open(&plan.dvk, Slot::Any)?;
+                Ok(FileServer::new(port, servers.clone(), &plan.label))
+            };
+            Ok(Pool::start((0..plan.threads).map(source).collect::<Result<_, _>>()?))
+        }
     }
-}
-
-fn servers<F>(plan: &Plan, finder: impl Fn() -> F) -> Result<Pool, RunError>
-where
-    F: Finder<Port> + Send + 'static,
-{
-    let source = |dvk: &Path| -> Result<_, RunError> {
-        let port = Port::open(dvk, Slot::Any)?;
-        Ok(FileServer::new(port, finder(), &plan.label))
-    };
-    let sources = (0..plan.threads).map(|_| source(&plan.dvk));
-    Ok(Pool::start(sources.collect::<Result<_, _>>()?))
 }

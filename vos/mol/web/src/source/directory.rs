@@ -74,7 +74,7 @@ fn kind(stat: &Stat) -> Kind {
 fn version(stat: &Stat) -> Version {
     // What was before 1970 is rare enough to have the same time.
     let seconds = Duration::from_secs(stat.st_mtime.try_into().unwrap_or(0));
-    let modified = seconds + Duration::from_nanos(stat.st_mtime_nsec.try_into().unwrap_or(0));
+    let modified = seconds + Duration::from_nanos(stat.st_mtime_nsec);
     Version { inode: stat.st_ino, bytes: stat.st_size.try_into().unwrap_or(0), modified }
 }
 

@@ -5,7 +5,7 @@ mod directory;
 mod server;
 
 pub use self::directory::Directory;
-pub use self::server::{ByGroup, BySlot, FileServer, Finder};
+pub use self::server::{FileServer, Finder};
 
 use crate::conditions::Version;
 use core::fmt;

@@ -6,8 +6,8 @@ use crate::conditions::Version;
 use core::fmt;
 use core::time::Duration;
 use dvk::{CallError, Endpoint, Port, Timeout};
-use dvk_services::Client;
 use mol_fs::client::{Files, FilesError};
+use mol_fs::run::Servers;
 use mol_protocol::directory::Kind as Inode;
 use mol_protocol::file::{
     Attributes, Close, FileClient, FileId, Open, Read, Who, OPEN_READ, TRANSFER_MAX,
@@ -16,7 +16,7 @@ use mol_protocol::Errno;
 use mol_vdd::lend::Lend;
 
 /// How long a server is waited for in one try.
-const BRIEFLY: Timeout = Timeout::from_millis(200);
+const BRIEFLY: Duration = Duration::from_millis(200);
 /// How long a read may take. A server waits as long for its disk.
 const READING: Timeout = Timeout::from_millis(30_000);
 /// On whose behalf files are read: everybody's, so that what is not for everybody stays so.
@@ -28,24 +28,9 @@ pub trait Finder<I> {
     fn find(&mut self, ipc: &I) -> Option<Endpoint>;
 }
 
-/// The server in a slot, on this node.
-#[derive(Clone, Copy, Debug)]
-pub struct BySlot(pub u32);
-
-impl Finder<Port> for BySlot {
+impl Finder<Port> for Servers {
     fn find(&mut self, port: &Port) -> Option<Endpoint> {
-        port.wait_bind(self.0, BRIEFLY).ok()
-    }
-}
-
-/// The server that serves for a group, on any node.
-#[derive(Clone, Debug)]
-pub struct ByGroup(pub String);
-
-impl Finder<Port> for ByGroup {
-    fn find(&mut self, port: &Port) -> Option<Endpoint> {
-        let client = Client::find(port, BRIEFLY).ok()?;
-        dvk_services::role::find(&client, &self.0).ok()?
+        Servers::find(self, port, BRIEFLY).ok()
     }
 }
 
