@@ -39,7 +39,8 @@ impl Settings {
             regions: Regions::of(device_bytes),
             beat: Duration::from_millis(50),
             lease: Duration::from_millis(400),
-            patience: Duration::from_millis(600),
+            // One whose server or node is gone is not waited for so long: this is for one that is slow, on a busy host.
+            patience: Duration::from_millis(2400),
             resend: Duration::from_millis(150),
             window: 64,
             backlog: 256,

@@ -8,7 +8,7 @@ use crate::server::Letter;
 use dvk::{Endpoint, Port, Slot, Timeout};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
+use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
 
 /// How many messages wait for one that does not answer. Any more are lost, which the rules allow.
 const WAITING_MAX: usize = 256;
@@ -57,7 +57,10 @@ impl Feeders {
             self.queues.insert(key, queue);
         }
         if let Some(queue) = self.queues.get(&key) {
-            let _ = queue.try_send(message);
+            // What finds no room is said again. One that has ended, for want of an endpoint, is started anew by what is said next.
+            if let Err(TrySendError::Disconnected(_)) = queue.try_send(message) {
+                self.queues.remove(&key);
+            }
         }
     }
 
