@@ -114,6 +114,7 @@ const SCENARIOS: &[Scenario] = &[
     ("programs in a container use its services while the leader's node fails", patrons::count),
     ("nodes look at the network for administrators", net::look_at_the_network),
     ("downloads go on while file servers and a disk's node fail", files::take_over),
+    ("servers run again, elsewhere and where they are wanted", servers::run_again),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),
     ("a leader is drained and undrained while messages flow", lives::drain),
@@ -143,7 +144,6 @@ const LONG_SCENARIOS: &[Scenario] = &[
     ("the rules hold between nodes, over QUIC", rules::over_quic),
     // A replica that was put behind on a slow host does not always come into step again in the time that it is given here.
     ("a disk with replicas loses nothing while its servers fail", disks::take_over),
-    ("servers run again, elsewhere and where they are wanted", servers::run_again),
 ];
 
 /// Runs all scenarios, or those whose name contains `only`; there are more, and some do more, if it may be `long`. With `scripts`, only

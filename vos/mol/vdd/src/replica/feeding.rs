@@ -37,6 +37,17 @@ struct Queued {
     kind: Kind,
 }
 
+impl Queued {
+    /// How many bytes of blocks go with it.
+    fn bytes(&self, regions: &Regions) -> u64 {
+        match &self.kind {
+            Kind::Change(Change::Write { data, .. }) => data.len() as u64,
+            Kind::Copy(region) => regions.range(*region).1,
+            _ => 0,
+        }
+    }
+}
+
 /// Another replica, as the primary knows it.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -286,8 +297,11 @@ impl Peer {
 
     /// Lets a replica that nobody waits for get blocks in place of changes if those become too many: they would
     /// take memory without end if it is slower than the clients are.
-    pub(super) fn fold(&mut self, backlog: u64, regions: &Regions) {
-        if self.next - 1 - self.sent <= backlog {
+    pub(super) fn fold(&mut self, settings: &Settings) {
+        let regions = &settings.regions;
+        let unsent = self.items.iter().rev().take_while(|item| item.sequence > self.sent);
+        let bytes: u64 = unsent.map(|item| item.bytes(regions)).sum();
+        if self.next - 1 - self.sent <= settings.backlog && bytes <= settings.backlog_bytes {
             return;
         }
         while self.items.back().is_some_and(|item| item.sequence > self.sent) {
@@ -319,7 +333,8 @@ impl Peer {
         if !self.is_greeted {
             return;
         }
-        let (from, to) = (self.sent, (self.next - 1).min(self.done + settings.window));
+        let from = self.sent;
+        let to = self.sendable(settings);
         if from >= to {
             return;
         }
@@ -329,6 +344,23 @@ impl Peer {
         self.sent = to;
         let items = self.items.iter().filter(|item| (from + 1..=to).contains(&item.sequence));
         out.extend(items.map(|item| self.action(epoch, &settings.regions, item)));
+    }
+
+    /// The last item that the window has room for.
+    fn sendable(&self, settings: &Settings) -> u64 {
+        let most = (self.next - 1).min(self.done + settings.window);
+        let mut bytes = 0;
+        let mut last = self.sent;
+        for item in self.items.iter().filter(|item| item.sequence > self.done) {
+            let more = item.bytes(&settings.regions);
+            let has_room = bytes == 0 || more == 0 || bytes + more <= settings.window_bytes;
+            if item.sequence > most || item.sequence > self.sent && !has_room {
+                break;
+            }
+            bytes += more;
+            last = last.max(item.sequence);
+        }
+        last
     }
 
     /// Sends again what has not been answered for a while, and greets again who did not answer that.

@@ -25,8 +25,12 @@ pub struct Settings {
     pub resend: Duration,
     /// How many items are under way to one replica at most.
     pub window: u64,
-    /// How many more may wait to be sent to one that is behind. Beyond them it gets blocks instead.
+    /// How many bytes of blocks are under way to one replica at most; one item with more goes alone.
+    pub window_bytes: u64,
+    /// How many more items may wait to be sent to one that is behind. Beyond them it gets blocks instead.
     pub backlog: u64,
+    /// How many bytes of blocks these may have.
+    pub backlog_bytes: u64,
     /// How many regions the record may have that are settled, above as many as are not. It is written anew beyond them: with fewer
     /// it would be after each flush, with more a replica that comes back gets more than it lacks.
     pub slack: u32,
@@ -43,7 +47,9 @@ impl Settings {
             patience: Duration::from_millis(2400),
             resend: Duration::from_millis(150),
             window: 64,
+            window_bytes: 4 << 20,
             backlog: 256,
+            backlog_bytes: 8 << 20,
             slack: 64,
         }
     }
@@ -469,7 +475,7 @@ impl Replica {
         for peer in primary.peers.values_mut() {
             let is_idle = |region| Primary::is_idle(&primary.pending, &settings.regions, region);
             if !required.contains(&peer.id) {
-                peer.fold(settings.backlog, &settings.regions);
+                peer.fold(&settings);
             }
             primary.hold = peer.fill(base, settings.window, is_idle).or(primary.hold);
             peer.send_new(now, epoch, &settings, out);

@@ -6,9 +6,14 @@ use crate::feeder::{exchange, take_next, Route};
 use crate::replica::{Life, Message, ReplicaId};
 use crate::server::Letter;
 use dvk::{Endpoint, Port, Slot, Timeout};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Which items wait to be said to one replica, or are being said. An item that is said again before that has come to an end would only take
+/// memory, with its blocks, and time of the network.
+type Waiting = Arc<Mutex<BTreeSet<(u64, u64)>>>;
 
 /// How many messages wait for one that does not answer. Any more are lost, which the rules allow.
 const WAITING_MAX: usize = 256;
@@ -21,7 +26,7 @@ pub(super) struct Feeders {
     teller: Teller,
     roles: BTreeMap<u32, (ReplicaId, Life)>,
     servers: BTreeMap<u32, BTreeMap<ReplicaId, (Life, Endpoint)>>,
-    queues: BTreeMap<(u32, ReplicaId, Life), SyncSender<Message>>,
+    queues: BTreeMap<(u32, ReplicaId, Life), (SyncSender<Message>, Waiting)>,
 }
 
 impl Feeders {
@@ -56,30 +61,60 @@ impl Feeders {
             let Some(queue) = self.start(minor, to) else { return };
             self.queues.insert(key, queue);
         }
-        if let Some(queue) = self.queues.get(&key) {
+        if let Some((queue, waiting)) = self.queues.get(&key) {
+            let item = item_of(&message);
+            if item.is_some_and(|item| !lock(waiting).insert(item)) {
+                return;
+            }
             // What finds no room is said again. One that has ended, for want of an endpoint, is started anew by what is said next.
-            if let Err(TrySendError::Disconnected(_)) = queue.try_send(message) {
-                self.queues.remove(&key);
+            match queue.try_send(message) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_)) => {
+                    item.map(|item| lock(waiting).remove(&item));
+                }
+                Err(TrySendError::Disconnected(_)) => {
+                    self.queues.remove(&key);
+                }
             }
         }
     }
 
-    fn start(&self, minor: u32, to: (ReplicaId, Life)) -> Option<SyncSender<Message>> {
+    fn start(&self, minor: u32, to: (ReplicaId, Life)) -> Option<(SyncSender<Message>, Waiting)> {
         let from = *self.roles.get(&minor)?;
         let known = self.servers.get(&minor)?.get(&to.0)?;
         let server = (known.0 == to.1).then_some(known.1)?;
         let route = Route { minor, from, to, server };
         let (send, receive) = sync_channel(WAITING_MAX);
         let (dvk, teller) = (self.dvk.clone(), self.teller.clone());
+        let waiting = Waiting::default();
+        let its = waiting.clone();
         std::thread::spawn(move || match Port::open(&dvk, Slot::Any) {
-            Ok(port) => feed(&port, &route, &receive, &teller),
+            Ok(port) => feed(&port, &route, &receive, &its, &teller),
             Err(error) => eprintln!("mol-vdd: cannot speak to {}: {error}", route.to.0),
         });
-        Some(send)
+        Some((send, waiting))
     }
 }
 
-fn feed(port: &Port, route: &Route, messages: &Receiver<Message>, teller: &Teller) {
+/// An item of a feed, by both numbers; other messages are short, and each is new.
+fn item_of(message: &Message) -> Option<(u64, u64)> {
+    match message {
+        Message::Feed { feed, sequence, .. } => Some((feed.0, *sequence)),
+        _ => None,
+    }
+}
+
+fn lock(waiting: &Waiting) -> MutexGuard<'_, BTreeSet<(u64, u64)>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn feed(
+    port: &Port,
+    route: &Route,
+    messages: &Receiver<Message>,
+    waiting: &Waiting,
+    teller: &Teller,
+) {
     let mut queue = VecDeque::new();
     loop {
         if queue.is_empty() {
@@ -89,7 +124,11 @@ fn feed(port: &Port, route: &Route, messages: &Receiver<Message>, teller: &Telle
         queue.extend(messages.try_iter().take(WAITING_MAX));
         let next = take_next(&mut queue);
         // What was not heard is said again by who knows whether that is still so.
-        let Ok(answers) = exchange(port, route, &next, LIMIT) else { continue };
+        let answers = exchange(port, route, &next, LIMIT);
+        for item in next.iter().filter_map(item_of) {
+            lock(waiting).remove(&item);
+        }
+        let Ok(answers) = answers else { continue };
         if !answers.is_empty() && !teller.tell(Event::Answered(*route, answers)) {
             return;
         }

@@ -6,6 +6,7 @@ use mol_vdd::replica::{
     Action, Change, Feed, Input, Item, Life, Lineup, Member, Message, Notice, Record, RegionSet,
     Replica, ReplicaId, Request, RequestId, Settings, Standing,
 };
+use mol_vdd::store::Safety;
 
 const BYTES: u64 = 1 << 22;
 const ME: (ReplicaId, Life) = (ReplicaId(1), Life(10));
@@ -13,7 +14,7 @@ const OTHER: (ReplicaId, Life) = (ReplicaId(2), Life(20));
 const STEP: Duration = Duration::from_millis(10);
 
 fn settings() -> Settings {
-    Settings { window: 4, backlog: 6, ..Settings::of(BYTES) }
+    Settings { window: 4, window_bytes: 1024, backlog: 6, ..Settings::of(BYTES) }
 }
 
 fn replica() -> Replica {
@@ -152,6 +153,35 @@ fn a_replica_in_step_gets_each_change_however_many_wait_for_it() {
     let all: Vec<_> = (0..many).map(|number| (number + 1, number * 512)).collect();
     assert_eq!(got, all);
     assert_eq!(answered as u64, many);
+}
+
+#[test]
+fn no_more_blocks_are_under_way_to_a_replica_than_memory_is_to_take() {
+    let now = Duration::from_secs(10);
+    let (mut replica, feed) = primary(now);
+    let changes = |message: &Message| match message {
+        Message::Feed { sequence, item: Item::Change(_), .. } => Some(*sequence),
+        _ => None,
+    };
+    let mut got = Vec::new();
+    let blocks = [512, 512, 512, 4096, 512];
+    for (number, bytes) in blocks.into_iter().enumerate() {
+        let change = Change::Write {
+            position: 8192 * number as u64,
+            data: vec![1; bytes].into(),
+            safety: Safety::AtFlush,
+        };
+        let request = Input::Request(RequestId(number as u64), Request::Change(change));
+        got.push(sent(&replica.handle(now, request), changes));
+    }
+    assert_eq!(got, [vec![1], vec![2], vec![], vec![], vec![]]);
+    let mut fed = |done| {
+        let fed = Message::Fed { feed, sequence: done, verdict: None };
+        sent(&replica.handle(now, from_other(fed)), changes)
+    };
+    assert_eq!((fed(1), fed(2)), (vec![3], vec![]));
+    // What is more than the window goes alone.
+    assert_eq!((fed(3), fed(4)), (vec![4], vec![5]));
 }
 
 #[test]

@@ -187,7 +187,9 @@ fn settings() -> Settings {
         regions: Regions::with_size(BLOCKS * BLOCK, REGION),
         // So small that clients overrun a replica that is filled.
         window: 4,
+        window_bytes: 2048,
         backlog: 6,
+        backlog_bytes: 4096,
         slack: 1,
         ..Settings::of(BLOCKS * BLOCK)
     }
