@@ -20,6 +20,8 @@ use crate::step::{Session, Step};
 
 /// Where the checkout has what the demonstrations consist of.
 const FOLDER: &str = "vos/mol/demo";
+/// Which servers there are, in that folder; the URL is put before it.
+const MANIFEST: &str = "web.toml";
 /// The container, and the image.
 const CONTAINER: &str = "web";
 const IMAGE: &str = "mol";
@@ -106,6 +108,11 @@ impl Prepared<'_> {
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let (page, fill) = (read("index.html")?, read("fill.sh")?);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, publish.port));
+        let url = format!("http://{address}/");
+        let manifest = run.join(MANIFEST);
+        let text = format!("url = \"{url}\"\n{}", read(MANIFEST)?);
+        fs::write(&manifest, text).with_context(|| format!("writing {}", manifest.display()))?;
         let mut step = self.session.begin("demo", "importing the image of MoL")?;
         let mut dvsctl = |doing: &str, words: &[&str]| {
             step.now(doing);
@@ -117,14 +124,12 @@ impl Prepared<'_> {
         };
         let archive = self.archive.display().to_string();
         dvsctl("importing the image of MoL", &["image", "import", &archive, "--name", IMAGE])?;
-        let words = vos_run(&folder, nodes, publish);
+        let words = vos_run(&manifest, nodes, publish);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         dvsctl("starting MoL's servers", &words)?;
         let words = ["dc", "exec", CONTAINER, "--", "/bin/sh", "-c", &fill, "fill", &page];
         dvsctl("writing the site", &words)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, publish.port));
         await_answer(&mut step, address)?;
-        let url = format!("http://{address}/");
         step.finish(&format!("the site answers at {url}"));
         Ok(url)
     }
@@ -132,7 +137,7 @@ impl Prepared<'_> {
 
 /// Sees to it that the programs that are to be run are in the image: their absence would show only as servers that do not start.
 fn check_programs(root: &Path) -> Result<()> {
-    let path = root.join(FOLDER).join("web.toml");
+    let path = root.join(FOLDER).join(MANIFEST);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let servers: toml::Table =
         toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
@@ -150,8 +155,8 @@ fn check_programs(root: &Path) -> Result<()> {
 }
 
 /// The words by which `dvsctl` runs the servers.
-fn vos_run(folder: &Path, nodes: usize, publish: Publish) -> Vec<String> {
-    let manifest = folder.join("web.toml").display().to_string();
+fn vos_run(manifest: &Path, nodes: usize, publish: Publish) -> Vec<String> {
+    let manifest = manifest.display().to_string();
     let nodes = format!("0-{}", nodes - 1);
     let ports = format!("{}:80", publish.guest);
     let words = ["vos", "run", IMAGE, "--dc", CONTAINER, "--nodes", &nodes, "--image", IMAGE];
