@@ -25,3 +25,12 @@ wait
 echo "writing large.bin.sha256" >&2
 read -r hash _ < /tmp/hash
 echo "$hash  large.bin" | put /large.bin.sha256
+
+# Until both have everything, the disk does not stand the loss of the node that has.
+echo "waiting for both replicas to be in step" >&2
+tries=0
+until test "$(mol-vdd show --group disks | grep -c ': in step')" = 2; do
+    tries=$((tries + 1))
+    test $tries -lt 300 || { mol-vdd show --group disks >&2; exit 1; }
+    sleep 1
+done
