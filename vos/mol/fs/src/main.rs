@@ -40,7 +40,7 @@ enum Command {
         /// Mount it at once
         #[arg(long = "mount", value_name = "LABEL[:read-only]", value_parser = mount)]
         mounts: Vec<(String, bool)>,
-        /// Make a file system on what is mounted at once, if there are zeros only
+        /// Make a file system on what is mounted at once, if its first MiB and its last 128 KiB have zeros only
         #[arg(long)]
         make_missing: bool,
         /// How much of each disk is kept in memory, in MiB

@@ -39,12 +39,16 @@ fn seconds() -> u32 {
     since.as_secs().try_into().unwrap_or(u32::MAX)
 }
 
-/// Makes an empty file system on a disk that has zeros only in its first 64 KiB, where every known format says what it is; says whether it did.
+/// Makes an empty file system on a disk that has zeros only in its first MiB and its last 128 KiB, where formats of disks, volumes and file
+/// systems say what they are; says whether it did.
 pub(super) fn make_if_blank(disk: &mut (impl Disk + ?Sized)) -> Result<bool, MakeError> {
-    let mut begin = vec![0; (64 << 10).min(disk.bytes()) as usize];
-    disk.read(0, &mut begin)?;
-    if begin.iter().any(|byte| *byte != 0) {
-        return Ok(false);
+    let end = disk.bytes();
+    for (from, to) in [(0, end.min(1 << 20)), (end.saturating_sub(128 << 10), end)] {
+        let mut part = vec![0; (to - from) as usize];
+        disk.read(from, &mut part)?;
+        if part.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
     }
     make(disk, BLANK_BLOCK_BYTES, 0, seconds()).map(|_| true)
 }
@@ -98,10 +102,13 @@ mod tests {
         assert_eq!(make_if_blank(&mut blank), Ok(true));
         assert!(Volume::mount(blank.clone(), Options::default()).is_ok());
         assert_eq!(make_if_blank(&mut blank), Ok(false));
-        let mut other = Memory::new(1 << 20);
-        other.write((64 << 10) - 1, &[1]).unwrap();
-        let before = other.clone();
-        assert_eq!((make_if_blank(&mut other), &other), (Ok(false), &before));
+        let last = (4 << 20) - 1;
+        for at in [0, 64 << 10, (1 << 20) - 1, last - (128 << 10) + 1, last] {
+            let mut other = Memory::new(4 << 20);
+            other.write(at, &[1]).unwrap();
+            let before = other.clone();
+            assert_eq!((make_if_blank(&mut other), other == before), (Ok(false), true), "{at}");
+        }
         assert!(make_if_blank(&mut Memory::new(1024)).is_err(), "too small");
     }
 

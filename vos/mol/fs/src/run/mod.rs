@@ -156,9 +156,10 @@ pub fn serve(plan: &Plan) -> Result<(), RunError> {
         eprintln!("mol-fs: serving as {}", port.endpoint());
         run(&mut server, &port, &Watch::start(&plan.dvk), duty.as_deref(), &ends)
     });
-    if matches!(done, Err(RunError::Superseded(_))) {
-        // Nothing is written any more: the disks are another server's.
-        return done;
+    // Without the duty nothing is written any more: the disks are another server's.
+    if let Some(Err(error)) = duty.as_ref().map(|duty| duty.check()) {
+        print_news(&mut server);
+        return done.and(Err(error));
     }
     server.end();
     print_news(&mut server);
@@ -250,6 +251,7 @@ fn run(
             next_round = Instant::now() + ROUND;
             watch.gone().into_iter().for_each(|client| server.forget(client));
             watch.look_for(server.clients());
+            duty.map_or(Ok(()), Duty::check)?;
             server.tick();
         }
         print_news(server);
