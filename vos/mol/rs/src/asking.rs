@@ -4,7 +4,7 @@
 use crate::board::{Board, Seen};
 use crate::error::Error;
 use crate::manifest::{Manifest, Placement};
-use crate::report::{Report, Row, State};
+use crate::report::{Report, Row, State, Told};
 use dvk_services::Way;
 use std::fmt::Write;
 use std::thread::sleep;
@@ -21,11 +21,11 @@ pub fn rows(seen: &Seen) -> Result<Vec<Row>, Error> {
     let manifest = seen.manifest()?;
     let mut rows = Vec::new();
     for (name, definition) in &manifest.servers {
-        let of = |(node, reports): (&u32, &Vec<Report>)| {
-            let report = reports.iter().find(|report| report.server == *name)?;
+        let of = |(node, told): (&u32, &Told)| {
+            let report = told.servers.iter().find(|report| report.server == *name)?;
             Some(Row { node: Some(*node), report: report.clone() })
         };
-        let all: Vec<Row> = seen.reports.iter().filter_map(of).collect();
+        let all: Vec<Row> = seen.told.iter().filter_map(of).collect();
         let is_idle = |row: &Row| {
             let state = row.report.state;
             row.report.once && matches!(state, State::Standby | State::Stopped)
@@ -59,13 +59,26 @@ pub fn rows(seen: &Seen) -> Result<Vec<Row>, Error> {
 /// [`Error::NoManifest`], [`Error::Manifest`].
 pub fn missing(seen: &Seen) -> Result<Vec<String>, Error> {
     let manifest = seen.manifest()?;
+    let revision = seen.manifest.as_ref().map_or(0, |(_, revision)| *revision);
     let mut missing = Vec::new();
+    for node in &seen.alive {
+        match seen.told.get(node) {
+            // What it tells is still of the manifest before.
+            Some(told) if told.revision >= revision => {
+                let old =
+                    |it: &&Report| it.pid.is_some() && !manifest.servers.contains_key(&it.server);
+                let old = told.servers.iter().filter(old);
+                missing.extend(old.map(|it| format!("the end of {} on node {node}", it.server)));
+            }
+            _ => missing.push(format!("the manifest on node {node}")),
+        }
+    }
     for (name, definition) in &manifest.servers {
         if seen.stopped.contains(name) {
             continue;
         }
         let report_on =
-            |node: &u32| seen.reports.get(node)?.iter().find(|report| report.server == *name);
+            |node: &u32| seen.told.get(node)?.servers.iter().find(|report| report.server == *name);
         let runs = |node: &u32| report_on(node).is_some_and(|it| it.state == State::Running);
         match &definition.placement {
             Placement::Once { .. } => {
@@ -160,7 +173,7 @@ pub fn go<W: Way>(board: &Board<W>, name: &str, node: u32, limit: Duration) -> R
     board.prefer(name, node)?;
     wait(board, limit, &format!("moving {name} to node {node}"), |seen| {
         let is_there = |report: &&Report| report.server == name;
-        let there = seen.reports.get(&node).and_then(|all| all.iter().find(is_there));
+        let there = seen.told.get(&node).and_then(|told| told.servers.iter().find(is_there));
         Ok(match there {
             Some(report) if report.state == State::Running => None,
             Some(report) => Some(format!("there it is {}", report.state)),
@@ -192,7 +205,8 @@ pub fn switch<W: Way>(
     }
     board.stop(name)?;
     wait(board, limit, &format!("stopping {name}"), |seen| {
-        let all = seen.reports.iter().flat_map(|(node, all)| all.iter().map(move |it| (node, it)));
+        let all = seen.told.iter();
+        let all = all.flat_map(|(node, told)| told.servers.iter().map(move |it| (node, it)));
         let mut left = all.filter(|(_, it)| it.server == name && it.pid.is_some());
         Ok(left.next().map(|(node, _)| format!("node {node} still has a process of it")))
     })
@@ -207,7 +221,8 @@ pub fn wait_for_nodes<W: Way>(
     nodes: &[u32],
     limit: Duration,
 ) -> Result<(), Error> {
-    wait(board, limit, "having mol-rs on all nodes", |seen| {
+    let what = "nothing was changed: having mol-rs on all nodes";
+    wait(board, limit, what, |seen| {
         let away: Vec<_> = nodes.iter().filter(|node| !seen.alive.contains(node)).collect();
         Ok((!away.is_empty()).then(|| format!("it is not on {away:?}")))
     })
@@ -228,7 +243,7 @@ pub fn wait_for_all<W: Way>(
         let away = nodes.iter().filter(|node| !seen.alive.contains(node));
         let mut missing = missing(seen)?;
         missing.extend(away.map(|node| format!("mol-rs on node {node}")));
-        let text = format!("{} not running yet", missing.join(", "));
+        let text = format!("missing: {}", missing.join(", "));
         if !missing.is_empty() && text != told {
             tell(&text);
             told.clone_from(&text);
@@ -251,5 +266,40 @@ fn wait<W: Way>(
             return Err(Error::Late { what: what.to_owned(), seconds: limit.as_secs(), now });
         }
         sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(server: &str, state: State) -> Report {
+        Report {
+            server: server.to_owned(),
+            once: false,
+            state,
+            pid: Some(7),
+            term: None,
+            since_ms: 0,
+            failures: 0,
+            last_exit: None,
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn what_a_node_tells_of_the_manifest_before_does_not_count() {
+        let manifest = "[[server]]\nname = \"a\"\ncommand = [\"/bin/a\"]\neach = true\n";
+        let mut seen = Seen { manifest: Some((manifest.to_owned(), 7)), ..Seen::default() };
+        seen.alive.insert(2);
+        let mut missing = |revision, servers: &[Report]| {
+            seen.told.insert(2, Told { revision, servers: servers.to_vec() });
+            missing(&seen).unwrap().join(", ")
+        };
+        assert_eq!(missing(6, &[report("a", State::Running)]), "the manifest on node 2");
+        assert_eq!(missing(7, &[report("a", State::Stopping)]), "a on node 2");
+        let both = [report("a", State::Running), report("b", State::Stopping)];
+        assert_eq!(missing(7, &both), "the end of b on node 2");
+        assert_eq!(missing(8, &both[..1]), "");
     }
 }

@@ -5,13 +5,13 @@
 //! |---|---|---|
 //! | `rs/manifest` | | the manifest, as it was written |
 //! | `rs/node/N` | yes | that node N has a reincarnation server |
-//! | `rs/state/N` | yes | how the servers are there, as JSON |
+//! | `rs/state/N` | yes | how the servers are there, and by which manifest, as JSON |
 //! | `rs/prefer/NAME` | | the node where people want a server to be |
 //! | `rs/stop/NAME` | | that people have stopped a server |
 
 use crate::error::{services, Error};
 use crate::manifest::Manifest;
-use crate::report::{Report, State};
+use crate::report::{State, Told};
 use crate::supervisor::View;
 use dvk_services::{
     Answer, Client, Compare, Lease, Operation, Pair, Question, Reason, Subject, Transaction, Way,
@@ -48,15 +48,16 @@ pub struct Seen {
     /// Which servers are stopped.
     pub stopped: BTreeSet<String>,
     /// What the nodes tell.
-    pub reports: BTreeMap<u32, Vec<Report>>,
+    pub told: BTreeMap<u32, Told>,
 }
 
 impl Seen {
     /// As a supervisor sees it.
     pub fn view(&self, manifest: Manifest) -> View {
-        let all = self.reports.values().flatten();
+        let all = self.told.values().flat_map(|told| &told.servers);
         let running = all.filter(|report| report.state == State::Running);
         View {
+            revision: self.manifest.as_ref().map_or(0, |(_, revision)| *revision),
             manifest,
             alive: self.alive.clone(),
             preferences: self.preferences.clone(),
@@ -118,7 +119,7 @@ impl<W: Way> Board<W> {
         let text = |pair: &Pair| String::from_utf8_lossy(&pair.value).into_owned();
         let manifest = self.read(MANIFEST, true)?.into_iter().next();
         let numbered = |(name, _): &(String, Pair)| name.parse().ok();
-        let reports = self.range(STATES)?.into_iter().filter_map(|(name, pair)| {
+        let told = self.range(STATES)?.into_iter().filter_map(|(name, pair)| {
             Some((name.parse().ok()?, serde_json::from_slice(&pair.value).ok()?))
         });
         let preferences = self
@@ -130,7 +131,7 @@ impl<W: Way> Board<W> {
             alive: self.range(NODES)?.iter().filter_map(numbered).collect(),
             preferences: preferences.collect(),
             stopped: self.range(STOPPED)?.into_iter().map(|(name, _)| name).collect(),
-            reports: reports.collect(),
+            told: told.collect(),
         })
     }
 
@@ -147,8 +148,8 @@ impl<W: Way> Board<W> {
     ///
     /// # Errors
     /// [`Error::Services`].
-    pub fn tell(&self, node: u32, lease: Lease, reports: &[Report]) -> Result<(), Error> {
-        let value = serde_json::to_vec(reports).unwrap_or_default();
+    pub fn tell(&self, node: u32, lease: Lease, told: &Told) -> Result<(), Error> {
+        let value = serde_json::to_vec(told).unwrap_or_default();
         let put = self.client.put(format!("{STATES}{node}").as_bytes(), &value, Some(lease));
         put.map(drop).map_err(services("tell how the servers are"))
     }

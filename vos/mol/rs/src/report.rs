@@ -27,6 +27,15 @@ pub struct Report {
     pub detail: Option<String>,
 }
 
+/// What a node tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The revision of the manifest by which it goes.
+    pub revision: u64,
+    /// Its servers.
+    pub servers: Vec<Report>,
+}
+
 /// How a server is on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

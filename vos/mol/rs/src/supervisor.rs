@@ -18,7 +18,7 @@ mod server;
 
 use self::server::Server;
 use crate::manifest::Manifest;
-use crate::report::Report;
+use crate::report::{Report, Told};
 use core::time::Duration;
 use dvk_services::Lease;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub type Time = Duration;
 /// What the keys of the container say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
+    /// Which revision of the keys has the manifest.
+    pub revision: u64,
     /// Which servers there are to be; none before anybody has said so.
     pub manifest: Manifest,
     /// Nodes with a reincarnation server.
@@ -116,7 +118,7 @@ pub enum Action {
         lease: Lease,
     },
     /// Tell others how the servers are.
-    Tell(Vec<Report>),
+    Tell(Told),
     /// All processes are gone.
     End,
 }
@@ -146,7 +148,7 @@ struct Surroundings {
 pub struct Supervisor {
     surroundings: Surroundings,
     servers: BTreeMap<String, Server>,
-    told: Option<Vec<Report>>,
+    told: Option<Told>,
     has_ended: bool,
 }
 
@@ -246,14 +248,15 @@ impl Supervisor {
             server.settle(now, &mut self.surroundings, &mut actions);
         }
         self.servers.retain(|_, server| !server.is_over());
-        let reports: Vec<Report> = self
+        let servers: Vec<Report> = self
             .servers
             .values_mut()
             .filter_map(|server| server.report(now, &self.surroundings))
             .collect();
-        if self.told.as_ref() != Some(&reports) {
-            self.told = Some(reports.clone());
-            actions.push(Action::Tell(reports));
+        let told = Told { revision: self.surroundings.view.revision, servers };
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told.clone());
+            actions.push(Action::Tell(told));
         }
         let is_idle = self.servers.values().all(Server::is_idle);
         if self.surroundings.is_ending && is_idle && !self.has_ended {
@@ -265,6 +268,6 @@ impl Supervisor {
 
     /// What it told last.
     pub fn reports(&self) -> &[Report] {
-        self.told.as_deref().unwrap_or_default()
+        self.told.as_ref().map_or(&[], |told| &told.servers)
     }
 }

@@ -96,6 +96,7 @@ impl World {
         let alive = self.leases.values().map(|(_, node)| *node).collect();
         let preferences = self.preference.iter().map(|it| (ALONE.to_owned(), *it)).collect();
         View {
+            revision: 0,
             manifest: Manifest::read(MANIFEST).unwrap(),
             alive,
             preferences,
@@ -226,7 +227,7 @@ impl World {
                     process.ends = Some(process.ends.unwrap_or(now + delay).min(now + delay));
                 }
             }
-            Action::Tell(reports) => self.nodes[at].reports = reports,
+            Action::Tell(told) => self.nodes[at].reports = told.servers,
             Action::End => {}
             order => self.nodes[at].orders.push_back(order),
         }

@@ -5,7 +5,7 @@ use super::{client, is_unreachable, News, PAUSE};
 use crate::board::{election, Board};
 use crate::error::{services, Error};
 use crate::manifest::Manifest;
-use crate::report::Report;
+use crate::report::Told;
 use crate::supervisor::Event;
 use dvk::{Port, Slot};
 use dvk_services::{Direct, Lease, Line, Reason};
@@ -30,7 +30,7 @@ pub(super) enum Order {
     /// To stand or lead no more.
     Resign { server: String, lease: Lease },
     /// How the servers are.
-    Tell(Vec<Report>),
+    Tell(Told),
     /// To give everything up, and say that it was done.
     End(Sender<()>),
 }
@@ -52,7 +52,7 @@ struct Desk {
     candidacies: BTreeMap<String, Candidacy>,
     /// Elections that are to be left, in this order.
     resignations: VecDeque<(String, Lease)>,
-    reports: Vec<Report>,
+    told: Told,
     has_told: bool,
     /// The manifest that was read last: its revision, and what it says.
     manifest: (u64, Manifest),
@@ -141,17 +141,28 @@ impl Desk {
                 self.candidacies.remove(&server);
                 self.resignations.push_back((server, lease));
             }
-            Order::Tell(reports) => {
-                self.reports = reports;
+            Order::Tell(told) => {
+                self.told = told;
                 self.has_told = false;
             }
             Order::End(_) => {}
         }
     }
 
+    /// Does what is due. One thing that is refused keeps nothing else from being done, but that nobody stands before the resignations are in; the
+    /// first error is told.
     fn work_off(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+        let resigned = self.resign(board);
+        let has_resigned = resigned.is_ok();
+        let told = self.tell(board);
+        let looked = if self.looks { self.look(board, news) } else { Ok(()) };
+        self.looks = looked.is_err();
+        let stood = if has_resigned { self.stand(board, news) } else { Ok(()) };
+        resigned.and(told).and(looked).and(stood)
+    }
+
+    fn resign(&mut self, board: &Board<Direct<'_>>) -> Result<(), Error> {
         let client = board.client();
-        // Before anything else, so that who stands again is behind others.
         while let Some((server, lease)) = self.resignations.front() {
             match client.resign(&election(server), *lease) {
                 Ok(_) => {}
@@ -160,21 +171,21 @@ impl Desk {
             }
             self.resignations.pop_front();
         }
+        Ok(())
+    }
+
+    fn tell(&mut self, board: &Board<Direct<'_>>) -> Result<(), Error> {
         if let Some(lease) = self.lease {
             if !self.has_come {
                 board.come(self.node, lease)?;
                 self.has_come = true;
             }
             if !self.has_told {
-                board.tell(self.node, lease, &self.reports)?;
+                board.tell(self.node, lease, &self.told)?;
                 self.has_told = true;
             }
         }
-        if self.looks {
-            self.look(board, news)?;
-            self.looks = false;
-        }
-        self.stand(board, news)
+        Ok(())
     }
 
     fn look(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
@@ -198,6 +209,7 @@ impl Desk {
     fn stand(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
         let failed = services("stand for the lead of a server");
         let mut won = Vec::new();
+        let mut done = Ok(());
         for (server, candidacy) in &mut self.candidacies {
             let (name, lease) = (election(server), candidacy.lease);
             let asked = match candidacy.has_stood {
@@ -211,7 +223,8 @@ impl Desk {
                 Err(error) if error.reason() == Some(Reason::Missing) => {
                     candidacy.has_stood = false;
                 }
-                Err(error) => return Err(failed(error)),
+                // The others are not to wait for this one.
+                Err(error) => done = done.and(Err(failed(error))),
             }
         }
         for (server, term) in won {
@@ -219,6 +232,6 @@ impl Desk {
                 let _ = news.send(News::Event(Event::Won { server, lease, attempt, term }));
             }
         }
-        Ok(())
+        done
     }
 }

@@ -130,14 +130,14 @@ fn act(action: Action, processes: &mut Processes, orders: &Sender<Order>, now: T
         }
         Action::Stand { server, lease, attempt } => Order::Stand { server, lease, attempt },
         Action::Resign { server, lease } => Order::Resign { server, lease },
-        Action::Tell(mut reports) => {
+        Action::Tell(mut told) => {
             let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            for report in &mut reports {
+            for report in &mut told.servers {
                 let age = now.saturating_sub(Duration::from_millis(report.since_ms));
                 let since = since_1970.saturating_sub(age).as_millis();
                 report.since_ms = u64::try_from(since).unwrap_or(u64::MAX);
             }
-            Order::Tell(reports)
+            Order::Tell(told)
         }
         Action::End => return Done::End,
     };
