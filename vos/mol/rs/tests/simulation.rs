@@ -414,3 +414,27 @@ fn a_server_starts_first_after_those_that_it_needs() {
         "it is not the first time"
     );
 }
+
+#[test]
+fn others_stand_later_while_the_preferred_node_is_there() {
+    let stood = |alive: &[u32]| {
+        let manifest = Manifest::read(MANIFEST).unwrap();
+        let alive = alive.iter().copied().collect();
+        let mut supervisor = Supervisor::new(0);
+        supervisor.handle(Time::ZERO, Event::View(View { manifest, alive, ..View::default() }));
+        let is_stand = |it: &Action| matches!(it, Action::Stand { .. });
+        let mut now = Time::ZERO;
+        let mut actions = supervisor.handle(now, Event::Lasts(Lease(1), now));
+        while !actions.iter().any(is_stand) {
+            now += STEP;
+            actions = supervisor.handle(now, Event::Tick);
+        }
+        now
+    };
+    assert_eq!(stood(&[0, 2]), Supervisor::PATIENCE);
+    assert_eq!(stood(&[0]), Time::ZERO);
+    assert!(
+        Supervisor::PATIENCE >= Duration::from_secs(1),
+        "it covers a look of the preferred node"
+    );
+}
