@@ -32,6 +32,7 @@ mod client;
 mod exchange;
 mod question;
 pub mod role;
+mod watch;
 
 pub use client::{Client, Direct, Error, Way};
 pub use exchange::{
@@ -42,6 +43,8 @@ pub use question::{
     Question, Range, Reason, Refusal, Response, Subject, Transacted, Transaction, ANSWER_BYTES,
     GETS_MAX, QUESTION_BYTES_MAX, VALUE_BYTES_MAX, WAIT_MS_MAX,
 };
+
+pub use watch::watch;
 
 /// The server slot at which a container's services answer, on every node.
 pub const SLOT: u32 = 63;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread that stands for election, reads the keys and tells how the servers are.
 
-use super::{client, is_unreachable, News, PAUSE};
+use super::{News, Reach};
 use crate::board::{election, Board};
 use crate::error::{services, Error};
 use crate::manifest::Manifest;
@@ -12,7 +12,6 @@ use dvk_services::{Direct, Lease, Line, Reason};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// It is looked at least so often.
@@ -77,24 +76,13 @@ fn work(
     orders: &Receiver<Order>,
     news: &Sender<News>,
 ) -> Result<(), Error> {
-    let mut board = Board::new(client(port)?);
+    let mut reach = Reach::new(port)?;
     let mut desk = Desk { node, looks: true, ..Desk::default() };
     let mut looked = Instant::now();
-    let mut told = String::new();
     loop {
-        match desk.work_off(&board, news) {
-            Ok(()) => told.clear(),
-            Err(error) => {
-                let text = error.to_string();
-                if text != told {
-                    eprintln!("mol-rs: {text}");
-                    told = text;
-                }
-                sleep(PAUSE);
-                if is_unreachable(&error) {
-                    board = Board::new(client(port)?);
-                }
-            }
+        match desk.work_off(&reach.board, news) {
+            Ok(()) => reach.is_well(),
+            Err(error) => reach.recover(&error)?,
         }
         let mut next = match orders.recv_timeout(AT_LEAST / 4) {
             Ok(order) => Some(order),
@@ -105,7 +93,7 @@ fn work(
             if let Order::End(done) = order {
                 // Keys and elections end with the lease.
                 if let Some(lease) = desk.lease {
-                    let _ = board.client().revoke(lease);
+                    let _ = reach.board.client().revoke(lease);
                 }
                 let _ = done.send(());
                 return Ok(());

@@ -2,7 +2,7 @@
 //! The thread that keeps the node's lease alive.
 
 use super::clerk::Order;
-use super::{client, is_unreachable, News, PAUSE};
+use super::{News, Reach};
 use crate::board::Board;
 use crate::error::{services, Error};
 use crate::supervisor::{Event, Supervisor};
@@ -36,19 +36,18 @@ fn keep(
     orders: &Sender<Order>,
     news: &Sender<News>,
 ) -> Result<(), Error> {
-    let mut board = Board::new(client(port)?);
+    let mut reach = Reach::new(port)?;
     let mut lease = None;
-    let mut told = String::new();
     loop {
         // What lasts from when it was asked for lasts longer in truth.
         let asked = origin.elapsed();
-        match step(&board, node, lease) {
+        match step(&reach.board, node, lease) {
             Ok(held) => {
                 if lease != Some(held) {
                     let _ = orders.send(Order::Leased(held));
                 }
                 lease = Some(held);
-                told.clear();
+                reach.is_well();
                 if news.send(News::Event(Event::Lasts(held, asked))).is_err() {
                     return Ok(());
                 }
@@ -59,15 +58,7 @@ fn keep(
                 if let Some(ended) = lease.take_if(|_| has_ended) {
                     let _ = news.send(News::Event(Event::LeaseEnded(ended)));
                 }
-                let text = error.to_string();
-                if text != told {
-                    eprintln!("mol-rs: {text}");
-                    told = text;
-                }
-                sleep(PAUSE);
-                if is_unreachable(&error) {
-                    board = Board::new(client(port)?);
-                }
+                reach.recover(&error)?;
             }
         }
     }

@@ -14,6 +14,7 @@ pub use self::processes::enter;
 
 use self::clerk::Order;
 use self::processes::{Processes, EARLY};
+use crate::board::Board;
 use crate::error::Error;
 use crate::supervisor::{Action, Event, Supervisor, Time};
 use core::time::Duration;
@@ -48,6 +49,38 @@ fn client(port: &Port) -> Result<Client<Direct<'_>>, Error> {
 /// Whether the services have to be found again.
 fn is_unreachable(error: &Error) -> bool {
     matches!(error, Error::Services { error: dvk_services::Error::Ipc(_), .. })
+}
+
+/// The keys as a thread reaches them, by its port, and what it has complained of.
+struct Reach<'p> {
+    port: &'p Port,
+    board: Board<Direct<'p>>,
+    told: String,
+}
+
+impl<'p> Reach<'p> {
+    fn new(port: &'p Port) -> Result<Self, Error> {
+        Ok(Self { port, board: Board::new(client(port)?), told: String::new() })
+    }
+
+    /// Something has succeeded: what fails after that is said even if it was said before.
+    fn is_well(&mut self) {
+        self.told.clear();
+    }
+
+    /// Says what has failed unless that was said last, and waits before the next try. Services that cannot be reached are found again.
+    fn recover(&mut self, error: &Error) -> Result<(), Error> {
+        let text = error.to_string();
+        if text != self.told {
+            eprintln!("mol-rs: {text}");
+            self.told = text;
+        }
+        std::thread::sleep(PAUSE);
+        if is_unreachable(error) {
+            self.board = Board::new(client(self.port)?);
+        }
+        Ok(())
+    }
 }
 
 /// Runs servers until it is told to end.

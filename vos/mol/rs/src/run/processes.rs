@@ -106,7 +106,7 @@ impl Processes {
         }
     }
 
-    /// Takes note of all processes that have ended: of servers, and of orphans, which are those of the first process of a container.
+    /// Takes note of all processes that have ended: of servers, and of orphans if this is the first process of its namespace.
     pub(super) fn reap(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {

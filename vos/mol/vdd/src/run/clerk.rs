@@ -10,7 +10,7 @@ use crate::server::Role;
 use crate::store::Shape;
 use core::time::Duration;
 use dvk::{Endpoint, Port, Slot, Timeout};
-use dvk_services::{Client, Direct, Error};
+use dvk_services::{watch, Client, Direct, Error};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
@@ -18,8 +18,6 @@ use std::time::Instant;
 
 /// How long it is waited after something failed.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a question about changes waits.
-const WAIT_MS: u64 = 2000;
 /// It is looked at least so often, should a change be missed.
 const AT_LEAST: Duration = Duration::from_secs(2);
 
@@ -55,7 +53,8 @@ impl Clerk {
         let (orders, dvk) = (send.clone(), self.dvk.clone());
         let prefix = Board::<Direct<'_>>::prefix(&self.plan.group);
         std::thread::spawn(move || match Port::open(&dvk, Slot::Any) {
-            Ok(port) => watch(&port, &prefix, &orders),
+            // Without services there is nothing to be told of, and the other thread says so.
+            Ok(port) => drop(watch(&port, &prefix, || orders.send(Order::Look).is_ok())),
             Err(error) => eprintln!("mol-vdd: cannot watch line-ups: {error}"),
         });
         std::thread::spawn(move || {
@@ -196,39 +195,6 @@ fn is_unreachable(error: &BoardError) -> bool {
 /// The services of this node, however long it takes until they are there.
 pub(super) fn find(port: &Port) -> Result<Client<Direct<'_>>, Error> {
     Client::find(port, Timeout::Forever)
-}
-
-fn watch(port: &Port, prefix: &[u8], orders: &Sender<Order>) {
-    let Ok(mut client) = find(port) else { return };
-    let mut from = None;
-    loop {
-        let seen = match from {
-            None => client.revision().map(|revision| (revision, true)),
-            Some(from) => {
-                let changes = client.changes(prefix, from, WAIT_MS);
-                changes.map(|(revision, changes)| (revision, !changes.is_empty()))
-            }
-        };
-        match seen {
-            Ok((revision, has_changed)) => {
-                from = Some(revision + 1);
-                if has_changed && orders.send(Order::Look).is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                // What was missed is seen by looking.
-                from = None;
-                std::thread::sleep(PAUSE);
-                if matches!(error, Error::Ipc(_)) {
-                    match find(port) {
-                        Ok(found) => client = found,
-                        Err(_) => return,
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// A device's line-up, or another question to the board of a group, for a person.
