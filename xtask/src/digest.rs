@@ -91,6 +91,11 @@ pub(crate) fn sha256_of(path: &Path) -> Result<String> {
     Ok(hex(&hash.finalize()))
 }
 
+/// The SHA-256 of these bytes, in hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -148,11 +148,6 @@ impl Manifest {
         std::iter::once(node).chain(others).collect()
     }
 
-    /// The packages whose binaries a container of MoL holds, to be compiled apart from the others as well.
-    pub(crate) fn mol_packages(&self) -> BTreeSet<String> {
-        self.mol.packages()
-    }
-
     /// The programs in C among them: each binary with its source.
     pub(crate) fn c_programs(&self, test: bool) -> Vec<(String, String)> {
         self.programs(test)
@@ -168,7 +163,7 @@ impl Manifest {
 
 impl Layer {
     /// The packages of its programs.
-    fn packages(&self) -> BTreeSet<String> {
+    pub(crate) fn packages(&self) -> BTreeSet<String> {
         self.programs.iter().map(|program| program.package.clone()).collect()
     }
 
@@ -257,7 +252,7 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let manifest = Manifest::read(&root).unwrap();
         let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap();
-        let all = manifest.packages(true).into_iter().flatten().chain(manifest.mol_packages());
+        let all = manifest.packages(true).into_iter().flatten().chain(manifest.mol.packages());
         for package in all {
             assert!(
                 lock.contains(&format!("name = \"{package}\"")),

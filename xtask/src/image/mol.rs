@@ -29,7 +29,7 @@ pub(super) fn build(session: &Session, images: &Path) -> Result<PathBuf> {
     let root = &session.workspace.root;
     let manifest = Manifest::read(root)?;
     // Apart from what nodes run: features that its servers ask of a library are theirs alone.
-    let programs = userspace::build(session, &[manifest.mol_packages()])?;
+    let programs = userspace::build(session, &[manifest.mol.packages()])?;
     let layer = manifest.mol.archive(root, &programs, |pin| package::unpacked(session, pin));
     let layer = layer.context("packing the image of MoL")?;
     let about = About {

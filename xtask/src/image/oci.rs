@@ -6,9 +6,9 @@ use std::io::{self, Write as _};
 use anyhow::{bail, Context, Result};
 use flate2::{Compression, GzBuilder};
 use serde_json::{json, Value};
-use sha2::{Digest as _, Sha256};
 
 use crate::cpio::{Archive, Node};
+use crate::digest::sha256;
 
 /// What processes of the image are like, and what it is called.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +141,6 @@ fn compressed(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;
     encoder.finish()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Distributed Containers: declared once, there on every node that they span, apart from each other, and gone without a trace.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use dvs_api::{Container, ContainerPhase, IpcEndpoint};
@@ -8,10 +9,12 @@ use dvs_api::{Container, ContainerPhase, IpcEndpoint};
 use super::bed::{Bed, NOTICE, PATIENCE};
 use super::mismatch::{expect, Mismatch};
 use super::outages::{await_incarnation, incarnation};
-use super::program::Ended;
+use super::program::{Ended, Running};
 
 /// For what a node that is translated has to do with a container.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
+/// For a program that runs while a scenario is played on a busy host.
+const RUN: Duration = Duration::from_secs(300);
 /// Nothing of what the cases make is larger.
 const BYTES: &str = "1048576";
 /// What a script does first: takes the program that it is fed with.
@@ -160,6 +163,40 @@ pub(super) fn exec(name: &str, node: usize, command: &[&str]) -> Vec<String> {
     let node = node.to_string();
     let words = [&["dc", "exec", name, "--node", &node, "--"], command].concat();
     words.into_iter().map(str::to_owned).collect()
+}
+
+/// Feeds a program of the image into a container, and starts it there with these arguments.
+pub(super) fn start(
+    bed: &Bed,
+    container: &str,
+    node: usize,
+    program: &str,
+    arguments: &str,
+) -> Result<Running, Mismatch> {
+    let script = format!(
+        "cat > /tmp/{program} && chmod +x /tmp/{program} && exec /tmp/{program} {arguments}"
+    );
+    let words = exec(container, node, &["sh", "-c", &script]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let input = File::open(bed.program(program)).map_err(|error| failed(program, &error))?;
+    bed.start_dvsctl_with(node, &words, input.into(), RUN)
+}
+
+/// A program of the host that could not be run.
+pub(super) fn failed(what: &str, error: &std::io::Error) -> Mismatch {
+    Mismatch::new(format!("running {what}"), "it can be run", error)
+}
+
+/// Starts a script in a container.
+pub(super) fn run(
+    bed: &Bed,
+    container: &str,
+    node: usize,
+    script: &str,
+) -> Result<Running, Mismatch> {
+    let words = exec(container, node, &["sh", "-c", script]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    bed.start_dvsctl(node, &words, RUN)
 }
 
 pub(super) fn create(

@@ -2,12 +2,11 @@
 //! A disk of a container has replicas on two nodes, and a client on a third: nothing that it was told to be written is missing when
 //! the server of the primary is killed, comes back, and the other one's node loses power.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use super::agreement::await_whole;
 use super::bed::{Bed, MEMBERS, PATIENCE};
-use super::dc::{create, delete, exec};
+use super::dc::{create, delete, exec, failed, run, start};
 use super::mismatch::{expect, Mismatch};
 use super::program::Running;
 
@@ -79,35 +78,6 @@ fn witness(bed: &Bed, node: usize) -> Result<Running, Mismatch> {
     start(bed, CONTAINER, node, "mol-vdd-witness", "--group disks --stop /tmp/stop")
 }
 
-/// Feeds a program of the image into a container, and starts it there with these arguments.
-pub(super) fn start(
-    bed: &Bed,
-    container: &str,
-    node: usize,
-    program: &str,
-    arguments: &str,
-) -> Result<Running, Mismatch> {
-    let script = format!(
-        "cat > /tmp/{program} && chmod +x /tmp/{program} && exec /tmp/{program} {arguments}"
-    );
-    let words = exec(container, node, &["sh", "-c", &script]);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let input = File::open(bed.program(program)).map_err(|error| failed(program, &error))?;
-    bed.start_dvsctl_with(node, &words, input.into(), LIMIT)
-}
-
-/// Starts a script in a container.
-pub(super) fn run(
-    bed: &Bed,
-    container: &str,
-    node: usize,
-    script: &str,
-) -> Result<Running, Mismatch> {
-    let words = exec(container, node, &["sh", "-c", script]);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    bed.start_dvsctl(node, &words, LIMIT)
-}
-
 /// Waits until a replica is the primary and these are in step.
 pub(super) fn await_line_up(
     bed: &Bed,
@@ -156,8 +126,4 @@ fn await_rounds(client: &mut Running, count: u64) -> Result<(), Mismatch> {
         std::thread::sleep(POLL);
     }
     Ok(())
-}
-
-pub(super) fn failed(what: &str, error: &std::io::Error) -> Mismatch {
-    Mismatch::new(format!("running {what}"), "it can be run", error)
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::agreement::await_whole;
 use super::bed::{Bed, MEMBERS, PATIENCE};
-use super::dc::{create, delete};
-use super::disks::{await_line_up, failed, run, start};
+use super::dc::{create, delete, failed, run, start};
+use super::disks::await_line_up;
 use super::mismatch::{expect, Mismatch};
 use super::program::{Ended, Running};
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use dvs_api::{Container, Image};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::bed::Bed;
 use super::dc::{await_places, create, delete, dvsctl, exec, runs_on, show};
 use super::mismatch::{expect, Mismatch};
 use super::program::Ended;
+use crate::digest::sha256;
 
 /// What a server in a container sends to everybody.
 const AMOUNT: &str = "65536";
@@ -162,7 +162,7 @@ fn archive(bed: &Bed) -> std::io::Result<PathBuf> {
     }
     append(&mut layer, "bin/probe", &program, 0o755)?;
     let layer = layer.into_inner()?;
-    let digest: String = Sha256::digest(&layer).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = sha256(&layer);
     let config = json!({
         "architecture": "amd64",
         "os": "linux",

@@ -2,20 +2,17 @@
 //! The servers of a virtual OS run again when they are killed, elsewhere when their node loses power, and where they are wanted; one of
 //! which there is one never runs twice.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use dvs_api::ContainerPhase;
 
 use super::agreement::await_whole;
 use super::bed::{Bed, MEMBERS, NOTICE, PATIENCE};
-use super::dc::{await_places, create, delete, exec};
+use super::dc::{await_places, create, delete, exec, start};
 use super::mismatch::{expect, Mismatch};
-use super::program::{Ended, Running};
+use super::program::Ended;
 
 const CONTAINER: &str = "vos";
-/// Longer than all of it takes on a busy host.
-const LIMIT: Duration = Duration::from_secs(300);
 const POLL: Duration = Duration::from_millis(300);
 const RS: &str = "/tmp/mol-rs";
 /// The one tells of each second its term and the time; the other one is on each node.
@@ -48,7 +45,7 @@ pub(super) fn run_again(bed: &mut Bed) -> Result<(), Mismatch> {
     create(bed, CONTAINER, &format!("{first},{second},{third}"), &[])?;
     let mut running = Vec::new();
     for node in [first, second, third] {
-        running.push(start(bed, node)?);
+        running.push(start(bed, CONTAINER, node, "mol-rs", "run")?);
     }
     let manifest = MANIFEST.replace("PREFERRED", &first.to_string());
     let on = format!("--on {first},{second},{third}");
@@ -92,7 +89,7 @@ pub(super) fn run_again(bed: &mut Bed) -> Result<(), Mismatch> {
     await_places(bed, CONTAINER, "all of it running", |container| {
         container.places.iter().all(|place| place.phase == ContainerPhase::Running)
     })?;
-    let back = start(bed, third)?;
+    let back = start(bed, CONTAINER, third, "mol-rs", "run")?;
     await_each(bed, second, &[first, second, third])?;
     let stays = await_alone(bed, second, |_| true)?;
     expect(
@@ -104,16 +101,6 @@ pub(super) fn run_again(bed: &mut Bed) -> Result<(), Mismatch> {
     drop(back);
     drop(running);
     delete(bed, CONTAINER)
-}
-
-/// Feeds the program into the container and runs it.
-fn start(bed: &Bed, node: usize) -> Result<Running, Mismatch> {
-    let script = format!("cat > {RS} && chmod +x {RS} && exec {RS} run");
-    let words = exec(CONTAINER, node, &["sh", "-c", &script]);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let input = File::open(bed.program("mol-rs"))
-        .map_err(|error| Mismatch::new("running mol-rs", "it can be run", error))?;
-    bed.start_dvsctl_with(node, &words, input.into(), LIMIT)
 }
 
 /// Waits until the program is in the container, and can be run.

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dvs_qemu::cluster::free_ports;
-use sha2::{Digest as _, Sha256};
 
 use super::command_line::xtask;
 use super::mismatch::{expect, Mismatch};
 use super::program::{self, Running};
+use crate::digest::sha256;
 use crate::fetch::{self, Answer};
 use crate::source::Origin;
 use crate::step::Session;
@@ -67,8 +67,7 @@ pub(super) fn survives(session: &Session, origin: &Origin) -> Result<(), Mismatc
     let Some(promised) = promised else { return ended(shown, step, "the site is served") };
     let mut count = 0;
     while let Some(bytes) = download(&mut shown, server, "/large.bin")? {
-        let hash: String =
-            Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = sha256(&bytes);
         let expected = promised.split(' ').next().unwrap_or_default();
         let what = format!("{hash}, of {} bytes, after {count} that were right", bytes.len());
         expect(hash == expected, "downloading large.bin", expected, what)?;
@@ -106,18 +105,9 @@ fn download(
     let mut bytes = Vec::new();
     let mut progress = Instant::now();
     loop {
+        let due = if bytes.is_empty() { 200 } else { 206 };
         let why = match fetch::get(server, path, bytes.len(), SILENCE) {
-            Ok(Answer { status: 200, body, is_whole }) if bytes.is_empty() => {
-                if !body.is_empty() {
-                    progress = Instant::now();
-                }
-                bytes = body;
-                if is_whole {
-                    return Ok(Some(bytes));
-                }
-                "it was cut off".to_owned()
-            }
-            Ok(Answer { status: 206, body, is_whole }) if !bytes.is_empty() => {
+            Ok(Answer { status, body, is_whole }) if status == due => {
                 if !body.is_empty() {
                     progress = Instant::now();
                 }
@@ -132,8 +122,11 @@ fn download(
             // No file server at the moment.
             Ok(Answer { status: 503, .. }) => "status 503".to_owned(),
             Ok(Answer { status, .. }) => {
-                let expected = if bytes.is_empty() { "status 200" } else { "status 206" };
-                return Err(Mismatch::new(&step, expected, format!("status {status}")));
+                return Err(Mismatch::new(
+                    &step,
+                    format!("status {due}"),
+                    format!("status {status}"),
+                ));
             }
             Err(error) => error.to_string(),
         };

@@ -34,7 +34,8 @@ pub fn make_image(
         .map_err(|error| RunError::Make { path: path.to_path_buf(), error })
 }
 
-fn seconds() -> u32 {
+/// What time it is, in seconds since 1970.
+pub(super) fn seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs().try_into().unwrap_or(u32::MAX)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Memory, time and disks, as a process has them.
 
+use super::images::seconds;
 use super::{Duty, Plan, Servers, Source};
 use crate::disk::{Disk, Image, Remote};
 use crate::server::{OpenError, Outside};
@@ -13,7 +14,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// How long memory of another node may take to come. Clients have nothing to do with it, only the link has.
 const COPY: Timeout = Timeout::from_millis(2000);
@@ -111,8 +111,7 @@ fn open_path(path: &Path, read_only: bool) -> Result<Box<dyn Disk>, OpenError> {
 
 impl Outside for Kernel {
     fn seconds(&self) -> u32 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| since.as_secs().try_into().unwrap_or(u32::MAX))
+        seconds()
     }
 
     fn copy_from(&self, from: Granted, into: &mut [u8]) -> Result<(), Errno> {
