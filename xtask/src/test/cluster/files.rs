@@ -38,11 +38,12 @@ pub(super) fn take_over(bed: &mut Bed) -> Result<(), Mismatch> {
     await_said(&waiting, "waiting to serve")?;
     let web =
         start(bed, CONTAINER, third, "mol-web", "serve --listen 127.0.0.1:8080 --server files")?;
+    await_said(&web, "serving at")?;
 
     let make = format!("head -c {BYTES} /dev/urandom > /tmp/file && sha256sum < /tmp/file");
     let hash = shell(bed, second, &make)?.stdout;
     put(bed, second, "/file")?;
-    let script = "while [ ! -e /tmp/stop ]; do wget -qO- http://127.0.0.1:8080/file | sha256sum || exit 1; done";
+    let script = "set -o pipefail; while [ ! -e /tmp/stop ]; do wget -qO- http://127.0.0.1:8080/file | sha256sum || exit 1; done";
     let mut fetching = run(bed, CONTAINER, third, script)?;
     await_fetches(&mut fetching, &hash, FETCHES)?;
 
