@@ -36,7 +36,7 @@ impl Variant {
     /// The fragments in `kernel/config`, later ones winning.
     fn fragments(self) -> &'static [&'static str] {
         match self {
-            Self::Node => &["base", "dvk", "virtual"],
+            Self::Node => &["base", "dvk", "virtual", "baremetal"],
             Self::Bench => &["base", "dvk", "virtual", "bench"],
             Self::Debug => &["base", "dvk", "virtual", "test", "debug"],
         }
