@@ -20,7 +20,8 @@ pub(crate) struct Answer {
     pub(crate) is_whole: bool,
 }
 
-/// Asks for a file, or for what comes `from` there, and waits for each piece as long as `patience`.
+/// Asks for a file, or for what comes `from` there, and waits for each piece as long as `patience`. Whenever a part of the body has come, `watch` is told
+/// how many bytes of it there are now.
 ///
 /// # Errors
 /// When there is no connection or no answer. A body that ends early is an answer.
@@ -29,6 +30,7 @@ pub(crate) fn get(
     path: &str,
     from: usize,
     patience: Duration,
+    mut watch: impl FnMut(usize),
 ) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, patience)?;
     stream.set_read_timeout(Some(patience))?;
@@ -56,6 +58,7 @@ pub(crate) fn get(
             Ok(0) | Err(_) => return Ok(answer),
             Ok(count) => answer.body.extend_from_slice(&piece[..count]),
         }
+        watch(answer.body.len());
     }
     answer.body.truncate(length);
     answer.is_whole = true;
@@ -94,7 +97,11 @@ mod tests {
             client.write_all(answer.as_bytes()).unwrap();
             String::from_utf8(request).unwrap()
         });
-        let got = get(server, "/file", from, Duration::from_secs(60));
+        let mut seen = 0;
+        let got = get(server, "/file", from, Duration::from_secs(60), |bytes| seen = bytes);
+        if let Ok(answer) = &got {
+            assert_eq!(seen, answer.body.len());
+        }
         (asked.join().unwrap(), got)
     }
 

@@ -13,6 +13,7 @@ use dvs_qemu::access;
 use dvs_qemu::front::Publish;
 use dvs_qemu::machine::Memory;
 
+use super::signals::Signals;
 use crate::fetch;
 use crate::image;
 use crate::manifest::Manifest;
@@ -37,8 +38,9 @@ const NODES_MIN: usize = 2;
 const PORT: u16 = 8080;
 /// How long the container, and then its servers, may take on a host that translates.
 const PATIENCE_S: &str = "300";
-/// How long the site may take to answer when all runs, and each try of it.
+/// How long the site may take to answer when all runs, and a try of it. Signals are looked at between tries.
 const ANSWER: Duration = Duration::from_secs(60);
+const TRY: Duration = Duration::from_secs(10);
 
 /// What can be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -94,13 +96,14 @@ impl Prepared<'_> {
     /// Sets it up on a cluster that is ready, whose run directory is `run`; returns the URL when that answers.
     ///
     /// # Errors
-    /// When a step fails; the log of the steps is named then.
+    /// When a step fails, the log of the steps is named then; when a signal asks to end.
     pub(super) fn set_up(
         &self,
         run: &Path,
         tools: &Path,
         nodes: usize,
         publish: Publish,
+        signals: &Signals,
     ) -> Result<String> {
         let folder = self.session.workspace.root.join(FOLDER);
         let read = |name: &str| {
@@ -129,7 +132,7 @@ impl Prepared<'_> {
         dvsctl("starting MoL's servers", &words)?;
         let words = ["dc", "exec", CONTAINER, "--", "/bin/sh", "-c", &fill, "fill", &page];
         dvsctl("writing the site", &words)?;
-        await_answer(&mut step, address)?;
+        await_answer(&mut step, address, signals)?;
         step.finish(&format!("the site answers at {url}"));
         Ok(url)
     }
@@ -165,16 +168,16 @@ fn vos_run(manifest: &Path, nodes: usize, publish: Publish) -> Vec<String> {
     words.iter().chain(&more).chain(&last).map(|word| (*word).to_owned()).collect()
 }
 
-fn await_answer(step: &mut Step, server: SocketAddr) -> Result<()> {
+fn await_answer(step: &mut Step, server: SocketAddr, signals: &Signals) -> Result<()> {
     step.now("waiting for the site to answer");
     let deadline = Instant::now() + ANSWER;
     loop {
-        let why = match fetch::get(server, "/", 0, ANSWER) {
+        let why = match fetch::get(server, "/", 0, TRY) {
             Ok(answer) if answer.status == 200 && answer.is_whole => return Ok(()),
             Ok(answer) => format!("status {}", answer.status),
             Err(error) => error.to_string(),
         };
-        if Instant::now() >= deadline {
+        if signals.seen().is_some() || Instant::now() >= deadline {
             bail!("asking http://{server}/ for its first page: {why}; `dvsctl vos show --dc {CONTAINER}` tells which servers run");
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -95,10 +95,10 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
             return ready.map(|()| ExitCode::SUCCESS);
         }
     }
-    let shown = demo
-        .zip(published.first())
-        .map(|(demo, &publish)| demo.set_up(running.remote.run(), &tools, start.nodes, publish));
-    if let (Some(Err(_)), Some(signal)) = (&shown, signals.take()) {
+    let shown = demo.zip(published.first()).map(|(demo, &publish)| {
+        demo.set_up(running.remote.run(), &tools, start.nodes, publish, &signals)
+    });
+    if let Some(signal) = signals.take() {
         running.end(start.keep);
         return Ok(ExitCode::from(exit_status(signal)));
     }
