@@ -17,6 +17,7 @@ use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use serde::Serialize;
 
+use crate::qemu::Boot;
 use crate::source::Origin;
 use crate::step::Session;
 
@@ -36,6 +37,9 @@ pub(crate) enum Bench {
     BootOnce {
         /// Number of nodes
         nodes: usize,
+        /// How they boot
+        #[arg(value_enum)]
+        boot: Boot,
     },
 }
 
@@ -59,7 +63,7 @@ impl Bench {
             Bench::Ipc(arguments) => ipc::run(arguments, session, origin)?,
             Bench::Net(arguments) => net::run(arguments, session, origin)?,
             Bench::Membership(arguments) => membership::run(arguments, session)?,
-            Bench::BootOnce { nodes } => boot::once(*nodes, session, origin)?,
+            Bench::BootOnce { nodes, boot } => boot::once(*nodes, *boot, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)
     }

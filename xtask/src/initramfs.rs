@@ -63,6 +63,19 @@ pub(crate) fn build(session: &Session, test: bool, version: &str) -> Result<Root
     Ok(Root { node, test, programs, release })
 }
 
+/// Packs the root of a machine that has a shell and nothing else.
+///
+/// # Errors
+/// As [`build`].
+pub(crate) fn shell(session: &Session) -> Result<PathBuf> {
+    let root = &session.workspace.root;
+    // It has no program of this workspace.
+    let programs = Programs::in_directory(root);
+    let layer = Manifest::read(root)?.shell;
+    let archive = layer.archive(root, &programs, |pin| package::unpacked(session, pin));
+    kept(session, &[archive.context("packing the root of a bare shell")?.bytes()])
+}
+
 /// Finds the compressed form of `archives`, laid one over the other, in the cache, or makes it.
 fn kept(session: &Session, archives: &[Vec<u8>]) -> Result<PathBuf> {
     const FILE: &str = "initramfs.cpio.zst";

@@ -26,6 +26,9 @@ pub(crate) struct Manifest {
     pub(crate) test: Layer,
     /// What containers of the virtual OS MoL are made of.
     pub(crate) mol: Layer,
+    /// What a kernel is timed with that has nothing to do.
+    #[serde(default)]
+    pub(crate) shell: Layer,
 }
 
 /// Entries of one archive.
@@ -273,8 +276,8 @@ mod tests {
         for pin in pins {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
-        // What is in containers of MoL is what nodes have for containers without an image.
-        for packaged in &manifest.mol.packaged {
+        // Containers of MoL and the bare shell have what nodes have for containers without an image.
+        for packaged in manifest.mol.packaged.iter().chain(&manifest.shell.packaged) {
             let same = manifest.node.packaged.iter().find(|it| it.package == packaged.package);
             assert_eq!(Some(packaged.pin()), same.map(Packaged::pin));
         }
