@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel: configured from fragments, with the DVK's sources mounted in it, built incrementally, kept by content.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -99,6 +100,30 @@ pub(crate) struct Kernel {
     pub(crate) image: PathBuf,
     /// Its configuration.
     pub(crate) config: PathBuf,
+    /// What would be modules, had it any: a path on each line.
+    builtin: PathBuf,
+}
+
+/// Of those paths, where drivers are.
+const DRIVERS: &str = "kernel/drivers/";
+
+impl Kernel {
+    /// The names of the drivers that are built in, as modules have them.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub(crate) fn drivers(&self) -> Result<BTreeSet<String>> {
+        let path = &self.builtin;
+        let text =
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(drivers(&text))
+    }
+}
+
+fn drivers(builtin: &str) -> BTreeSet<String> {
+    let paths = builtin.lines().filter_map(|line| line.strip_prefix(DRIVERS));
+    let names = paths.filter_map(|path| path.rsplit('/').next()?.strip_suffix(".ko"));
+    names.map(|name| name.replace('-', "_")).collect()
 }
 
 /// A place to build in: source, toolchain, objects.
@@ -116,6 +141,9 @@ struct Site<'a> {
     key: String,
 }
 
+/// What Kbuild calls the list of what is built in.
+const BUILTIN: &str = "modules.builtin";
+
 /// How many kernels of each kind the cache keeps.
 const KEPT: usize = 8;
 
@@ -130,15 +158,18 @@ pub(crate) fn build(
     image: Image,
 ) -> Result<Kernel> {
     let site = Site::choose(session, origin, variant)?;
-    let mut digest = Digest::new(image.file(), 1);
+    let mut digest = Digest::new(image.file(), 2);
     digest.text("objects", &site.key);
     for mount in driver(session) {
         digest.tree(&mount.at.to_string_lossy(), &mount.from, mount.skip)?;
     }
     let key = digest.finish();
     let title = format!("{} kernel, {}", variant.name(), site.source.title);
-    let found =
-        |entry: PathBuf| Kernel { image: entry.join(image.file()), config: entry.join("config") };
+    let found = |entry: PathBuf| Kernel {
+        image: entry.join(image.file()),
+        config: entry.join("config"),
+        builtin: entry.join(BUILTIN),
+    };
     if let Some(entry) = session.store.find("kernels", &key) {
         session.cached(variant.step(), &title);
         return Ok(found(entry));
@@ -155,7 +186,8 @@ pub(crate) fn build(
     step.now(&format!("compiling {title}"));
     let objects = site.compile(&mut step, image)?;
     let entry = session.store.create("kernels", &key, |directory| {
-        for (from, to) in [(image.in_objects(), image.file()), (".config", "config")] {
+        let files = [(image.in_objects(), image.file()), (".config", "config"), (BUILTIN, BUILTIN)];
+        for (from, to) in files {
             let from = site.objects.join(from);
             fs::copy(&from, directory.join(to))
                 .with_context(|| format!("copying {} to the cache", from.display()))?;
@@ -448,6 +480,13 @@ mod tests {
         {
             assert!(!is_compilation(line), "{line}");
         }
+    }
+
+    #[test]
+    fn drivers_are_told_from_what_else_is_built_in() {
+        let list = "kernel/fs/ext4/ext4.ko\nkernel/drivers/ata/ahci.ko\nkernel/drivers/usb/storage/usb-storage.ko\n";
+        let found = drivers(list);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["ahci", "usb_storage"]);
     }
 
     #[test]

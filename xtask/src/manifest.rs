@@ -8,9 +8,10 @@ use std::process::Command;
 
 use anyhow::{ensure, Context, Result};
 use serde::Deserialize;
+use walkdir::WalkDir;
 
 use crate::cpio::{Archive, Node};
-use crate::package::Pin;
+use crate::package::{Pin, FREE};
 use crate::userspace::Programs;
 
 /// Where it is in the checkout.
@@ -85,17 +86,20 @@ struct StaticFile {
     mode: u32,
 }
 
-/// A file of a package of Debian's.
+/// A file of a package of Debian's, or a directory with all that is in it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Packaged {
     path: String,
     package: String,
     suite: String,
+    #[serde(default = "free")]
+    component: String,
     version: String,
     sha256: String,
     /// Where it is in the package.
     member: String,
+    /// Of the file, or of each file in the directory.
     #[serde(default = "executable")]
     mode: u32,
     /// Whether it is one program for many (busybox), and has a link beside it for each name that it lists.
@@ -108,6 +112,7 @@ impl Packaged {
         Pin {
             package: &self.package,
             suite: &self.suite,
+            component: &self.component,
             version: &self.version,
             sha256: &self.sha256,
             recorded: MANIFEST,
@@ -129,6 +134,10 @@ fn executable() -> u32 {
 
 fn readable() -> u32 {
     0o644
+}
+
+fn free() -> String {
+    FREE.to_owned()
 }
 
 impl Manifest {
@@ -170,6 +179,11 @@ impl Layer {
         self.programs.iter().map(|program| program.package.clone()).collect()
     }
 
+    /// The packages of Debian's that it has files of.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = Pin<'_>> {
+        self.packaged.iter().map(Packaged::pin)
+    }
+
     /// Whether one of its programs is at `path`.
     pub(crate) fn has_program(&self, path: &str) -> bool {
         self.programs.iter().any(|program| program.path == path)
@@ -205,6 +219,10 @@ impl Layer {
         }
         for packaged in &self.packaged {
             let file = unpacked(packaged.pin())?.join(&packaged.member);
+            if file.is_dir() {
+                add_directory(&mut archive, &packaged.path, packaged.mode, &file)?;
+                continue;
+            }
             archive.add(&packaged.path, packaged.mode, read(&file)?)?;
             if packaged.applets {
                 link_applets(&mut archive, &packaged.path, &file)?;
@@ -215,6 +233,26 @@ impl Layer {
         }
         Ok(archive)
     }
+}
+
+/// Adds what is in `directory` as what is in `path`: files with this mode, and links.
+fn add_directory(archive: &mut Archive, path: &str, mode: u32, directory: &Path) -> Result<()> {
+    archive.add(path, executable(), Node::Directory)?;
+    for entry in WalkDir::new(directory).min_depth(1).sort_by_file_name() {
+        let entry = entry.with_context(|| format!("reading {}", directory.display()))?;
+        let name = entry.path().strip_prefix(directory).unwrap_or(entry.path());
+        let name = format!("{path}/{}", name.display());
+        let reading = || format!("reading {}", entry.path().display());
+        if entry.file_type().is_dir() {
+            archive.add(&name, executable(), Node::Directory)?;
+        } else if entry.file_type().is_symlink() {
+            let target = fs::read_link(entry.path()).with_context(reading)?;
+            archive.add(&name, 0o777, Node::Link(target.display().to_string()))?;
+        } else {
+            archive.add(&name, mode, Node::File(fs::read(entry.path()).with_context(reading)?))?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds a link to the program at `path`, beside it, for each name that its file on this host lists.
@@ -271,7 +309,7 @@ mod tests {
     #[test]
     fn packages_are_recorded_by_version_and_hash() {
         let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
-        let pins: Vec<_> = manifest.node.packaged.iter().map(Packaged::pin).collect();
+        let pins: Vec<_> = manifest.node.pins().collect();
         assert!(pins.iter().any(|pin| pin.package == "busybox-static"), "{pins:?}");
         for pin in pins {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
@@ -316,16 +354,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("motd"), "hello").unwrap();
         fs::write(directory.path().join("tool"), "program").unwrap();
+        fs::create_dir_all(directory.path().join("firmware/deep")).unwrap();
+        fs::write(directory.path().join("firmware/deep/card-1.bin"), "code").unwrap();
+        std::os::unix::fs::symlink("deep/card-1.bin", directory.path().join("firmware/card"))
+            .unwrap();
         let text = "[node]\ndirectories = [{ path = \"/run\" }]\n\
                     devices = [{ path = \"/dev/console\", mode = 0o600, major = 5, minor = 1 }]\n\
                     files = [{ path = \"/etc/motd\", source = \"motd\" }]\n\
                     links = [{ path = \"/bin\", target = \"usr/bin\" }]\n\
                     packaged = [{ path = \"/tool\", package = \"tools\", suite = \"s\", version = \"1\", \
-                    sha256 = \"0\", member = \"tool\" }]\n[test]\n[mol]\n";
+                    sha256 = \"0\", member = \"tool\" }, { path = \"/lib/firmware/x\", package = \"tools\", suite = \"s\", \
+                    component = \"c\", version = \"1\", sha256 = \"0\", member = \"firmware\", mode = 0o644 }]\n[test]\n[mol]\n";
         let manifest: Manifest = toml::from_str(text).unwrap();
         let programs = Programs::in_directory(directory.path());
+        let components = std::cell::RefCell::new(Vec::new());
         let unpacked = |pin: Pin<'_>| {
             assert_eq!((pin.package, pin.version), ("tools", "1"));
+            components.borrow_mut().push(pin.component.to_owned());
             Ok(directory.path().to_path_buf())
         };
         let archive = manifest.node.archive(directory.path(), &programs, unpacked).unwrap();
@@ -335,6 +380,10 @@ mod tests {
         expected.add("/etc/motd", 0o644, Node::File(b"hello".to_vec())).unwrap();
         expected.add("/tool", 0o755, Node::File(b"program".to_vec())).unwrap();
         expected.add("/bin", 0o777, Node::Link("usr/bin".into())).unwrap();
+        expected.add("/lib/firmware/x/card", 0o777, Node::Link("deep/card-1.bin".into())).unwrap();
+        let code = Node::File(b"code".to_vec());
+        expected.add("/lib/firmware/x/deep/card-1.bin", 0o644, code).unwrap();
         assert_eq!(archive.bytes(), expected.bytes());
+        assert_eq!(*components.borrow(), ["main", "c"]);
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Pin<'a> {
     pub(crate) package: &'a str,
     /// The suite that has it.
     pub(crate) suite: &'a str,
+    /// The component of the suite.
+    pub(crate) component: &'a str,
     /// The one version that is used.
     pub(crate) version: &'a str,
     /// The hash of its .deb file.
@@ -26,6 +28,9 @@ pub(crate) struct Pin<'a> {
     /// The file of this checkout that records all this.
     pub(crate) recorded: &'static str,
 }
+
+/// The component of Debian's that most packages are in.
+pub(crate) const FREE: &str = "main";
 
 /// What the cache calls unpacked packages.
 const KIND: &str = "packages";
@@ -63,7 +68,7 @@ fn download(session: &Session, pin: Pin<'_>, to: &Path) -> Result<()> {
     let mut step = session.begin("packages", &format!("asking the mirror for {}", pin.package))?;
     // Apart from where the kernel's source is looked for, so that neither forgets the other's lists.
     let directory = session.store.directory("apt-packages")?;
-    let archive = Archive::configure(&directory, &[pin.suite.to_owned()], "main")?;
+    let archive = Archive::configure(&directory, &[pin.suite.to_owned()], pin.component)?;
     archive.update(&mut step)?;
     let offers = archive.offers(pin.package)?;
     let Some(offer) = offers.iter().find(|offer| offer.version == pin.version) else {

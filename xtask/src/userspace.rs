@@ -13,7 +13,7 @@ use crate::source::Pins;
 use crate::step::Session;
 
 /// The platform of the nodes. Named even where it is the host's own, so that flags for it do not reach build scripts.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// A compiled set of programs.
 #[derive(Clone, Debug)]

@@ -6,7 +6,9 @@ mod iso;
 mod mol;
 mod oci;
 mod recipes;
+mod sbom;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,10 +30,15 @@ use crate::source::{Origin, Pins};
 use crate::step::{Session, Step};
 use crate::store;
 use recipes::{within, Recipes};
+use sbom::Bill;
 
-/// The packages that boot loaders are taken from.
-#[cfg(test)]
-const PACKAGES: [&str; 4] = ["ipxe", "isolinux", "syslinux-common", "systemd-boot-efi"];
+/// The packages that boot loaders are taken from, by what has files of them.
+const PACKAGES: [(&str, &[What]); 4] = [
+    ("ipxe", &[What::Pxe]),
+    ("isolinux", &[What::Iso]),
+    ("syslinux-common", &[What::Iso]),
+    ("systemd-boot-efi", &[What::Pxe, What::Iso, What::Disk, What::Bundle]),
+];
 /// systemd's stub, which is made a unified kernel image.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 /// systemd's boot loader, which chooses among them.
@@ -174,13 +181,35 @@ pub(crate) fn build(
         doctor::require(session, &[Need::Images], &Pins::read(session)?.tools)?;
     }
     let ingredients = Ingredients::gather(session, &recipes, built)?;
-    replace(session, images, what, |step, work, folder| match what {
-        What::Pxe => ingredients.pxe(session, &recipes, folder),
-        What::Iso => ingredients.iso(session, step, &recipes, work, folder),
-        What::Disk => ingredients.disk(session, &recipes, folder),
-        What::Bundle => ingredients.bundle(built, folder),
-        What::Mol => Ok(()),
+    let bill = bill(session, built, what, &recipes)?;
+    replace(session, images, what, |step, work, folder| {
+        bill.write(folder)?;
+        match what {
+            What::Pxe => ingredients.pxe(session, &recipes, folder),
+            What::Iso => ingredients.iso(session, step, &recipes, work, folder),
+            What::Disk => ingredients.disk(session, &recipes, folder),
+            What::Bundle => ingredients.bundle(built, folder),
+            What::Mol => Ok(()),
+        }
     })
+}
+
+/// What such an image consists of.
+fn bill(session: &Session, built: &Artefacts, what: What, recipes: &Recipes) -> Result<Bill> {
+    let root = &session.workspace.root;
+    let manifest = crate::manifest::Manifest::read(root)?;
+    let mut bill = Bill::of("dvs", &built.root.release.name());
+    manifest.packages(false).iter().try_for_each(|packages| bill.programs(root, packages))?;
+    manifest.node.pins().for_each(|pin| bill.package(pin));
+    for (package, of) in PACKAGES {
+        if of.contains(&what) {
+            bill.package(recipes.pin(package)?);
+        }
+    }
+    let kernel = &built.kernel.image;
+    let kernel = fs::read(kernel).with_context(|| format!("reading {}", kernel.display()))?;
+    bill.kernel(&kernel)?;
+    Ok(bill)
 }
 
 /// Has `make` fill a folder, which then takes the place of the one of this image; `make` also gets the name of a folder to work in,
@@ -330,7 +359,7 @@ fn unified(
 ) -> Result<Vec<u8>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let (path, stub) = recipes.member(session, "systemd-boot-efi", STUB)?;
-    let release = os_release(&built.root.release.name());
+    let release = os_release(&built.root.release.name(), &built.kernel.drivers()?);
     let (kernel, root) = (read(&built.kernel.image)?, read(&built.root.node)?);
     let sections = [
         Section { name: ".osrel", content: release.as_bytes() },
@@ -343,9 +372,10 @@ fn unified(
 }
 
 /// What the boot loader's menu calls the image. It has no field for the version, by which the loader would order images: their order is
-/// that of their numbers.
-fn os_release(release: &str) -> String {
-    format!("ID=dvs\nNAME=dvs\nPRETTY_NAME=\"dvs {release}\"\n")
+/// that of their numbers. Nodes that are to be upgraded to the image look for the drivers that they need.
+fn os_release(release: &str, drivers: &BTreeSet<String>) -> String {
+    let drivers = drivers.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+    format!("ID=dvs\nNAME=dvs\nPRETTY_NAME=\"dvs {release}\"\nDVS_DRIVERS=\"{drivers}\"\n")
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

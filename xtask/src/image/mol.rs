@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::oci::{self, About};
+use super::sbom::Bill;
 use super::What;
 use crate::manifest::Manifest;
 use crate::package;
@@ -38,7 +39,11 @@ pub(super) fn build(session: &Session, images: &Path) -> Result<PathBuf> {
         command: &COMMAND,
         environment: &["PATH=/bin"],
     };
+    let mut bill = Bill::of("mol", release::VERSION);
+    bill.programs(root, &manifest.mol.packages())?;
+    manifest.mol.pins().for_each(|pin| bill.package(pin));
     super::replace(session, images, What::Mol, |_, _, folder| {
+        bill.write(folder)?;
         super::write(&folder.join(file_name()), &oci::archive(&layer, about)?)
     })
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{ensure, Context, Result};
 use serde::Deserialize;
 
-use crate::package::{self, Pin};
+use crate::package::{self, Pin, FREE};
 use crate::step::Session;
 
 /// Where it is in the checkout.
@@ -65,11 +65,15 @@ impl Recipes {
         format!("{} {}", self.command_line, self.volume_arguments)
     }
 
-    fn pin<'a>(&'a self, package: &'a str) -> Result<Pin<'a>> {
+    /// A package by its name.
+    ///
+    /// # Errors
+    /// When it is not recorded.
+    pub(crate) fn pin<'a>(&'a self, package: &'a str) -> Result<Pin<'a>> {
         let found = self.packages.get(package);
         let Package { suite, version, sha256 } =
             found.with_context(|| format!("{PATH} records no package {package}"))?;
-        Ok(Pin { package, suite, version, sha256, recorded: PATH })
+        Ok(Pin { package, suite, component: FREE, version, sha256, recorded: PATH })
     }
 
     /// The file `member` of a package, fetched if it is not in the cache.
@@ -113,7 +117,7 @@ mod tests {
     #[test]
     fn every_package_that_images_take_is_recorded_by_version_and_hash() {
         let recipes = of_this_tree();
-        for package in super::super::PACKAGES {
+        for (package, _) in super::super::PACKAGES {
             let pin = recipes.pin(package).unwrap();
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }

@@ -172,7 +172,7 @@ fn await_answer(step: &mut Step, server: SocketAddr, signals: &Signals) -> Resul
     step.now("waiting for the site to answer");
     let deadline = Instant::now() + ANSWER;
     loop {
-        let why = match fetch::get(server, "/", 0, TRY) {
+        let why = match fetch::get(server, "/", 0, TRY, |_| {}) {
             Ok(answer) if answer.status == 200 && answer.is_whole => return Ok(()),
             Ok(answer) => format!("status {}", answer.status),
             Err(error) => error.to_string(),

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod boot;
+mod drivers;
 pub(crate) mod rollout;
 
 use std::fs::{self, File};
@@ -34,6 +35,8 @@ use boot::Boot;
 
 /// The keys whose bundles this node takes: they are part of its image.
 pub const KEYS: &str = "/etc/dvs/release-keys";
+/// Where the kernel tells of devices.
+const SYSFS: &str = "/sys";
 /// How often it is looked what there is to do when nothing is agreed on.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long nothing is tried after something failed.
@@ -224,8 +227,15 @@ impl Upgrades {
             return Some(Step::Failed { cause });
         }
         let (path, keys) = (self.store.path(bundle.digest), self.keys.clone());
-        let checked = blocking(move || read(&path, &keys, |_| {})).await;
-        Some(match checked {
+        let checked = blocking(move || {
+            let mut image = Vec::new();
+            let manifest = read(&path, &keys, |piece| image.extend_from_slice(piece))?;
+            match drivers::missing(&image, &drivers::in_use(Path::new(SYSFS))) {
+                None => Ok(manifest),
+                Some(missing) => Err(missing),
+            }
+        });
+        Some(match checked.await {
             Ok(manifest) if manifest.release == bundle.release => Step::Ready,
             Ok(manifest) => {
                 let cause =

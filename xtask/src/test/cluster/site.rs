@@ -107,7 +107,7 @@ pub(super) fn survives(session: &Session, origin: &Origin) -> Result<(), Mismatc
         expect(
             shown.said().contains(&format!("cut {node}\n")),
             "downloading large.bin while a node loses power",
-            format!("node {node} is off before the rest of {} bytes has come", bytes.len()),
+            &format!("node {node} is off before the last of {} bytes has come", bytes.len()),
             "it was on",
         )?;
         through[node] += 1;
