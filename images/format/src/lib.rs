@@ -4,5 +4,8 @@
 
 pub mod cd;
 pub mod disk;
+mod fat32;
+pub mod held;
+pub mod mend;
 pub mod uki;
 pub mod volume;

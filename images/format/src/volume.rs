@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! FAT volumes: what UEFI firmware reads programs from, and people put a machine configuration on.
 
-use std::io::{self, Cursor, Read, Seek, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 use fatfs::{
     Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions, Time, TimeProvider,
@@ -200,6 +200,51 @@ pub fn read(volume: &mut (impl Read + Write + Seek), path: &str) -> io::Result<O
     Ok(Some(content))
 }
 
+/// The length of a file of a volume in bytes, if it has that file.
+///
+/// # Errors
+/// When there is no volume or it cannot be read.
+pub fn length(volume: &mut (impl Read + Write + Seek), path: &str) -> io::Result<Option<u64>> {
+    let volume = open(volume)?;
+    let opened = volume.root_dir().open_file(path);
+    match opened {
+        Ok(mut file) => Ok(Some(file.seek(SeekFrom::End(0))?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file of a volume.
+///
+/// # Errors
+/// When there is no volume, it has no such file, or it cannot be written.
+pub fn remove(volume: &mut (impl Read + Write + Seek), path: &str) -> io::Result<()> {
+    let volume = open(volume)?;
+    volume.root_dir().remove(path)?;
+    volume.unmount()
+}
+
+/// Gives a file of a volume another name, which none has.
+///
+/// # Errors
+/// When there is no volume, it has no such file or one of the other name, or it cannot be written.
+pub fn rename(volume: &mut (impl Read + Write + Seek), from: &str, to: &str) -> io::Result<()> {
+    let volume = open(volume)?;
+    let root = volume.root_dir();
+    root.rename(from, &root, to)?;
+    drop(root);
+    volume.unmount()
+}
+
+/// How many bytes a volume has left for files.
+///
+/// # Errors
+/// When there is no volume or it cannot be read.
+pub fn free(volume: &mut (impl Read + Write + Seek)) -> io::Result<u64> {
+    let stats = open(volume)?.stats()?;
+    Ok(u64::from(stats.free_clusters()) * u64::from(stats.cluster_size()))
+}
+
 /// The names of the files in a folder of a volume, in the order in which it has them.
 ///
 /// # Errors
@@ -335,6 +380,22 @@ mod tests {
         assert!(build(2 << 20, Kind::Fitting, BOOT_LABEL, &large).is_err());
         assert!(build(size_for(3 << 20), Kind::Fitting, BOOT_LABEL, &large).is_ok());
         assert!(build(2 << 20, Kind::Fitting, "TWELVE-CHARS", &[]).is_err());
+    }
+
+    #[test]
+    fn files_are_renamed_and_removed_and_give_their_room_back() {
+        let mut volume = Cursor::new(build(4 << 20, Kind::Fitting, BOOT_LABEL, &FILES).unwrap());
+        let before = free(&mut volume).unwrap();
+        let (old, new) = (FILES[1].path, "EFI/Linux/dvs-a.efi");
+        rename(&mut volume, old, new).unwrap();
+        assert_eq!(length(&mut volume, old).unwrap(), None);
+        assert_eq!(length(&mut volume, new).unwrap(), Some(5000));
+        assert_eq!(read(&mut volume, new).unwrap().unwrap(), FILES[1].content);
+        rename(&mut volume, CONFIG, new).unwrap_err();
+        assert_eq!(free(&mut volume).unwrap(), before);
+        remove(&mut volume, new).unwrap();
+        remove(&mut volume, new).unwrap_err();
+        assert!(free(&mut volume).unwrap() >= before + 5000);
     }
 
     #[test]

@@ -51,21 +51,21 @@ pub struct Listed {
 }
 
 impl BootDisk {
-    /// The disk that the boot loader has told of; its volume is mounted at `point` while something is done with it.
+    /// The disk that the boot loader has told of.
     ///
     /// # Errors
     /// For people: why there is none.
-    pub fn found(point: &Path) -> Result<Self, String> {
-        Self::of(Path::new(firmware::VARIABLES), Path::new(firmware::BLOCK), point)
+    pub fn found() -> Result<Self, String> {
+        Self::of(Path::new(firmware::VARIABLES), Path::new(firmware::BLOCK))
     }
 
-    fn of(variables: &Path, block: &Path, point: &Path) -> Result<Self, String> {
+    fn of(variables: &Path, block: &Path) -> Result<Self, String> {
         let started = firmware::started(variables).ok_or(
             "this node has not booted from a disk with slots: what it boots is changed where it boots from",
         )?;
         let devices = firmware::devices(block, &started.partition);
         match &devices[..] {
-            [name] => Ok(Self::at(Place::Device(firmware::device(name), point.to_owned()), started)),
+            [name] => Ok(Self::at(Place::Device(firmware::device(name)), started)),
             [] => Err(format!(
                 "the partition {} that this node has booted from is not there any more",
                 started.partition
@@ -86,17 +86,18 @@ impl BootDisk {
     fn with<T>(
         &self,
         writable: bool,
-        act: impl FnOnce(&Volume) -> Result<T, Error>,
+        act: impl FnOnce(&mut Volume<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         // Whoever panicked left nothing that is not told by the files themselves.
         let _using = self.using.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&self.place.open(writable)?)
+        self.place.with(writable, act)
     }
 
-    /// Where the volume is.
+    /// Where the volume is; nowhere in particular if it was open before.
     pub fn device(&self) -> PathBuf {
         match &self.place {
-            Place::Device(path, _) | Place::Folder(path) => path.clone(),
+            Place::Device(path) => path.clone(),
+            Place::Open(_) => PathBuf::new(),
         }
     }
 
@@ -210,16 +211,20 @@ fn listed(slots: &Slots, record: &Record, running: Number) -> Vec<Listed> {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fs;
+    use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+    use std::sync::Arc;
 
+    use dvs_image::held::Held;
     use dvs_image::uki::Section;
+    use dvs_image::volume::{self as fat, Kind, BOOT_LABEL};
     use dvs_slots::install::TEMPORARY;
     use dvs_slots::loader::{PARTITION, SELECTED};
     use dvs_slots::record;
     use dvs_slots::slots::{Image, FOLDER};
-    use tempfile::TempDir;
 
     use super::*;
     use crate::layout;
+    use crate::volume::Device;
 
     /// An image, which tells itself from others by its kernel.
     pub(crate) fn image(kernel: u8) -> Vec<u8> {
@@ -230,26 +235,61 @@ pub(crate) mod tests {
         uki::build(&uki::sample_stub(), &sections).unwrap()
     }
 
-    /// A disk as it is made, on which image 1 was started.
-    fn fresh() -> TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, content) in layout::files(b"loader", &image(1), "1.0") {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
+    /// A boot volume in memory.
+    #[derive(Debug)]
+    struct Memory(Cursor<Vec<u8>>);
+
+    impl Read for Memory {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buffer)
         }
-        folder
+    }
+
+    impl Write for Memory {
+        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+            self.0.write(buffer)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl Seek for Memory {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    impl Device for Memory {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    type Disk = Arc<Mutex<Memory>>;
+
+    /// A disk as it is made, on which image 1 was started.
+    fn fresh() -> Disk {
+        let files = layout::files(b"loader", &image(1), "1.0");
+        let files: Vec<_> =
+            files.iter().map(|(path, content)| fat::File { path, content }).collect();
+        let volume = fat::build(68 << 20, Kind::Fat32, BOOT_LABEL, &files).unwrap();
+        Arc::new(Mutex::new(Memory(Cursor::new(volume))))
     }
 
     /// The disk once the loader has started what it starts next, as it would count.
-    fn booted(folder: &TempDir) -> BootDisk {
-        let place = Place::Folder(folder.path().to_owned());
-        let slots = place.open(true).unwrap().slots().unwrap();
-        let next = slots.next().unwrap();
+    fn booted(disk: &Disk) -> BootDisk {
+        let volume = &mut *disk.lock().unwrap();
+        let names = fat::names(volume, FOLDER).unwrap();
+        let next = Slots::of_names(names.iter().map(String::as_str)).next().unwrap();
         let started = Slots::started(next);
-        let images = folder.path().join(FOLDER);
-        fs::rename(images.join(next.to_string()), images.join(started.to_string())).unwrap();
-        BootDisk::at(place, Started { image: started, partition: "ab".into() })
+        if started != next {
+            let path = |image: Image| format!("{FOLDER}/{image}");
+            fat::rename(volume, &path(next), &path(started)).unwrap();
+        }
+        let started = Started { image: started, partition: "ab".into() };
+        BootDisk::at(Place::Open(disk.clone()), started)
     }
 
     fn fates(disk: &BootDisk) -> Vec<(Number, Fate, bool, bool)> {
@@ -322,23 +362,62 @@ pub(crate) mod tests {
             assert!(error.starts_with("it is no image of a node: "), "{error}");
         }
         assert_eq!(disk.list().unwrap(), before);
-        assert!(!folder.path().join(FOLDER).join(TEMPORARY).exists());
+        let names = fat::names(&mut *folder.lock().unwrap(), FOLDER).unwrap();
+        assert!(!names.iter().any(|name| name == TEMPORARY), "{names:?}");
     }
 
     #[test]
     fn an_image_without_room_is_refused_before_anything_is_removed() {
         let folder = fresh();
-        let volume = Place::Folder(folder.path().to_owned()).open(true).unwrap();
-        let plan = install::install(&volume.slots().unwrap()).unwrap();
-        assert!(volume.check_room(&plan, 1).is_ok());
-        let error = volume.check_room(&plan, u64::MAX).unwrap_err();
+        let room = |bytes| {
+            Place::Open(folder.clone()).with(true, |volume| {
+                let plan = install::install(&volume.slots()?).unwrap();
+                volume.check_room(&plan, bytes)
+            })
+        };
+        assert!(room(1).is_ok());
+        let error: volume::Error = room(u64::MAX).unwrap_err();
         assert!(error.is_full() && error.to_string().contains("only "), "{error}");
+    }
+
+    #[test]
+    fn a_full_disk_stays_as_it_is_and_its_node_goes_on() {
+        let folder = fresh();
+        let disk = booted(&folder);
+        let before = disk.list().unwrap();
+        let free = fat::free(&mut *folder.lock().unwrap()).unwrap();
+        // Somebody has put something there that leaves less than an image takes.
+        let content = vec![7; usize::try_from(free).unwrap() - (100 << 10)];
+        let put = |content: &[u8]| {
+            fat::put(&mut *folder.lock().unwrap(), fat::File { path: "other", content })
+        };
+        put(&content).unwrap();
+        let bytes = folder.lock().unwrap().0.get_ref().clone();
+        let error = disk.install("1.1", &image(2)).unwrap_err();
+        let Error::Disk(full) = &error else { panic!("{error}") };
+        assert!(full.is_full(), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.starts_with("make room for the image on the boot volume: it needs "),
+            "{text}"
+        );
+        assert!(*folder.lock().unwrap().0.get_ref() == bytes, "the disk was changed");
+        assert_eq!(disk.list().unwrap(), before);
+        // Whoever has read too much into that can still not write more than there is room for.
+        let mut device = folder.lock().unwrap();
+        let mut held = Held::new(&mut *device).unwrap();
+        let large = vec![8; 101 << 10];
+        fat::put(&mut held, fat::File { path: "more", content: &large }).unwrap_err();
+        drop(device);
+        put(b"").unwrap();
+        assert_eq!(disk.install("1.1", &image(2)).unwrap(), 2);
     }
 
     #[test]
     fn a_record_that_is_damaged_hinders_nobody() {
         let folder = fresh();
-        fs::write(folder.path().join(record::FILE), "[[image]]\nnumb").unwrap();
+        let damaged = fat::File { path: record::FILE, content: b"[[image]]\nnumb" };
+        fat::put(&mut *folder.lock().unwrap(), damaged).unwrap();
         let disk = booted(&folder);
         assert_eq!(fates(&disk), [(1, Fate::Confirmed, true, true)]);
         assert_eq!(disk.install("1.1", &image(2)).unwrap(), 2);
@@ -349,7 +428,7 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (variables, block) = (folder.path().join("variables"), folder.path().join("block"));
         fs::create_dir(&variables).unwrap();
-        let find = || BootDisk::of(&variables, &block, Path::new("/run/x"));
+        let find = || BootDisk::of(&variables, &block);
         assert!(find().unwrap_err().contains("has not booted from a disk with slots"));
         firmware::tests::set(&variables, SELECTED, "dvs-7.efi");
         firmware::tests::set(&variables, PARTITION, "AB");

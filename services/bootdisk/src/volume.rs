@@ -1,28 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The volume that a machine boots from: its slots as files, and what is done to them.
+//!
+//! It is not mounted: Linux gives a file of a FAT volume its new name and its clusters in two writes, and a power cut between them would
+//! leave an image without content. Here a change is written in an order of which every part can be booted from ([`Held`]), and what a cut has left is
+//! [mended](mend) before the next.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::fmt::Debug;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use dvs_image::held::{Change, Held};
+use dvs_image::mend::mend;
+use dvs_image::volume;
 use dvs_slots::install::{Plan, Step, TEMPORARY};
 use dvs_slots::record::{self, Record};
 use dvs_slots::slots::{Slots, FOLDER};
-use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
+use rustix::fs::{Advice, OFlags};
 use sha2::{Digest, Sha256};
 
 /// Bytes that are kept free for folders, tables and the record.
 const SPARE: u64 = 256 << 10;
-const CHUNK: usize = 64 << 10;
-const INERT: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// A block device.
+pub trait Device: Debug + Read + Write + Seek + Send {
+    /// Has everything reach the disk, and reads from there from now on.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Device for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()?;
+        // What is read is to come from the disk, not from memory.
+        rustix::fs::fadvise(&*self, 0, None, Advice::DontNeed)?;
+        Ok(())
+    }
+}
 
 /// Where a volume is.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// On a block device, mounted at the second path while something is done with it.
-    Device(PathBuf, PathBuf),
-    /// In a folder that is there already.
-    Folder(PathBuf),
+    /// On a block device of this path.
+    Device(PathBuf),
+    /// On one that is open.
+    Open(Arc<Mutex<dyn Device>>),
 }
 
 /// What could not be done.
@@ -46,100 +72,136 @@ impl Error {
 }
 
 impl Place {
-    /// Makes the volume accessible for as long as the answer lives.
+    /// Does something with the volume; if that may write, what a power cut has left there is mended before.
     ///
     /// # Errors
-    /// When it cannot be mounted.
-    pub fn open(&self, writable: bool) -> Result<Volume, Error> {
-        let (device, point) = match self {
-            Place::Folder(folder) => return Ok(Volume { root: folder.clone(), mounted: false }),
-            Place::Device(device, point) => (device, point),
+    /// When it cannot be opened or mended, or what `act` says.
+    pub fn with<T, E: From<Error>>(
+        &self,
+        writable: bool,
+        act: impl FnOnce(&mut Volume<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let open = |path: &PathBuf| -> io::Result<File> {
+            let mut options = File::options();
+            // Exclusive: nobody has it mounted meanwhile.
+            let flags = if writable { OFlags::EXCL } else { OFlags::empty() };
+            options.read(true).write(writable).custom_flags(flags.bits().cast_signed()).open(path)
         };
-        let attempt = || Error::when(format!("mount {}", device.display()));
-        fs::create_dir_all(point).map_err(attempt())?;
-        let flags = if writable { INERT } else { INERT | MountFlags::RDONLY };
-        mount(device, point, "vfat", flags, c"umask=0077")
-            .map_err(|errno| attempt()(errno.into()))?;
-        Ok(Volume { root: point.clone(), mounted: true })
-    }
-}
-
-/// A volume that can be read and, if it was opened so, written.
-#[derive(Debug)]
-pub struct Volume {
-    root: PathBuf,
-    mounted: bool,
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        if self.mounted {
-            if let Err(error) = unmount(&self.root, UnmountFlags::empty()) {
-                println!("error: unmount {}: {error}", self.root.display());
+        match self {
+            Place::Open(device) => {
+                // Whoever panicked left nothing that is not told by the device itself.
+                let mut device = device.lock().unwrap_or_else(PoisonError::into_inner);
+                act(&mut Volume::new(&mut *device, writable)?)
+            }
+            Place::Device(path) => {
+                let attempt = format!("open the boot volume {}", path.display());
+                let mut device = open(path).map_err(Error::when(attempt))?;
+                act(&mut Volume::new(&mut device, writable)?)
             }
         }
     }
 }
 
-impl Volume {
-    fn folder(&self) -> PathBuf {
-        self.root.join(FOLDER)
+/// A volume that can be read and, if it was opened so, written.
+#[derive(Debug)]
+pub struct Volume<'a> {
+    device: &'a mut dyn Device,
+}
+
+/// The path of a file among the images.
+fn image(name: &str) -> String {
+    format!("{FOLDER}/{name}")
+}
+
+impl<'a> Volume<'a> {
+    fn new(device: &'a mut dyn Device, writable: bool) -> Result<Self, Error> {
+        let mut device = device;
+        if writable {
+            let attempt = "mend what a power cut has left on the boot volume";
+            mend(&mut device, |device| device.sync()).map_err(Error::when(attempt))?;
+        }
+        Ok(Self { device })
+    }
+
+    /// Changes something. It has reached the disk when this returns.
+    fn change(
+        &mut self,
+        change: Change,
+        act: impl FnOnce(&mut Held<'_, &'a mut dyn Device>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut held = Held::new(&mut self.device)?;
+        act(&mut held)?;
+        held.commit(change, |device| device.sync())
+    }
+
+    /// Removes a file if it is there.
+    fn remove(&mut self, path: &str) -> io::Result<()> {
+        match self.change(Change::Removal, |held| volume::remove(held, path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Writes a file, over one of the same path.
+    fn put(&mut self, path: &str, content: &[u8]) -> io::Result<()> {
+        self.remove(path)?;
+        self.change(Change::Addition, |held| volume::put(held, volume::File { path, content }))
     }
 
     /// The images that it has.
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub fn slots(&self) -> Result<Slots, Error> {
-        let folder = self.folder();
-        let list = || -> io::Result<Vec<String>> {
-            let names = fs::read_dir(&folder)?
-                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-            names.collect()
-        };
-        let names =
-            list().map_err(Error::when(format!("list the images in {}", folder.display())))?;
+    pub fn slots(&mut self) -> Result<Slots, Error> {
+        let attempt = format!("list the images in {FOLDER} on the boot volume");
+        let names = self.read_only(|held| volume::names(held, FOLDER));
+        let names = names.map_err(Error::when(attempt))?;
         Ok(Slots::of_names(names.iter().map(String::as_str)))
     }
 
+    /// Reads something.
+    fn read_only<T>(
+        &mut self,
+        act: impl FnOnce(&mut Held<'_, &'a mut dyn Device>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        act(&mut Held::new(&mut self.device)?)
+    }
+
     /// What is remembered of images. One that cannot be read is none: nothing depends on it.
-    pub fn record(&self) -> Record {
-        fs::read_to_string(self.root.join(record::FILE))
-            .map(|text| Record::parse(&text))
-            .unwrap_or_default()
+    pub fn record(&mut self) -> Record {
+        let text = self.read_only(|held| volume::read(held, record::FILE));
+        let text = text.ok().flatten().unwrap_or_default();
+        Record::parse(&String::from_utf8_lossy(&text))
     }
 
     /// Keeps a record.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn remember(&self, record: &Record) -> Result<(), Error> {
-        let path = self.root.join(record::FILE);
-        let new = path.with_extension("new");
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&new)?;
-            file.write_all(record.to_toml().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            self.sync()
+    pub fn remember(&mut self, record: &Record) -> Result<(), Error> {
+        const NEW: &str = "dvs-images.new";
+        let mut write = || -> io::Result<()> {
+            self.put(NEW, record.to_toml().as_bytes())?;
+            self.remove(record::FILE)?;
+            self.change(Change::Renaming, |held| volume::rename(held, NEW, record::FILE))
         };
-        write().map_err(Error::when(format!("write {}", path.display())))
+        write().map_err(Error::when(format!("write {} on the boot volume", record::FILE)))
     }
 
     /// Refuses an image of so many bytes for which there would be no room once the steps before it are done.
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`], or the volume cannot be asked.
-    pub fn check_room(&self, plan: &Plan, bytes: u64) -> Result<(), Error> {
-        let room = || -> io::Result<()> {
-            let stat = rustix::fs::statvfs(&self.root)?;
-            let mut free = stat.f_bavail.saturating_mul(stat.f_frsize);
-            let leftover = fs::metadata(self.folder().join(TEMPORARY)).map(|file| file.len());
-            free += leftover.unwrap_or(0);
-            for step in &plan.steps {
-                if let Step::Remove(name) = step {
-                    free += fs::metadata(self.folder().join(name))?.len();
-                }
+    pub fn check_room(&mut self, plan: &Plan, bytes: u64) -> Result<(), Error> {
+        let mut room = || -> io::Result<()> {
+            let mut free = self.read_only(|held| volume::free(held))?;
+            let removed = plan.steps.iter().filter_map(|step| match step {
+                Step::Remove(name) => Some(name.as_str()),
+                _ => None,
+            });
+            for name in removed.chain([TEMPORARY]) {
+                let length = self.read_only(|held| volume::length(held, &image(name)))?;
+                free += length.unwrap_or(0);
             }
             if free < bytes.saturating_add(SPARE) {
                 let text = format!("it needs {bytes} bytes, and {SPARE} are to stay free, but only {free} can be had");
@@ -154,63 +216,38 @@ impl Volume {
     ///
     /// # Errors
     /// When the disk is full or fails, or has something else afterwards.
-    pub fn write(&self, image: &[u8]) -> Result<(), Error> {
-        let path = self.folder().join(TEMPORARY);
-        let write = || -> io::Result<()> {
-            let mut file = File::create(&path)?;
-            file.write_all(image)?;
-            file.sync_all()?;
-            // What is read is to come from the disk, not from memory.
-            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
-            if !is_same(&path, image)? {
+    pub fn write(&mut self, content: &[u8]) -> Result<(), Error> {
+        let path = image(TEMPORARY);
+        let mut write = || -> io::Result<()> {
+            self.put(&path, content)?;
+            if !self.read_only(|held| volume::is_same(held, &path, content))? {
                 let text = "the disk does not give back what was written to it";
                 return Err(io::Error::other(text));
             }
-            self.sync()
+            Ok(())
         };
-        write().map_err(Error::when(format!("write {}", path.display())))
+        write().map_err(Error::when(format!("write {path} on the boot volume")))
     }
 
     /// Does a step that needs no image; it has reached the disk when this returns.
     ///
     /// # Errors
     /// When it fails.
-    pub fn carry_out(&self, step: &Step) -> Result<(), Error> {
+    pub fn carry_out(&mut self, step: &Step) -> Result<(), Error> {
         let (attempt, done) = match step {
             Step::Write => return Ok(()),
-            Step::Remove(name) => {
-                (format!("remove the image {name}"), fs::remove_file(self.folder().join(name)))
+            Step::Remove(name) => (format!("remove the image {name}"), self.remove(&image(name))),
+            Step::Rename { from, to } => {
+                let rename =
+                    |held: &mut Held<'_, _>| volume::rename(held, &image(from), &image(to));
+                (format!("rename the image {from} to {to}"), self.change(Change::Renaming, rename))
             }
-            Step::Rename { from, to } => (
-                format!("rename the image {from} to {to}"),
-                fs::rename(self.folder().join(from), self.folder().join(to)),
-            ),
         };
-        done.and_then(|()| self.sync()).map_err(Error::when(attempt))
-    }
-
-    /// Has everything reach the disk.
-    fn sync(&self) -> io::Result<()> {
-        rustix::fs::syncfs(File::open(&self.root)?)?;
-        Ok(())
+        done.map_err(Error::when(attempt))
     }
 }
 
 /// The SHA-256 of `bytes`, in hexadecimal digits.
 pub fn hash_of(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether a file is these bytes, without having it in memory at once.
-fn is_same(path: &Path, content: &[u8]) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let (mut left, mut chunk) = (content, vec![0; CHUNK]);
-    loop {
-        let length = file.read(&mut chunk)?;
-        match left.split_at_checked(length) {
-            _ if length == 0 => return Ok(left.is_empty()),
-            Some((same, rest)) if same == &chunk[..length] => left = rest,
-            _ => return Ok(false),
-        }
-    }
 }

@@ -138,7 +138,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let containers = Containers::new(handle.clone(), Arc::clone(&runtime), states, address);
     tokio::spawn(containers.run());
     tokio::spawn(Services::new(handle.clone()).run());
-    let boot = boot::Boot::of_this_machine(directory);
+    let boot = boot::Boot::of_this_machine();
     let way: Arc<dyn Boot> = match &boot.disk {
         Ok(disk) => {
             tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));

@@ -20,8 +20,6 @@ use crate::orders::Order;
 use crate::trial;
 use gate::{Gate, Verdict};
 
-/// Where the volume is mounted while something is done with it, in the directory that PID 1 and the daemon share.
-const MOUNT_POINT: &str = "boot";
 /// How long after its start a node must work with an image that it tries.
 const TRIAL: Duration = Duration::from_secs(300);
 /// How often it is looked at.
@@ -44,9 +42,9 @@ pub struct Boot {
 }
 
 impl Boot {
-    /// That of this machine; `directory` is where PID 1 and the daemon leave each other files.
-    pub fn of_this_machine(directory: &Path) -> Self {
-        let disk = BootDisk::found(&directory.join(MOUNT_POINT)).map(Arc::new);
+    /// That of this machine.
+    pub fn of_this_machine() -> Self {
+        let disk = BootDisk::found().map(Arc::new);
         Self { disk, machine: Machine::default() }
     }
 
