@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dvs_config::{Config, InterfaceSelector, JoinToken, Management, Name, Run, Token};
+use dvs_image::watchdog;
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
@@ -22,7 +23,8 @@ pub const NODES_MAX: usize = 256;
 /// What every guest gets on its kernel command line; a panic reboots it after a second.
 ///
 /// A busy host may give a guest no time while it looks at boot whether the timer ticks, which Linux would take for broken hardware
-/// and panic.
+/// and panic. What is added for the [watchdogs](watchdog) is what images have: the clock of a guest stands still while it is paused, so that a
+/// pause is no hang.
 const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check";
 /// What a guest gets as well whose runs are to be the same.
 const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
@@ -267,7 +269,7 @@ impl Options {
     }
 
     fn kernel_arguments(&self, number: usize) -> String {
-        let mut append = vec![APPEND.to_owned()];
+        let mut append = vec![APPEND.to_owned(), watchdog::arguments(watchdog::START_S)];
         if self.accelerator == Accelerator::Counting {
             append.push(APPEND_COUNTING.to_owned());
         }
@@ -403,11 +405,9 @@ mod tests {
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
         let append = |node| options.kernel_arguments(node);
-        assert_eq!(append(0), "console=ttyS0 quiet panic=1 no_timer_check loglevel=7");
-        assert_eq!(
-            append(1),
-            "console=ttyS0 quiet panic=1 no_timer_check loglevel=7 dvs.cluster.name=other"
-        );
+        let all = format!("{APPEND} {}", watchdog::arguments(120));
+        assert_eq!(append(0), format!("{all} loglevel=7"));
+        assert_eq!(append(1), format!("{all} loglevel=7 dvs.cluster.name=other"));
     }
 
     #[test]

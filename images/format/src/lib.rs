@@ -9,3 +9,4 @@ pub mod held;
 pub mod mend;
 pub mod uki;
 pub mod volume;
+pub mod watchdog;

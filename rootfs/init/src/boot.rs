@@ -10,6 +10,7 @@ use dvs_config::Config;
 use crate::console::Console;
 use crate::fault::Fault;
 use crate::interfaces::{Choice, NetworkFile};
+use crate::watchdog::Watchdogs;
 use crate::{mounts, network, settings, sources};
 
 /// Where PID 1 and the services leave files for each other.
@@ -23,12 +24,16 @@ pub(crate) struct Booted {
     pub(crate) console: Console,
     /// What the machine is to do; the error is for people, in one or several lines.
     pub(crate) config: Result<Config, String>,
+    /// They count.
+    pub(crate) watchdogs: Watchdogs,
 }
 
-/// Mounts file systems, opens the console, applies settings, reads the configuration and brings the
+/// Mounts file systems, starts the watchdogs, opens the console, applies settings, reads the configuration and brings the
 /// network up. What fails is said on the console and done without.
 pub(crate) fn boot() -> Booted {
     let mut faults = mounts::mount_all();
+    // What came before is the kernel's own; anything after may wait for hardware.
+    let mut watchdogs = Watchdogs::arm();
     let mut console = Console::open().unwrap_or_else(|fault| {
         faults.push(fault);
         Console::absent()
@@ -44,7 +49,8 @@ pub(crate) fn boot() -> Booted {
     faults.extend(make_folder(RUN_FOLDER).err());
     faults.extend(make_folder(LOG_FOLDER).err());
 
-    let config = sources::read(&command_line);
+    watchdogs.feed_now();
+    let config = sources::read(&command_line, &mut || watchdogs.feed_now());
     if let Ok(config) = &config {
         let name = config.node.name.as_ref().map_or("dvs", |name| name.as_str());
         faults.extend(settings::set_host_name(name).err());
@@ -59,7 +65,7 @@ pub(crate) fn boot() -> Booted {
     for fault in faults {
         console.say(&format!("dvs: warning: {fault}"));
     }
-    Booted { console, config }
+    Booted { console, config, watchdogs }
 }
 
 fn make_folder(path: &str) -> Result<(), Fault> {

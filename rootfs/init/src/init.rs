@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,7 +26,7 @@ use crate::shutdown::{Alive, Goal, Shutdown, Step};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
 use crate::trial::{self, Trial, Verdict};
-use crate::watchdog::Watchdog;
+use crate::watchdog::{self, Watchdogs};
 use crate::{mounts, power_button};
 
 /// How often a configuration error is said again, for who connects to the console later.
@@ -90,7 +90,7 @@ struct Init {
     shutdown: Option<Shutdown>,
     has_children: bool,
     banner: String,
-    watchdog: Option<Watchdog>,
+    watchdogs: Watchdogs,
     trial: Option<Trial>,
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn run(booted: Booted) -> Result<std::convert::Infallible, Fault> {
     let mut signals = Signals::catch().map_err(Fault::when("catch signals"))?;
     // Now that SIGINT is caught, control-alt-delete is to send it.
     let cad = rustix::system::reboot(RebootCommand::CadOff);
-    let Booted { mut console, config } = booted;
+    let Booted { mut console, config, watchdogs } = booted;
     if let Err(error) = cad {
         console.say(&format!("dvs: warning: cannot take over control-alt-delete: {error}"));
     }
@@ -111,7 +111,7 @@ pub(crate) fn run(booted: Booted) -> Result<std::convert::Infallible, Fault> {
         .map_err(|fault| console.say(&format!("dvs: warning: {fault}; no banner of dvsd's state")))
         .ok();
     let mut buttons = power_button::open_all();
-    let mut init = Init::new(console, config)?;
+    let mut init = Init::new(console, config, watchdogs)?;
     loop {
         let deadline = init.turn();
         let wait = deadline.saturating_sub(init.now());
@@ -180,7 +180,11 @@ fn wait_for(
 }
 
 impl Init {
-    fn new(console: Console, config: Result<Config, String>) -> Result<Self, Fault> {
+    fn new(
+        console: Console,
+        config: Result<Config, String>,
+        mut watchdogs: Watchdogs,
+    ) -> Result<Self, Fault> {
         let mut services = Vec::new();
         let mut command = None;
         let mut complaint = None;
@@ -198,6 +202,7 @@ impl Init {
                 command = run.map(|run| (run, None));
             }
         }
+        watchdogs.allow(watchdog::TURN);
         let mut init = Self {
             started: Instant::now(),
             console,
@@ -208,7 +213,7 @@ impl Init {
             shutdown: None,
             has_children: false,
             banner: String::new(),
-            watchdog: Watchdog::arm(),
+            watchdogs,
             trial: None,
         };
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
@@ -247,9 +252,7 @@ impl Init {
         }
         deadline = deadline.min(self.look_at_trial(now).unwrap_or(deadline));
         self.advance_shutdown();
-        if let Some(watchdog) = &mut self.watchdog {
-            deadline = deadline.min(watchdog.feed(now));
-        }
+        deadline = deadline.min(self.watchdogs.feed(now).unwrap_or(deadline));
         deadline = deadline.min(self.supervisor.deadline().unwrap_or(deadline));
         self.shutdown.as_ref().map_or(deadline, |shutdown| deadline.min(shutdown.deadline()))
     }
@@ -409,6 +412,8 @@ impl Init {
         for service in &mut self.services {
             service.finish(|line| self.console.say(line));
         }
+        // Disks may be slow with what is left to write.
+        self.watchdogs.allow(watchdog::STEP);
         rustix::fs::sync();
         let mut has_next = false;
         if goal == Goal::Reboot {
@@ -423,8 +428,9 @@ impl Init {
             self.console.say(&format!("dvs: warning: {fault}"));
         }
         self.console.drain(LAST_WORDS);
-        if let Some(watchdog) = self.watchdog.take() {
-            watchdog.disarm();
+        if !has_next {
+            // Firmware may take longer. A kernel that is started right away is watched from its first step, if the hardware can do so.
+            mem::take(&mut self.watchdogs).disarm();
         }
         let command = match goal {
             Goal::Reboot if has_next => RebootCommand::Kexec,

@@ -16,13 +16,14 @@ const FW_CFG: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/dvs/config/raw";
 /// Longest configuration in bytes.
 const LIMIT: u64 = 64 << 10;
 
-/// Reads all sources: what QEMU hands over, or else a volume, and the kernel's command line over it. The error is for people and may have several lines.
-pub(crate) fn read(command_line: &str) -> Result<Config, String> {
+/// Reads all sources: what QEMU hands over, or else a volume, and the kernel's command line over it. Does `meanwhile` again and again while
+/// it waits for a volume. The error is for people and may have several lines.
+pub(crate) fn read(command_line: &str, meanwhile: &mut dyn FnMut()) -> Result<Config, String> {
     let mut sources = Vec::new();
     if let Some(text) = read_fw_cfg().map_err(|fault| fault.to_string())? {
         sources.push((Source::FwCfg, text));
     } else if let Some(patience) = volumes::patience(command_line) {
-        let found = volumes::find(patience, LIMIT).map_err(|fault| fault.to_string())?;
+        let found = volumes::find(patience, LIMIT, meanwhile).map_err(|fault| fault.to_string())?;
         sources.extend(found.map(|(device, text)| (Source::Volume(device), text)));
     }
     sources.push((Source::CommandLine, command_line.to_owned()));

@@ -35,13 +35,18 @@ pub(crate) fn patience(command_line: &str) -> Option<Duration> {
 }
 
 /// Looks until there is a volume with a configuration, or patience is over. Returns the device and the configuration, of at most
-/// `limit` bytes.
+/// `limit` bytes. Does `meanwhile` before each look.
 ///
 /// # Errors
 /// When a volume has one that cannot be read: going on without it would make this another machine than it is meant to be.
-pub(crate) fn find(patience: Duration, limit: u64) -> Result<Option<(PathBuf, String)>, Fault> {
+pub(crate) fn find(
+    patience: Duration,
+    limit: u64,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<Option<(PathBuf, String)>, Fault> {
     let deadline = Instant::now() + patience;
     loop {
+        meanwhile();
         for device in candidates(Path::new("/sys/class/block"), Path::new("/dev")) {
             let attempt =
                 format!("read {} on the volume {}", Source::VOLUME_FILE, device.display());

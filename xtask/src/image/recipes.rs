@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
+use dvs_image::watchdog;
 use serde::Deserialize;
 
 use crate::package::{self, Pin, FREE};
@@ -18,7 +19,7 @@ const PATH: &str = "images/recipes.toml";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recipes {
-    /// The kernel's command line in every image.
+    /// The kernel's command line in every image. What watches over it is added as it is read.
     pub(crate) command_line: String,
     /// What is added to it but where a boot server hands over a command line.
     volume_arguments: String,
@@ -57,7 +58,11 @@ impl Recipes {
         let path = root.join(PATH);
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
+        let mut recipes: Self =
+            toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+        let watched = watchdog::arguments(watchdog::START_S);
+        recipes.command_line = format!("{} {watched}", recipes.command_line);
+        Ok(recipes)
     }
 
     /// The kernel's command line on CDs and disks, and in the program for UEFI.
@@ -136,6 +141,16 @@ mod tests {
         );
         let error = recipes.pin("lilo").unwrap_err().to_string();
         assert!(error.contains("records no package lilo"), "{error}");
+    }
+
+    #[test]
+    fn every_image_restarts_a_machine_that_hangs() {
+        let recipes = of_this_tree();
+        let lines = [recipes.with_volume(), recipes.command_line];
+        for line in lines {
+            let watched = line.split(' ').filter(|word| watchdog::is_argument(word)).count();
+            assert_eq!(watched, 4, "{line}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dvs_bootdisk::BootDisk;
-use dvs_image::uki;
+use dvs_image::{uki, watchdog};
 
 /// How the machine of a node comes to run another image. Everything here may block.
 pub trait Boot: Send + Sync {
@@ -108,11 +108,14 @@ impl Boot for Slots {
     }
 }
 
-/// A command line with another trial.
+/// A command line with another trial. Half of it is for the kernel to start PID 1, if not less: one that hangs is back in time for the others to
+/// tell what became of it.
 fn with_trial(line: &str, seconds: u32) -> String {
-    let words = line.split_ascii_whitespace().filter(|word| !word.starts_with(TRIAL));
-    let words: Vec<_> = words.map(str::to_owned).chain([format!("{TRIAL}{seconds}")]).collect();
-    words.join(" ")
+    let is_replaced = |word: &str| word.starts_with(TRIAL) || watchdog::is_argument(word);
+    let words = line.split_ascii_whitespace().filter(|word| !is_replaced(word));
+    let watched = watchdog::arguments((seconds / 2).clamp(1, watchdog::START_S));
+    let added = [watched, format!("{TRIAL}{seconds}")];
+    words.map(str::to_owned).chain(added).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -121,10 +124,12 @@ mod tests {
 
     #[test]
     fn the_command_line_stays_but_for_the_trial() {
-        assert_eq!(
-            with_trial("console=ttyS0 dvs_trial=9 quiet\n", 60),
-            "console=ttyS0 quiet dvs_trial=60"
-        );
+        let before = "console=ttyS0 dvs_trial=9 softdog.soft_margin=120 quiet\n";
+        let after = |margin| format!("console=ttyS0 quiet {}", watchdog::arguments(margin));
+        assert_eq!(with_trial(before, 60), format!("{} dvs_trial=60", after(30)));
+        // None that is 0 or longer than it is otherwise.
+        assert_eq!(with_trial(before, 1), format!("{} dvs_trial=1", after(1)));
+        assert_eq!(with_trial(before, 900), format!("{} dvs_trial=900", after(120)));
     }
 
     #[test]
