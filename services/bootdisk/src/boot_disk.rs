@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use dvs_image::uki;
 use dvs_slots::install::{self, Refusal, Step};
-use dvs_slots::record::{Entry, Fate, Record};
+use dvs_slots::record::{self, Entry, Fate, Record};
 use dvs_slots::slots::{Mark, Number, Slots};
 
 use crate::firmware::{self, Started};
@@ -143,6 +143,18 @@ impl BootDisk {
         })
     }
 
+    /// Notes that the image that runs, which is being tried, has got as far as its services: what is told of it if nothing else is to be heard.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn begin(&self) -> Result<(), Error> {
+        self.with(true, |volume| {
+            let mut record = volume.record();
+            record.note(self.started.image.number, record::STARTED);
+            Ok(volume.remember(&record)?)
+        })
+    }
+
     /// Notes that the node works with the image that runs: it is started from now on. Whether that is news.
     ///
     /// # Errors
@@ -151,6 +163,10 @@ impl BootDisk {
         self.with(true, |volume| {
             let step = install::confirm(&volume.slots()?, self.started.image.number)?;
             step.as_ref().map_or(Ok(()), |step| volume.carry_out(step))?;
+            let mut record = volume.record();
+            if record.clear(self.started.image.number) {
+                volume.remember(&record)?;
+            }
             Ok(step.is_some())
         })
     }
@@ -219,7 +235,6 @@ pub(crate) mod tests {
     use dvs_image::volume::{self as fat, Kind, BOOT_LABEL};
     use dvs_slots::install::TEMPORARY;
     use dvs_slots::loader::{PARTITION, SELECTED};
-    use dvs_slots::record;
     use dvs_slots::slots::{Image, FOLDER};
 
     use super::*;
@@ -350,6 +365,24 @@ pub(crate) mod tests {
         assert_eq!(started, [2, 2, 2, 1]);
         let Fate::GivenUp(why) = fates(&booted(&folder))[1].1.clone() else { panic!() };
         assert!(why.contains("never said that it works"), "{why}");
+    }
+
+    #[test]
+    fn an_image_that_hangs_once_its_services_run_has_told_how_far_it_came() {
+        let folder = fresh();
+        booted(&folder).install("1.1", &image(2)).unwrap();
+        (0..3).for_each(|_| booted(&folder).begin().unwrap());
+        let Fate::GivenUp(why) = fates(&booted(&folder))[1].1.clone() else { panic!() };
+        assert!(why.contains("services were started"), "{why}");
+        // The next one works, at its second start.
+        assert_eq!(booted(&folder).install("1.2", &image(3)).unwrap(), 3);
+        booted(&folder).begin().unwrap();
+        let disk = booted(&folder);
+        disk.begin().unwrap();
+        assert!(disk.confirm().unwrap());
+        assert_eq!(booted(&folder).install("1.3", &image(4)).unwrap(), 4);
+        let (number, fate, ..) = fates(&booted(&folder))[2].clone();
+        assert_eq!((number, fate), (3, Fate::Confirmed));
     }
 
     #[test]

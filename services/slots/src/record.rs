@@ -10,7 +10,11 @@ pub const FILE: &str = "dvs-images.toml";
 /// How many images are remembered.
 const REMEMBERED: usize = 16;
 /// What is said of an image that has left no word.
-const SILENT: &str = "it was started as often as it may be, and never said that it works";
+const SILENT: &str = "it was started as often as it may be, and never said that it works: its kernel or PID 1 failed, or hung until a watchdog restarted \
+     the machine";
+/// What an image is remembered by that has got as far as its services, until it says more or is confirmed.
+pub const STARTED: &str = "its services were started, and the machine restarted before they worked: it hung until a watchdog restarted it, its kernel \
+     failed, or the power was cut";
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +78,12 @@ impl Record {
         }
     }
 
+    /// Forgets what was noted of an image: it works. Whether there was something.
+    pub fn clear(&mut self, number: Number) -> bool {
+        let entry = self.image.iter_mut().find(|entry| entry.number == number);
+        entry.and_then(|entry| entry.trouble.take()).is_some()
+    }
+
     /// The images that are remembered, and what came of each.
     pub fn fates<'a>(&'a self, slots: &'a Slots) -> impl Iterator<Item = (&'a Entry, Fate)> {
         self.image.iter().map(|entry| {
@@ -118,6 +128,22 @@ mod tests {
         ];
         assert_eq!(fates, expected);
         assert_eq!(Record::parse(&record.to_toml()), record);
+    }
+
+    #[test]
+    fn an_image_that_works_in_the_end_has_had_no_trouble() {
+        let mut record = Record::default();
+        (1..=2).for_each(|number| record.add(entry(number)));
+        record.note(2, STARTED);
+        let fate = |record: &Record, name| {
+            let slots = Slots::of_names(["dvs-1.efi", name]);
+            record.fates(&slots).last().map(|(_, fate)| fate)
+        };
+        assert_eq!(fate(&record, "dvs-2+1-2.efi"), Some(Fate::Trying));
+        assert_eq!(fate(&record, "dvs-2+0-3.efi"), Some(Fate::GivenUp(STARTED.to_owned())));
+        assert!(record.clear(2) && !record.clear(2) && !record.clear(9));
+        assert_eq!(fate(&record, "dvs-2.efi"), Some(Fate::Confirmed));
+        assert_eq!(fate(&record, "dvs-3.efi"), Some(Fate::Replaced));
     }
 
     #[test]

@@ -63,6 +63,10 @@ pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
     if !disk.is_tried() {
         return;
     }
+    let own = Arc::clone(&disk);
+    if let Err(error) = blocking(move || own.begin()).await {
+        println!("warning: note how far the image has come: {error}");
+    }
     let mut gate = Gate::new(TRIAL);
     loop {
         let missing = missing(&daemon).await;
