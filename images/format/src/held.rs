@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Changes of a FAT32 volume that a power cut does not leave half done: they are held back, and then written in an order of which every part is a
+//! Changes of a FAT32 volume that a power cut does not leave half done: they are held back, and then written in an order of which every
+//! part is a
 //! sound volume, but for space that nobody uses. [`mend`](crate::mend) gives that back.
 
 use std::collections::BTreeMap;

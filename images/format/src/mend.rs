@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a power cut leaves of a FAT32 volume, and how it becomes a sound one again.
 //!
-//! A name may be left without the clusters of its file, or two names with the same ones: whoever removes or overwrites one of them damages the
-//! other. Clusters may be left in use that no file has: the volume gets smaller each time. Other systems' programs for that (`fsck.fat`) are none
+//! A name may be left without the clusters of its file, or two names with the same ones: whoever removes or overwrites one of them damages
+//! the
+//! other. Clusters may be left in use that no file has: the volume gets smaller each time. Other systems' programs for that (`fsck.fat`)
+//! are none
 //! of a node's.
 
 use std::collections::BTreeMap;
@@ -49,7 +51,8 @@ struct Mending<'a, D> {
     owned: Vec<bool>,
 }
 
-/// Makes a volume sound. What `barrier` is called after has reached the disk when it returns; names go first, so that a power cut in the middle
+/// Makes a volume sound. What `barrier` is called after has reached the disk when it returns; names go first, so that a power cut in the
+/// middle
 /// leaves what can be mended the next time.
 ///
 /// # Errors

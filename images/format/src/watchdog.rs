@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kernel arguments that have a machine restart if its kernel or its PID 1 hangs.
 //!
-//! The soft watchdog (`drivers/watchdog/softdog.c`) is in every kernel of a node, and counts from the moment at which its driver starts: nothing
+//! The soft watchdog (`drivers/watchdog/softdog.c`) is in every kernel of a node, and counts from the moment at which its driver starts:
+//! nothing
 //! feeds it until PID 1 opens it. Hardware watchdogs begin when PID 1 opens them. One that counts already, because firmware or the
 //! kernel before has started it, is fed by the kernel until PID 1 opens it, but not for longer than `open_timeout`
-//! (`drivers/watchdog/watchdog_dev.c`). None is stopped by a restart, so that those of the hardware also see to the first steps of a kernel that
+//! (`drivers/watchdog/watchdog_dev.c`). None is stopped by a restart, so that those of the hardware also see to the first steps of a
+//! kernel that
 //! is started by kexec; PID 1 stops them itself where a machine is to start from its firmware, which may take long.
 
-/// Seconds that a kernel may take until PID 1 feeds the watchdogs, and PID 1 for each step of its start. A debug kernel on a busy host takes ten
-/// to twenty, and disks that fail make a step wait for half a minute or a whole one.
+/// Seconds that a kernel may take until PID 1 feeds the watchdogs, and PID 1 for each step of its start. The debug kernel takes about six in
+/// QEMU on an idle host; the rest is for busy ones, and for disks that fail, each of which makes a step wait for half a minute or so.
 pub const START_S: u32 = 120;
 
 /// What the values belong to.

@@ -143,7 +143,8 @@ impl BootDisk {
         })
     }
 
-    /// Notes that the image that runs, which is being tried, has got as far as its services: what is told of it if nothing else is to be heard.
+    /// Notes that the image that runs, which is being tried, has got as far as its services: what is told of it if nothing else is to be
+    /// heard.
     ///
     /// # Errors
     /// When the disk fails.

@@ -2,7 +2,8 @@
 //! The volume that a machine boots from: its slots as files, and what is done to them.
 //!
 //! It is not mounted: Linux gives a file of a FAT volume its new name and its clusters in two writes, and a power cut between them would
-//! leave an image without content. Here a change is written in an order of which every part can be booted from ([`Held`]), and what a cut has left is
+//! leave an image without content. Here a change is written in an order of which every part can be booted from ([`Held`]), and what a cut
+//! has left is
 //! [mended](mend) before the next.
 
 use std::fmt::Debug;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The power is cut at every moment of everything that a node writes to the disk that it boots from: the disk boots a whole image then, the confirmed
+//! The power is cut at every moment of everything that a node writes to the disk that it boots from: the disk boots a whole image then,
+//! the confirmed
 //! one works, and the next image can be installed.
 //!
-//! The disk is one of sectors, each of which is written whole or not at all. What lies between two barriers may reach it in any order: a cut leaves
+//! The disk is one of sectors, each of which is written whole or not at all. What lies between two barriers may reach it in any order: a
+//! cut leaves
 //! what was written until some moment, or any part of it.
 
 mod recorder;

@@ -10,11 +10,11 @@ pub const FILE: &str = "dvs-images.toml";
 /// How many images are remembered.
 const REMEMBERED: usize = 16;
 /// What is said of an image that has left no word.
-const SILENT: &str = "it was started as often as it may be, and never said that it works: its kernel or PID 1 failed, or hung until a watchdog restarted \
-     the machine";
+const SILENT: &str = "it was started as often as it may be, and never said that it works: its kernel or PID 1 failed, or hung \
+     until a watchdog restarted the machine";
 /// What an image is remembered by that has got as far as its services, until it says more or is confirmed.
-pub const STARTED: &str = "its services were started, and the machine restarted before they worked: it hung until a watchdog restarted it, its kernel \
-     failed, or the power was cut";
+pub const STARTED: &str = "its services were started, and the machine restarted before they worked: it hung until a watchdog \
+     restarted it, its kernel failed, or the power was cut";
 
 /// One image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

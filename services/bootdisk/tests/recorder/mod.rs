@@ -9,7 +9,8 @@ use dvs_bootdisk::volume::Device;
 
 const SECTOR: usize = 512;
 type Sector = [u8; SECTOR];
-/// Of so few sectors, all parts are left by some cut; of more, so many that are chosen by a fixed rule, each sector alone, and all but each.
+/// Of so few sectors, all parts are left by some cut; of more, so many that are chosen by a fixed rule, each sector alone, and all but
+/// each.
 const FEW: usize = 6;
 const CHOSEN: u64 = 16;
 

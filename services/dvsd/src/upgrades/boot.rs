@@ -11,7 +11,8 @@ use dvs_image::{uki, watchdog};
 
 /// How the machine of a node comes to run another image. Everything here may block.
 pub trait Boot: Send + Sync {
-    /// Makes all ready, so that the machine boots `image`, a unified kernel image that is `release`, when it is restarted next. Unless that is
+    /// Makes all ready, so that the machine boots `image`, a unified kernel image that is `release`, when it is restarted next. Unless
+    /// that is
     /// confirmed, within `trial_s` seconds where there is nothing else that limits it, it goes back to what it booted before.
     ///
     /// # Errors
@@ -86,7 +87,8 @@ impl Boot for Kexec {
     }
 }
 
-/// Puts the image into the slot of the node's disk that is not confirmed. The boot loader tries it, and [`crate::boot`] confirms it or gives
+/// Puts the image into the slot of the node's disk that is not confirmed. The boot loader tries it, and [`crate::boot`] confirms it or
+/// gives
 /// it up.
 #[derive(Clone, Debug)]
 pub struct Slots(Arc<BootDisk>);
@@ -108,7 +110,8 @@ impl Boot for Slots {
     }
 }
 
-/// A command line with another trial. Half of it is for the kernel to start PID 1, if not less: one that hangs is back in time for the others to
+/// A command line with another trial. Half of it is for the kernel to start PID 1, if not less: one that hangs is back in time for the
+/// others to
 /// tell what became of it.
 fn with_trial(line: &str, seconds: u32) -> String {
     let is_replaced = |word: &str| word.starts_with(TRIAL) || watchdog::is_argument(word);

@@ -92,7 +92,8 @@ fn failed(
         Step::Restarting { left } => match sight {
             Some(sight) if sight.seat.incarnation > left.incarnation && sight.release != *wanted => {
                 Some(format!(
-                    "it came back with {} instead of {wanted}: the new image failed, hung until a watchdog restarted the machine, or was not well in time",
+                    "it came back with {} instead of {wanted}: the new image failed, hung until a watchdog restarted the \
+                     machine, or was not well in time",
                     sight.release
                 ))
             }
