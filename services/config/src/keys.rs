@@ -21,7 +21,7 @@ pub(crate) enum Kind {
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 14] = [
+pub(crate) const KEYS: [(&str, Kind); 18] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
     ("cluster.join_token", Kind::Text),
@@ -33,13 +33,17 @@ pub(crate) const KEYS: [(&str, Kind); 14] = [
     ("network.management.address", Kind::Text),
     ("network.management.gateway", Kind::Text),
     ("api.port", Kind::Integer),
+    ("netboot.interface", Kind::Text),
+    ("netboot.address", Kind::Text),
+    ("netboot.addresses", Kind::Text),
+    ("netboot.append", Kind::Text),
     ("run.command", Kind::Command),
     ("run.power", Kind::Text),
     ("run.services", Kind::Boolean),
 ];
 
 /// The paths of secrets, whose values no error message shows.
-pub(crate) const SECRETS: [&str; 2] = ["cluster.token", "cluster.join_token"];
+pub(crate) const SECRETS: [&str; 3] = ["cluster.token", "cluster.join_token", "netboot.append"];
 
 /// How the key reads bare text; `None` when there is no such key.
 pub(crate) fn kind(path: &str) -> Option<Kind> {
@@ -64,7 +68,7 @@ pub(crate) fn is_secret(path: &str) -> bool {
 /// A key that stands in the wrong section, or in none, is found by its last part.
 pub(crate) fn nearest(path: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let sections = ["cluster", "node", "network", "network.management", "api", "run"];
+    let sections = ["cluster", "node", "network", "network.management", "api", "netboot", "run"];
     let closeness = |candidate: &str| {
         let whole = strsim::damerau_levenshtein(path, candidate);
         // One more than a whole match as good: the section was wrong too.
@@ -85,7 +89,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{is_section, kind, nearest, Kind, KEYS};
-    use crate::{Config, Management, Node, Run};
+    use crate::{Config, Management, Netboot, Node, Run};
 
     /// A configuration in which every key is set.
     fn full() -> Config {
@@ -99,6 +103,12 @@ mod tests {
             interface: "eth1".parse().unwrap(),
             address: "10.0.2.15/24".parse().unwrap(),
             gateway: Some("10.0.2.2".parse().unwrap()),
+        });
+        config.netboot = Some(Netboot {
+            interface: "eth0".parse().unwrap(),
+            address: Some("10.0.0.1/24".parse().unwrap()),
+            addresses: Some("10.0.0.2-10.0.0.9".parse().unwrap()),
+            append: Some("quiet".parse().unwrap()),
         });
         let command = vec!["/a".into()];
         config.run = Some(Run { command, power: Default::default(), services: true });

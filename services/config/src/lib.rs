@@ -26,9 +26,10 @@ mod value;
 
 pub use error::ConfigError;
 pub use interface::{InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSelectorError};
-pub use schema::{Api, Cluster, Config, Management, Network, Node, Power, Run};
+pub use schema::{Api, Cluster, Config, Management, Netboot, Network, Node, Power, Run};
 pub use source::Source;
 pub use value::{
-    InterfaceAddress, JoinToken, Name, ParseAddressError, ParseJoinTokenError, ParseNameError,
-    ParseTokenError, Token,
+    AddressRange, InterfaceAddress, JoinToken, KernelArguments, Name, ParseAddressError,
+    ParseArgumentsError, ParseJoinTokenError, ParseNameError, ParseRangeError, ParseTokenError,
+    Token,
 };

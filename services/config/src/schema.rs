@@ -7,7 +7,9 @@ use std::net::Ipv4Addr;
 use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceAddress, InterfaceSelector, JoinToken, Name, Token};
+use crate::{
+    AddressRange, InterfaceAddress, InterfaceSelector, JoinToken, KernelArguments, Name, Token,
+};
 
 /// The machine configuration of one node. Every key has a default but those of optional sections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub struct Config {
     pub network: Network,
     /// `[api]`: where `dvsd` answers `dvsctl`.
     pub api: Api,
+    /// `[netboot]`: which machines this one boots over the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netboot: Option<Netboot>,
     /// `[run]`: one command instead of the services, or beside them; for test images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
@@ -108,6 +113,24 @@ impl Default for Api {
     }
 }
 
+/// `[netboot]`: a boot server (DHCP and TFTP) for machines on one interface, which has the image that this machine runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Netboot {
+    /// The interface on which machines are booted, and no other; the first one that matches.
+    pub interface: InterfaceSelector,
+    /// The IPv4 address and prefix length from which it serves there, and which the interface gets if it does not have it; without,
+    /// the address that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<InterfaceAddress>,
+    /// Addresses that machines are given as they boot; without, a DHCP server beside this one does so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<AddressRange>,
+    /// Kernel arguments that the machines get besides those of the image. Whoever is on the segment can read them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub append: Option<KernelArguments>,
+}
+
 /// `[run]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,6 +203,12 @@ impl Config {
                     "network.management.gateway",
                     format!("{gateway} is the node's own address"),
                 ));
+            }
+        }
+        if let Some(Netboot { address: Some(own), addresses: Some(addresses), .. }) = &self.netboot
+        {
+            if let Err(why) = addresses.check_beside(*own) {
+                return Some(("netboot.addresses", why));
             }
         }
         None

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::command_line;
+
 /// Lets a type that parses from text and displays as it stand in the schema.
 macro_rules! textual {
     ($type:ty, $error:ty) => {
@@ -188,6 +190,11 @@ impl InterfaceAddress {
         (self.address.to_bits() ^ other.to_bits()) & self.mask() == 0
     }
 
+    /// The mask of its network.
+    pub fn netmask(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.mask())
+    }
+
     fn mask(&self) -> u32 {
         u32::MAX << (32 - u32::from(self.prefix_len))
     }
@@ -236,6 +243,174 @@ impl fmt::Display for InterfaceAddress {
 }
 
 textual!(InterfaceAddress, ParseAddressError);
+
+/// IPv4 addresses from one to another, both included, such as `192.168.7.100-192.168.7.199`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AddressRange {
+    first: Ipv4Addr,
+    last: Ipv4Addr,
+}
+
+/// A text that is no range of addresses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseRangeError {
+    /// It does not have the form of one.
+    #[error("`{0}` is no range of addresses, expected one like `192.168.7.100-192.168.7.199`")]
+    Form(String),
+    /// It is longer than anybody needs.
+    #[error(
+        "`{text}` are {count} addresses, expected at most {max}",
+        max = AddressRange::COUNT_MAX
+    )]
+    TooMany {
+        /// The whole text.
+        text: String,
+        /// How many they are.
+        count: u64,
+    },
+}
+
+impl AddressRange {
+    /// Most addresses of a range.
+    pub const COUNT_MAX: u32 = 4096;
+
+    /// The first address.
+    pub fn first(&self) -> Ipv4Addr {
+        self.first
+    }
+
+    /// How many there are from there; at least one.
+    pub fn count(&self) -> u32 {
+        self.last.to_bits() - self.first.to_bits() + 1
+    }
+
+    /// Whether all of them can be given to machines by the one that has `own`.
+    ///
+    /// # Errors
+    /// For people: they are outside of its network, or its own address is among them.
+    pub fn check_beside(&self, own: InterfaceAddress) -> Result<(), String> {
+        let Self { first, last } = self;
+        if !own.network_contains(*first) || !own.network_contains(*last) {
+            return Err(format!("{self} is not all within the network of {own}"));
+        }
+        if (first..=last).contains(&&own.address()) {
+            return Err(format!("{self} has the own address of the interface, {}", own.address()));
+        }
+        Ok(())
+    }
+
+    fn as_text(self) -> String {
+        self.to_string()
+    }
+}
+
+impl FromStr for AddressRange {
+    type Err = ParseRangeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseRangeError> {
+        let form = || ParseRangeError::Form(text.to_owned());
+        let (first, last) = text.split_once('-').ok_or_else(form)?;
+        let [first, last] = [first, last].map(|address| address.trim().parse::<Ipv4Addr>());
+        let (Ok(first), Ok(last)) = (first, last) else { return Err(form()) };
+        let count = u64::from(last.to_bits()) + 1;
+        let count = count.checked_sub(u64::from(first.to_bits())).filter(|count| *count > 0);
+        let count = count.ok_or_else(form)?;
+        if count > u64::from(Self::COUNT_MAX) {
+            return Err(ParseRangeError::TooMany { text: text.to_owned(), count });
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl fmt::Display for AddressRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+textual!(AddressRange, ParseRangeError);
+
+/// Kernel arguments for other machines, which may hold secrets. Does not show itself in debug output.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KernelArguments(String);
+
+/// A text that cannot be handed to a kernel. It does not quote the text, which may hold a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ParseArgumentsError {
+    /// The kernel would cut it off.
+    #[error("the arguments have {0} characters, expected at most {max}", max = KernelArguments::MAX_LEN)]
+    TooLong(usize),
+    /// Line ends and the like.
+    #[error("the arguments hold a control or non-ASCII character")]
+    Unprintable,
+    /// What machines load the kernel with would take it for something else.
+    #[error(
+        "the arguments hold `{0}`, which means something to iPXE and does not reach the kernel"
+    )]
+    Special(&'static str),
+    /// One is meant for us and is none.
+    #[error("in the arguments, {0}")]
+    Configuration(String),
+}
+
+impl KernelArguments {
+    /// Most characters: half of what the kernel takes.
+    pub const MAX_LEN: usize = 1024;
+
+    /// The arguments themselves, secrets included.
+    pub fn secret(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is a secret among them.
+    pub fn has_secret(&self) -> bool {
+        !command_line::secrets(&self.0).is_empty()
+    }
+
+    /// The arguments with `***` in place of secrets.
+    pub fn masked(&self) -> String {
+        let mut text = self.0.clone();
+        for secret in command_line::secrets(&self.0).into_iter().rev() {
+            text.replace_range(secret, "***");
+        }
+        text
+    }
+
+    fn as_text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl FromStr for KernelArguments {
+    type Err = ParseArgumentsError;
+
+    fn from_str(text: &str) -> Result<Self, ParseArgumentsError> {
+        if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return Err(ParseArgumentsError::Unprintable);
+        }
+        if text.len() > Self::MAX_LEN {
+            return Err(ParseArgumentsError::TooLong(text.len()));
+        }
+        let words = || text.split(' ');
+        let special = ["||", "&&"].into_iter().find(|special| words().any(|word| word == *special));
+        if let Some(special) = special.or_else(|| text.contains("${").then_some("${")) {
+            return Err(ParseArgumentsError::Special(special));
+        }
+        command_line::table(text)
+            .map_err(|problem| ParseArgumentsError::Configuration(problem.message))?;
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl fmt::Debug for KernelArguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KernelArguments(…)")
+    }
+}
+
+textual!(KernelArguments, ParseArgumentsError);
 
 /// A join token that a cluster has given out: `ID.SECRET`. Its `Debug` form does not show the secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,7 +470,54 @@ textual!(JoinToken, ParseJoinTokenError);
 
 #[cfg(test)]
 mod tests {
-    use super::{InterfaceAddress, JoinToken, Name, ParseTokenError, Token};
+    use super::{
+        AddressRange, InterfaceAddress, JoinToken, KernelArguments, Name, ParseTokenError, Token,
+    };
+
+    #[test]
+    fn ranges_of_addresses_are_read_and_bounded() {
+        let range: AddressRange = "10.0.0.5-10.0.0.9".parse().unwrap();
+        assert_eq!((range.first(), range.count()), ([10, 0, 0, 5].into(), 5));
+        assert_eq!(range.to_string().parse(), Ok(range));
+        for text in ["", "10.0.0.5", "10.0.0.9-10.0.0.5", "10.0.0.5-x"] {
+            assert!(text.parse::<AddressRange>().unwrap_err().to_string().contains("no range"));
+        }
+        assert_eq!("0.0.0.0-0.0.15.255".parse::<AddressRange>().unwrap().count(), 4096);
+        let error = "10.0.0.0-10.255.255.255".parse::<AddressRange>().unwrap_err().to_string();
+        assert!(error.contains("16777216 addresses, expected at most 4096"), "{error}");
+    }
+
+    #[test]
+    fn addresses_that_cannot_be_given_away_are_refused() {
+        let range: AddressRange = "10.0.0.5-10.0.0.9".parse().unwrap();
+        let beside = |own: &str| range.check_beside(own.parse().unwrap());
+        assert_eq!(beside("10.0.0.1/24"), Ok(()));
+        assert!(beside("10.0.0.7/24").unwrap_err().contains("own address"));
+        assert!(beside("10.0.1.1/24").unwrap_err().contains("network of 10.0.1.1/24"));
+        assert!(beside("10.0.0.1/29").unwrap_err().contains("network"));
+    }
+
+    #[test]
+    fn kernel_arguments_reach_the_kernel_and_do_not_show_secrets() {
+        let parse = |text: &str| text.parse::<KernelArguments>();
+        let arguments =
+            parse("quiet dvs.cluster.token=\"sixteen letters or more\" dvs.node.name=a").unwrap();
+        assert!(arguments.has_secret());
+        let masked = "quiet dvs.cluster.token=\"***\" dvs.node.name=a";
+        assert_eq!(arguments.masked(), masked);
+        assert!(!format!("{arguments:?}").contains("sixteen"));
+        assert!(!parse("quiet").unwrap().has_secret());
+        for (bad, part) in [
+            ("a\nb", "control"),
+            ("a || b", "`||`"),
+            ("a=${net0/mac}", "`${`"),
+            ("dvs.cluster.tokn=abc", "did you mean `cluster.token`?"),
+            (&"x".repeat(1025), "1025 characters"),
+        ] {
+            let error = parse(bad).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
 
     #[test]
     fn names_are_host_name_labels() {

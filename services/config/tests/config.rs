@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use dvs_config::{
-    Api, Cluster, Config, ConfigError, InterfaceSelector, Mac, Management, Network, Node, Power,
-    Run, Source,
+    Api, Cluster, Config, ConfigError, InterfaceSelector, Mac, Management, Netboot, Network, Node,
+    Power, Run, Source,
 };
 use proptest::prelude::*;
 
@@ -253,6 +253,23 @@ fn management() -> impl Strategy<Value = Management> {
 }
 
 prop_compose! {
+    /// Those of two configurations can be mixed.
+    fn netboot()(
+        interface in selector(),
+        own in any::<bool>(),
+        addresses in proptest::option::of(2..=254_u8),
+        append in proptest::option::of("[a-z=._ ]{0,20}"),
+    ) -> Netboot {
+        Netboot {
+            interface,
+            address: own.then(|| "10.0.0.1/24".parse().unwrap()),
+            addresses: addresses.map(|last| format!("10.0.0.2-10.0.0.{last}").parse().unwrap()),
+            append: append.map(|text| format!("quiet {text}").parse().unwrap()),
+        }
+    }
+}
+
+prop_compose! {
     fn config()(
         name in "[a-z0-9]{1,10}",
         token in "[!-~]{1}[ -~]{14,100}[!-~]{1}",
@@ -262,6 +279,7 @@ prop_compose! {
         cluster in proptest::collection::vec(selector(), 0..4),
         management in proptest::option::of(management()),
         port in 1..=u16::MAX,
+        netboot in proptest::option::of(netboot()),
         run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<[bool; 2]>())),
     ) -> Config {
         Config {
@@ -275,6 +293,7 @@ prop_compose! {
             node: Node { name: node.map(|name| name.parse().unwrap()) },
             network: Network { cluster, management },
             api: Api { port },
+            netboot,
             run: run.map(|(arguments, [reboot, services])| Run {
                 command: std::iter::once("/x".to_owned()).chain(arguments).collect(),
                 power: if reboot { Power::Reboot } else { Power::Off },
@@ -328,4 +347,30 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn booting_others_is_checked_and_errors_point_at_the_line() {
+    let config = read(&[(
+        Source::FwCfg,
+        "[netboot]\ninterface = 'en*'\naddress = '10.9.0.1/24'\naddresses = '10.9.0.5-10.9.0.9'\nappend = 'quiet'\n",
+    )]);
+    let netboot = config.unwrap().netboot.unwrap();
+    assert!(netboot.interface.matches("enp3s0", Mac([2; 6])));
+    assert_eq!(netboot.addresses.unwrap().count(), 5);
+    assert_eq!(netboot.append.unwrap().secret(), "quiet");
+    let error = fw_cfg_error("[netboot]\naddress = '10.9.0.1/24'\n");
+    assert!(error.contains("missing field `interface`"), "{error}");
+    let text =
+        "[netboot]\ninterface = 'eth0'\naddress = '10.9.0.1/24'\naddresses = '10.9.1.5-10.9.1.9'\n";
+    let error = fw_cfg_error(text);
+    assert!(
+        error.contains("line 4, column 13: `netboot.addresses`: 10.9.1.5-10.9.1.9 is not"),
+        "{error}"
+    );
+    let error = fw_cfg_error("[netboot]\ninterface = 'eth0'\naddressses = 'x'\n");
+    assert!(error.contains("did you mean `netboot.addresses`?"), "{error}");
+    let error = command_line_error(r#"dvs.netboot.append="dvs.cluster.tokn=a_secret_of_sixteen""#);
+    assert!(error.contains("`netboot.append`: in the arguments, there is no key"), "{error}");
+    assert!(!error.contains("a_secret"), "{error}");
 }
