@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use dvs_config::{Mac, Source};
 use dvs_image::disk::{self, Part};
 use dvs_image::volume;
-use dvs_netboot::files::{script, Files, COMMAND_LINE, INITRAMFS, LINUX, SCRIPT, UNIFIED};
+use dvs_netboot::files::{
+    script, Content, Files, COMMAND_LINE, INITRAMFS, LINUX, SCRIPT, UNIFIED,
+};
 use dvs_netboot::offer::Pool;
 use dvs_netboot::station::Station;
 use serde::{Deserialize, Serialize};
@@ -65,10 +67,10 @@ impl Boot {
         };
         let mut files = Files::default();
         for name in [LINUX, INITRAMFS, UNIFIED] {
-            files.add(name, read(name)?);
+            files.add(name, Content::of(read(name)?));
         }
         let command_line = String::from_utf8_lossy(&read(COMMAND_LINE)?).trim().to_owned();
-        files.add(SCRIPT, script(&command_line).into_bytes());
+        files.add(SCRIPT, Content::of(script(&command_line).into_bytes()));
         Ok(Some(Station::new(SERVER_MAC, SERVER, POOL, files)))
     }
 }

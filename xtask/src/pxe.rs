@@ -3,15 +3,15 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{bail, ensure, Context, Result};
+use anyhow::{anyhow, bail, Context, Result};
+use dvs_config::{AddressRange, InterfaceAddress};
 use dvs_netboot::files::{
-    script, Files, COMMAND_LINE, INITRAMFS, IPXE_BIOS, LINUX, SCRIPT, UNIFIED,
+    script, Content, Files, COMMAND_LINE, INITRAMFS, IPXE_BIOS, LINUX, SCRIPT, UNIFIED,
 };
 use dvs_netboot::offer::Pool;
-use dvs_netboot::server::{serve, Settings};
+use dvs_netboot::server::{Server, Settings};
 use nix::ifaddrs::getifaddrs;
 
 use crate::artefacts;
@@ -36,49 +36,10 @@ pub(crate) struct Serve {
     /// Addresses to give to the machines, of the interface's network, such as 192.168.7.100-192.168.7.199. Without it the segment has a
     /// DHCP server that does so, and machines hear from here only what to boot
     #[arg(long, value_name = "FIRST-LAST")]
-    addresses: Option<Addresses>,
+    addresses: Option<AddressRange>,
     /// More kernel arguments; `dvs.…` ones are the machine configuration
     #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
     append: Vec<String>,
-}
-
-/// A range of addresses, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Addresses {
-    first: Ipv4Addr,
-    last: Ipv4Addr,
-}
-
-impl FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || format!("`{text}` is no range of addresses, such as 192.168.7.100-192.168.7.199");
-        let (first, last) = text.split_once('-').ok_or_else(wrong)?;
-        let [first, last] = [first, last].map(|address| address.trim().parse::<Ipv4Addr>());
-        match (first, last) {
-            (Ok(first), Ok(last)) if first <= last => Ok(Self { first, last }),
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl Addresses {
-    /// The pool that they are, in the network of `own`.
-    fn pool(self, own: Ipv4Addr, mask: Ipv4Addr) -> Result<Pool> {
-        let Self { first, last } = self;
-        let network = |address: Ipv4Addr| u32::from(address) & u32::from(mask);
-        ensure!(
-            network(first) == network(own) && network(last) == network(own),
-            "giving away the addresses {first} to {last}: they are not all in the network of {own} with mask {mask}"
-        );
-        ensure!(
-            !(first..=last).contains(&own),
-            "giving away the addresses {first} to {last}: the interface's own, {own}, is one of them"
-        );
-        Ok(Pool { first, count: u32::from(last) - u32::from(first) + 1, mask })
-    }
 }
 
 impl Pxe {
@@ -88,8 +49,10 @@ impl Pxe {
     /// When the image does not build, the interface has no address, or a port cannot be used.
     pub(crate) fn run(&self, session: &Session, origin: &Origin) -> Result<()> {
         let Self::Serve(Serve { interface, addresses, append }) = self;
-        let (address, mask) = address_of(interface)?;
-        let pool = addresses.map(|addresses| addresses.pool(address, mask)).transpose()?;
+        let own = address_of(interface)?;
+        let pool = addresses.map(|addresses| Pool::of(addresses, own)).transpose();
+        let pool = pool.map_err(|why| anyhow!("{why}"))?;
+        let address = own.address();
         let node = kernel::Variant::Node;
         let built = artefacts::build(session, origin, node, kernel::Image::BzImage, false)?;
         let folder = image::build(session, &built, What::Pxe, &image::folder(session))?;
@@ -99,11 +62,11 @@ impl Pxe {
         };
         let mut files = Files::default();
         for name in [LINUX, INITRAMFS, UNIFIED, IPXE_BIOS] {
-            files.add(name, read(name)?);
+            files.add(name, Content::of(read(name)?));
         }
         let own = String::from_utf8(read(COMMAND_LINE)?).context("reading the command line")?;
         let command_line = [&[own.trim().to_owned()], &append[..]].concat().join(" ");
-        files.add(SCRIPT, script(&command_line).into_bytes());
+        files.add(SCRIPT, Content::of(script(&command_line).into_bytes()));
         if !append.is_empty() {
             session.notice("pxe", "UEFI firmware takes the arguments of the image alone; those given here reach machines with a BIOS or iPXE");
         }
@@ -113,13 +76,16 @@ impl Pxe {
         };
         session.notice("pxe", &format!("booting machines on {interface} from {address}, {beside}"));
         let settings = Settings { interface: interface.clone(), address, pool };
-        serve(&settings, files, Arc::new(|line| eprintln!("{line}")))
-            .context("serving; is another DHCP or TFTP server running here, or are you not root?")
+        let server = Server::start(settings, files, Arc::new(|event| eprintln!("{event}")));
+        let server = server.context(
+            "serving; is another DHCP or TFTP server running here, or are you not root?",
+        )?;
+        bail!("{}", server.wait())
     }
 }
 
-/// The IPv4 address of an interface, and its mask.
-fn address_of(interface: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
+/// The IPv4 address of an interface.
+fn address_of(interface: &str) -> Result<InterfaceAddress> {
     let all = getifaddrs().context("asking for the addresses of this machine")?;
     let mut known = false;
     for entry in all.filter(|entry| entry.interface_name == interface) {
@@ -127,8 +93,8 @@ fn address_of(interface: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
         let ip = |storage: Option<nix::sys::socket::SockaddrStorage>| {
             storage.and_then(|storage| Some(storage.as_sockaddr_in()?.ip()))
         };
-        if let Some(found) = ip(entry.address).zip(ip(entry.netmask)) {
-            return Ok(found);
+        if let Some((address, mask)) = ip(entry.address).zip(ip(entry.netmask)) {
+            return of_host(address, mask);
         }
     }
     if known {
@@ -137,33 +103,21 @@ fn address_of(interface: &str) -> Result<(Ipv4Addr, Ipv4Addr)> {
     bail!("booting machines on {interface}: this machine has no such interface")
 }
 
+fn of_host(address: Ipv4Addr, mask: Ipv4Addr) -> Result<InterfaceAddress> {
+    let text = format!("{address}/{}", mask.to_bits().leading_ones());
+    text.parse::<InterfaceAddress>().with_context(|| format!("booting machines from {text}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_addresses_are_read() {
-        let range: Addresses = "10.0.0.5-10.0.0.9".parse().unwrap();
-        let mask = Ipv4Addr::new(255, 255, 255, 0);
-        let pool = range.pool([10, 0, 0, 1].into(), mask).unwrap();
-        assert_eq!((pool.first, pool.count), ([10, 0, 0, 5].into(), 5));
-        for text in ["", "10.0.0.5", "10.0.0.9-10.0.0.5", "10.0.0.5-x"] {
-            assert!(text.parse::<Addresses>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn addresses_that_cannot_be_given_away_are_refused() {
-        let range: Addresses = "10.0.0.5-10.0.0.9".parse().unwrap();
-        let mask = Ipv4Addr::new(255, 255, 255, 0);
-        let own = range.pool([10, 0, 0, 7].into(), mask).unwrap_err().to_string();
-        assert!(own.contains("the interface's own, 10.0.0.7"), "{own}");
-        assert!(range.pool([10, 0, 1, 1].into(), mask).is_err());
-    }
-
-    #[test]
     fn an_interface_is_asked_for_its_address() {
-        assert_eq!(address_of("lo").unwrap().0, Ipv4Addr::LOCALHOST);
+        let own = of_host([192, 168, 7, 2].into(), [255, 255, 255, 0].into()).unwrap();
+        assert_eq!(own.to_string(), "192.168.7.2/24");
+        let loopback = address_of("lo").unwrap_err();
+        assert!(format!("{loopback:#}").contains("127.0.0.1 in `127.0.0.1/8` is a loopback"));
         let error = address_of("no-such-if0").unwrap_err().to_string();
         assert!(error.ends_with("this machine has no such interface"), "{error}");
     }

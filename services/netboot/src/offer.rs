@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a machine that boots over the network is offered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use dvs_config::Mac;
+use dvs_config::{AddressRange, InterfaceAddress, Mac};
 
 use crate::dhcp::{Answer, BootFile, Kind, Lease, Question};
 use crate::files::{IPXE_BIOS, SCRIPT, UNIFIED};
@@ -22,6 +22,17 @@ pub struct Pool {
     pub count: u32,
     /// The mask of the network.
     pub mask: Ipv4Addr,
+}
+
+impl Pool {
+    /// The addresses of a range, given away by the one that has `own`.
+    ///
+    /// # Errors
+    /// For people: they are outside of its network, or its own is among them.
+    pub fn of(range: AddressRange, own: InterfaceAddress) -> Result<Self, String> {
+        range.check_beside(own).map_err(|why| format!("giving addresses away: {why}"))?;
+        Ok(Self { first: range.first(), count: range.count(), mask: own.netmask() })
+    }
 }
 
 /// Answers questions of DHCP.
@@ -85,9 +96,9 @@ impl Offers {
             return Some(*address);
         }
         self.leases.retain(|_, (_, end)| *end > now);
-        let taken = |address| self.leases.values().any(|(other, _)| *other == address);
+        let taken: BTreeSet<_> = self.leases.values().map(|(address, _)| *address).collect();
         let all = (0..pool.count).map(|n| Ipv4Addr::from(u32::from(pool.first) + n));
-        let address = { all }.find(|address| !taken(*address))?;
+        let address = { all }.find(|address| !taken.contains(address))?;
         self.leases.insert(mac, (address, until));
         Some(address)
     }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use dvs_config::Mac;
 
 use crate::dhcp::{Answer, Question, CLIENT_PORT, SERVER_PORT};
-use crate::files::Files;
+use crate::files::{Content, Files};
 use crate::offer::{Offers, Pool};
-use crate::tftp::{self, Refusal, Request, Transfer};
+use crate::tftp::{self, Packet, Refusal, Request, Transfer};
 
 const BROADCAST: Mac = Mac([0xff; 6]);
 /// Where all hosts of a segment listen (RFC 4291).
@@ -42,8 +42,8 @@ pub struct Station {
     address: Ipv4Addr,
     offers: Offers,
     files: Files,
-    /// With the port from which each is sent.
-    transfers: BTreeMap<Client, (u16, Transfer)>,
+    /// With the port from which each is sent, and what.
+    transfers: BTreeMap<Client, (u16, Transfer, Content)>,
     next_port: u16,
 }
 
@@ -188,9 +188,10 @@ impl Station {
                 let next = port + 1;
                 self.next_port =
                     if TRANSFER_PORTS.contains(&next) { next } else { TRANSFER_PORTS.start };
-                let (transfer, packets) = Transfer::begin(&request, file);
-                self.transfers.insert(client, (port, transfer));
-                packets.iter().map(|packet| self.udp(mac, client, port, packet)).collect()
+                let (transfer, packets) = Transfer::begin(&request, file.len());
+                let frames = self.send(mac, client, port, &packets, &file);
+                self.transfers.insert(client, (port, transfer, file));
+                frames
             }
         }
     }
@@ -198,16 +199,32 @@ impl Station {
     /// A packet of a transfer under way.
     fn go_on(&mut self, mac: Mac, datagram: &Datagram<'_>) -> Vec<Vec<u8>> {
         let client = (datagram.from, datagram.from_port);
-        let Some((port, transfer)) = self.transfers.get_mut(&client) else { return Vec::new() };
+        let Some((port, transfer, file)) = self.transfers.get_mut(&client) else {
+            return Vec::new();
+        };
         let port = *port;
         if port != datagram.port {
             return Vec::new();
         }
         let packets = transfer.receive(datagram.content);
-        if transfer.is_done() {
+        let (done, file) = (transfer.is_done(), file.clone());
+        if done {
             self.transfers.remove(&client);
         }
-        packets.iter().map(|packet| self.udp(mac, client, port, packet)).collect()
+        self.send(mac, client, port, &packets, &file)
+    }
+
+    fn send(
+        &self,
+        mac: Mac,
+        client: Client,
+        port: u16,
+        packets: &[Packet],
+        file: &Content,
+    ) -> Vec<Vec<u8>> {
+        // What cannot be read at the moment is asked for again.
+        let packets = packets.iter().filter_map(|packet| packet.encode(file).ok());
+        packets.map(|packet| self.udp(mac, client, port, &packet)).collect()
     }
 
     fn udp(&self, mac: Mac, to: Client, port: u16, content: &[u8]) -> Vec<u8> {

@@ -4,7 +4,10 @@
 //!
 //! A transfer waits for nothing: a client that misses a block acknowledges the one before again, and gets what follows from there.
 
-use std::sync::Arc;
+use std::io;
+use std::ops::Range;
+
+use crate::files::Content;
 
 /// Port of servers.
 pub const PORT: u16 = 69;
@@ -95,10 +98,38 @@ impl Request {
     }
 }
 
+/// A packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet {
+    /// Which options hold.
+    Options(Vec<u8>),
+    /// A block of this number: a range of the file.
+    Block(u16, Range<u64>),
+}
+
+impl Packet {
+    /// Its bytes, given what the file has.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn encode(&self, content: &Content) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Options(options) => Ok([&operation::OPTIONS.to_be_bytes()[..], options].concat()),
+            Self::Block(number, range) => {
+                let mut packet = operation::DATA.to_be_bytes().to_vec();
+                packet.extend(number.to_be_bytes());
+                packet.extend(content.read(range.clone())?);
+                Ok(packet)
+            }
+        }
+    }
+}
+
 /// A file that is being sent to one client.
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    content: Arc<[u8]>,
+    /// Bytes of the file.
+    length: u64,
     block: usize,
     window: usize,
     /// How many blocks the client has.
@@ -108,36 +139,34 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// Begins to send `content` as `request` asks; the transfer and the packets to send.
-    pub fn begin(request: &Request, content: Arc<[u8]>) -> (Self, Vec<Vec<u8>>) {
+    /// Begins to send a file of `length` bytes as `request` asks; the transfer and the packets to send.
+    pub fn begin(request: &Request, length: u64) -> (Self, Vec<Packet>) {
         let block = request.block.map_or(BLOCK_DEFAULT, |size| size.min(BLOCK_MAX));
         let window = request.window.map_or(1, |size| size.min(WINDOW_MAX));
         let mut options = Vec::new();
-        let mut accept = |name: &str, value: usize| {
+        let mut accept = |name: &str, value: u64| {
             options.extend(name.as_bytes());
             options.push(0);
             options.extend(value.to_string().as_bytes());
             options.push(0);
         };
         if request.block.is_some() {
-            accept("blksize", block);
+            accept("blksize", block as u64);
         }
         if request.window.is_some() {
-            accept("windowsize", window);
+            accept("windowsize", window as u64);
         }
         if request.size {
-            accept("tsize", content.len());
+            accept("tsize", length);
         }
-        let options = (!options.is_empty())
-            .then(|| [&operation::OPTIONS.to_be_bytes()[..], &options].concat());
-        let transfer =
-            Self { content, block, window, acknowledged: 0, options: options.clone(), done: false };
-        let packets = options.map_or_else(|| transfer.ahead(), |options| vec![options]);
+        let options = (!options.is_empty()).then_some(options);
+        let transfer = Self { length, block, window, acknowledged: 0, options, done: false };
+        let packets = transfer.first();
         (transfer, packets)
     }
 
     /// Takes in a packet of the client and returns those to send.
-    pub fn receive(&mut self, packet: &[u8]) -> Vec<Vec<u8>> {
+    pub fn receive(&mut self, packet: &[u8]) -> Vec<Packet> {
         let Some(&[a, b, c, d]) = packet.first_chunk() else { return Vec::new() };
         match u16::from_be_bytes([a, b]) {
             operation::ACKNOWLEDGE => {
@@ -157,9 +186,7 @@ impl Transfer {
                 Vec::new()
             }
             // The request once more: what answered it was lost.
-            operation::READ if self.acknowledged == 0 => {
-                self.options.clone().map_or_else(|| self.ahead(), |options| vec![options])
-            }
+            operation::READ if self.acknowledged == 0 => self.first(),
             _ => Vec::new(),
         }
     }
@@ -176,7 +203,7 @@ impl Transfer {
 
     /// The last block is shorter than the others, and empty if need be: that is how a client knows it.
     fn blocks(&self) -> usize {
-        self.content.len() / self.block + 1
+        (self.length / self.block as u64) as usize + 1
     }
 
     /// How many blocks a client has that acknowledges the one with this number; numbers begin anew after 65,535. `None` when it is none
@@ -187,17 +214,20 @@ impl Transfer {
         (ahead <= self.window && count <= self.blocks()).then_some(count)
     }
 
+    /// What a client gets that has got nothing yet.
+    fn first(&self) -> Vec<Packet> {
+        let options = self.options.clone().map(Packet::Options);
+        options.map_or_else(|| self.ahead(), |options| vec![options])
+    }
+
     /// What a client may get before its next acknowledgement.
-    fn ahead(&self) -> Vec<Vec<u8>> {
+    fn ahead(&self) -> Vec<Packet> {
         let last = self.blocks().min(self.acknowledged + self.window);
         (self.acknowledged..last)
             .map(|number| {
-                let from = number * self.block;
-                let content = &self.content[from..self.content.len().min(from + self.block)];
-                let mut packet = operation::DATA.to_be_bytes().to_vec();
-                packet.extend(((number + 1) as u16).to_be_bytes());
-                packet.extend_from_slice(content);
-                packet
+                let from = number as u64 * self.block as u64;
+                let to = self.length.min(from + self.block as u64);
+                Packet::Block((number + 1) as u16, from..to)
             })
             .collect()
     }
@@ -232,7 +262,8 @@ pub(crate) mod tests {
     fn fetch(content: &[u8], options: &[(&str, usize)], mut lost: impl FnMut() -> bool) -> Vec<u8> {
         let asked = request("f", options);
         let parsed = Request::parse(&asked).unwrap().unwrap();
-        let (mut transfer, mut packets) = Transfer::begin(&parsed, content.into());
+        let (mut transfer, mut packets) = Transfer::begin(&parsed, content.len() as u64);
+        let content = Content::of(content);
         let window = transfer.window;
         let block = transfer.block;
         let (mut got, mut count, mut last) = (Vec::new(), 0_usize, false);
@@ -243,6 +274,7 @@ pub(crate) mod tests {
                 if lost() {
                     continue;
                 }
+                let packet = packet.encode(&content).unwrap();
                 match u16::from_be_bytes([packet[0], packet[1]]) {
                     operation::OPTIONS => say = acknowledge(0),
                     operation::DATA => {
@@ -289,8 +321,10 @@ pub(crate) mod tests {
     fn options_are_confirmed_within_limits() {
         let asked = request("f", &[("blksize", 9000), ("windowsize", 500), ("tsize", 0), ("x", 1)]);
         let request = Request::parse(&asked).unwrap().unwrap();
-        let (_, packets) = Transfer::begin(&request, vec![0; 99].into());
-        assert_eq!(packets, [b"\0\x06blksize\x001468\0windowsize\x0032\0tsize\x0099\0".to_vec()]);
+        let (_, packets) = Transfer::begin(&request, 99);
+        let [packet] = &packets[..] else { panic!("{packets:?}") };
+        let expected = b"\0\x06blksize\x001468\0windowsize\x0032\0tsize\x0099\0";
+        assert_eq!(packet.encode(&Content::default()).unwrap(), expected);
     }
 
     #[test]
@@ -312,7 +346,7 @@ pub(crate) mod tests {
     #[test]
     fn a_client_that_gives_up_ends_the_transfer() {
         let asked = Request::parse(&request("f", &[("tsize", 0)])).unwrap().unwrap();
-        let (mut transfer, _) = Transfer::begin(&asked, vec![0; 99].into());
+        let (mut transfer, _) = Transfer::begin(&asked, 99);
         assert!(transfer.receive(&Refusal::Malformed.packet()).is_empty());
         assert!(transfer.is_done() && !transfer.is_complete());
     }
@@ -337,7 +371,7 @@ pub(crate) mod tests {
         fn any_bytes_do_no_harm(packet in prop::collection::vec(any::<u8>(), 0..40)) {
             let _ = Request::parse(&packet);
             let asked = Request::parse(&request("f", &[])).unwrap().unwrap();
-            let (mut transfer, _) = Transfer::begin(&asked, vec![0; 99].into());
+            let (mut transfer, _) = Transfer::begin(&asked, 99);
             prop_assert!(transfer.receive(&packet).len() <= 1);
         }
     }

@@ -12,8 +12,8 @@ const CLIENT: Mac = Mac([0x52, 0x54, 0, 0xd5, 0, 3]);
 
 fn station() -> Station {
     let mut files = Files::default();
-    files.add(LINUX, vec![7; 5000]);
-    files.add(UNIFIED, vec![8; 3000]);
+    files.add(LINUX, Content::of([7; 5000]));
+    files.add(UNIFIED, Content::of([8; 3000]));
     let mask = Ipv4Addr::new(255, 255, 0, 0);
     let pool = Pool { first: Ipv4Addr::new(10, 213, 0, 2), count: 9, mask };
     Station::new(Mac([2, 0, 0, 0, 0, 1]), SERVER, pool, files)
