@@ -9,6 +9,11 @@ use std::ops::Range;
 /// Bytes of a sector, at which files begin.
 pub const SECTOR: usize = 2048;
 
+/// The label of a CD that boots a node.
+pub const LABEL: &str = "DVS";
+/// The unified kernel image as a file of it.
+pub const PROGRAM: &str = "boot/dvs.efi";
+
 /// Where the first volume descriptor is.
 const DESCRIPTOR: usize = 16 * SECTOR;
 /// Where in it the record of the root folder is.
@@ -62,6 +67,16 @@ pub fn place(image: &mut [u8], path: &str, content: Range<usize>) -> Result<(), 
         field[4..].copy_from_slice(&number.to_be_bytes());
     }
     Ok(())
+}
+
+/// How many bytes at the beginning of a medium tell its [`label`].
+pub const HEAD: usize = DESCRIPTOR + SECTOR;
+
+/// The label of the CD that begins with `head`; `None` when it is no CD.
+pub fn label(head: &[u8]) -> Option<String> {
+    let descriptor = head.get(DESCRIPTOR..HEAD)?;
+    let label = descriptor.starts_with(b"\x01CD001").then(|| &descriptor[40..72])?;
+    Some(std::str::from_utf8(label).ok()?.trim_end().to_owned())
 }
 
 /// Where the record of `name` is in the folder of the record at `folder`.

@@ -188,28 +188,83 @@ pub fn section<'a>(image: &'a [u8], name: &str) -> Result<Option<&'a [u8]>, UkiE
 /// # Errors
 /// [`UkiError::NotAProgram`] when it is none.
 pub fn position(image: &[u8], name: &str) -> Result<Option<Range<usize>>, UkiError> {
-    let layout = Layout::of(image)?;
-    for number in 0..usize::from(read_short(image, layout.count)?) {
+    let found = position_in(image, image.len() as u64, name)?;
+    Ok(found.map(|range| range.start as usize..range.end as usize))
+}
+
+/// The same for a program of `length` bytes of which only the first ones are at hand, as many as its headers take.
+///
+/// # Errors
+/// As [`position`].
+pub fn position_in(head: &[u8], length: u64, name: &str) -> Result<Option<Range<u64>>, UkiError> {
+    let Some(at) = header_of(head, name)? else { return Ok(None) };
+    let bytes = u64::from(read(head, at + 8)?.min(read(head, at + 16)?));
+    let content = u64::from(read(head, at + 20)?);
+    if content + bytes > length {
+        return Err(UkiError::NotAProgram("it is cut short"));
+    }
+    Ok(Some(content..content + bytes))
+}
+
+/// Where the header of a section is.
+fn header_of(head: &[u8], name: &str) -> Result<Option<usize>, UkiError> {
+    let layout = Layout::of(head)?;
+    for number in 0..usize::from(read_short(head, layout.count)?) {
         let at = layout.table + number * HEADER;
-        let own: [u8; 8] = bytes(image, at)?;
+        let own: [u8; 8] = bytes(head, at)?;
         let end = own.iter().position(|byte| *byte == 0).unwrap_or(8);
         if &own[..end] == name.as_bytes() {
-            let length = read(image, at + 8)?.min(read(image, at + 16)?) as usize;
-            let content = read(image, at + 20)? as usize;
-            if content + length > image.len() {
-                return Err(UkiError::NotAProgram("it is cut short"));
-            }
-            return Ok(Some(content..content + length));
+            return Ok(Some(at));
         }
     }
     Ok(None)
 }
 
+/// What makes a program one in which the section `name` is `content`: `head`, the first bytes of a program of `length` bytes, is changed,
+/// and what is returned follows its last byte. What it was before stays where it is, and nothing points there any more.
+///
+/// # Errors
+/// [`UkiError::NotAProgram`] when it is none, or has no such section.
+pub fn replace(
+    head: &mut [u8],
+    length: u64,
+    name: &str,
+    content: &[u8],
+) -> Result<Vec<u8>, UkiError> {
+    let layout = Layout::of(head)?;
+    let at = header_of(head, name)?;
+    let at = at.ok_or(UkiError::NotAProgram("it has no section of this name"))?;
+    let option = |field: usize| layout.optional + field;
+    let section_alignment = read(head, option(Layout::SECTION_ALIGNMENT))?;
+    let file_alignment = read(head, option(Layout::FILE_ALIGNMENT))?;
+    let address = aligned(read(head, option(Layout::SIZE_OF_IMAGE))? as usize, section_alignment)?;
+    let length = usize::try_from(length).map_err(|_| UkiError::TooLarge)?;
+    let begin = aligned(length, file_alignment.max(ALIGNMENT))?;
+    let stored = aligned(content.len(), file_alignment)?;
+    write(head, at + 8, small(content.len())?)?;
+    write(head, at + 12, small(address)?)?;
+    write(head, at + 16, small(stored)?)?;
+    write(head, at + 20, small(begin)?)?;
+    let size = small(aligned(address + content.len(), section_alignment)?)?;
+    write(head, option(Layout::SIZE_OF_IMAGE), size)?;
+    let mut tail = vec![0; begin - length];
+    tail.extend_from_slice(content);
+    tail.resize(begin - length + stored, 0);
+    Ok(tail)
+}
+
 /// A program of one section that does nothing, for tests: with room for three more headers, and a rest after its sections, as symbols are.
 #[doc(hidden)]
 pub fn sample_stub() -> Vec<u8> {
+    sample_stub_for(3)
+}
+
+/// The same with room for so many more headers, at most six.
+#[doc(hidden)]
+pub fn sample_stub_for(room: usize) -> Vec<u8> {
     let mut file = vec![0; 0x200];
     let table = 0x180 - 3 * HEADER;
+    let end = (table + room * HEADER) as u32;
     let pe = table - 24 - 112 - HEADER;
     let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| {
         file[at..at + bytes.len()].copy_from_slice(bytes);
@@ -220,7 +275,7 @@ pub fn sample_stub() -> Vec<u8> {
     put(&mut file, pe + 4 + 16, &112_u16.to_le_bytes());
     let optional = pe + 24;
     put(&mut file, optional, &0x20b_u16.to_le_bytes());
-    for (field, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, 0x180), (64, 99)] {
+    for (field, value) in [(32, 0x1000_u32), (36, 0x200), (56, 0x2000), (60, end), (64, 99)] {
         put(&mut file, optional + field, &value.to_le_bytes());
     }
     let header = optional + 112;
@@ -283,10 +338,35 @@ mod tests {
     }
 
     #[test]
+    fn a_section_is_replaced_by_a_longer_one_and_the_others_stay() {
+        let image = build(&sample_stub(), &[OPTIONS, LINUX]).unwrap();
+        let (mut head, rest) = (image[..0x200].to_vec(), &image[0x200..]);
+        let longer = [b'x'; 3000];
+        let tail = replace(&mut head, image.len() as u64, ".cmdline", &longer).unwrap();
+        let changed = [&head[..], rest, &tail].concat();
+        assert_eq!(section(&changed, ".cmdline").unwrap(), Some(&longer[..]));
+        assert_eq!(section(&changed, ".linux").unwrap(), Some(LINUX.content));
+        let layout = Layout::of(&changed).unwrap();
+        let header = header_of(&changed, ".cmdline").unwrap().unwrap();
+        let linux = header_of(&changed, ".linux").unwrap().unwrap();
+        // In memory it begins where the program ended.
+        let (address, before) = (read(&changed, header + 12), read(&changed, linux + 12));
+        assert!(address.unwrap() >= before.unwrap() + LINUX.content.len() as u32);
+        let size = read(&changed, layout.optional + Layout::SIZE_OF_IMAGE).unwrap();
+        assert!(size >= address.unwrap() + 3000 && size.is_multiple_of(0x1000));
+        let sections = position_in(&head, changed.len() as u64, ".cmdline").unwrap().unwrap();
+        assert!(sections.start.is_multiple_of(u64::from(ALIGNMENT)));
+        assert!(replace(&mut head, 1 << 20, ".none", b"").is_err());
+        assert!(position_in(&head, image.len() as u64, ".cmdline").is_err(), "cut short");
+    }
+
+    #[test]
     fn what_is_no_program_is_refused_and_never_panics() {
         let whole = sample_stub();
         for length in 0..0x400 {
             assert!(build(&whole[..length], &[OPTIONS]).is_err(), "{length}");
+            let mut head = whole[..length].to_vec();
+            let _ = replace(&mut head, length as u64, ".text", b"x");
         }
         let mut other = sample_stub();
         other[0] = b'E';

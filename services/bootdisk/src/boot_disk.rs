@@ -116,6 +116,24 @@ impl BootDisk {
         })
     }
 
+    /// Does something with the image that runs, as it is on the disk.
+    ///
+    /// # Errors
+    /// When it is not there any more, the disk fails, or `act` does.
+    pub fn with_running<T>(
+        &self,
+        act: impl FnOnce(&[u8]) -> Result<T, volume::Error>,
+    ) -> Result<T, Error> {
+        self.with(false, |volume| {
+            let number = self.started.image.number;
+            let image = volume.slots()?.image(number);
+            let image = image.ok_or_else(|| {
+                Error::NoImage(format!("image {number}, which runs, is not on the disk any more"))
+            })?;
+            Ok(act(&volume.read_image(image)?)?)
+        })
+    }
+
     /// Puts a unified kernel image on the disk, so that it is tried when the machine starts next. Its number.
     ///
     /// # Errors
@@ -341,6 +359,19 @@ pub(crate) mod tests {
         // The third takes the slot of the first.
         assert_eq!(disk.install("1.2", &image(3)).unwrap(), 3);
         assert_eq!(fates(&disk)[0], (1, Fate::Replaced, false, false));
+    }
+
+    #[test]
+    fn the_image_that_runs_is_read_whatever_its_name_has_become() {
+        let folder = fresh();
+        booted(&folder).install("1.1", &image(2)).unwrap();
+        let disk = booted(&folder);
+        let read = || disk.with_running(|content| Ok(content.to_vec()));
+        assert!(read().unwrap() == image(2));
+        disk.confirm().unwrap();
+        assert!(read().unwrap() == image(2));
+        fat::remove(&mut *folder.lock().unwrap(), &format!("{FOLDER}/dvs-2.efi")).unwrap();
+        assert!(read().unwrap_err().to_string().contains("not on the disk any more"));
     }
 
     #[test]

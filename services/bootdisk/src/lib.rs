@@ -6,6 +6,7 @@ mod boot_disk;
 pub mod firmware;
 pub mod install;
 pub mod layout;
+pub mod medium;
 pub mod volume;
 
 pub use boot_disk::{BootDisk, Error, Listed};

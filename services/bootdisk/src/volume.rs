@@ -18,7 +18,7 @@ use dvs_image::mend::mend;
 use dvs_image::volume;
 use dvs_slots::install::{Plan, Step, TEMPORARY};
 use dvs_slots::record::{self, Record};
-use dvs_slots::slots::{Slots, FOLDER};
+use dvs_slots::slots::{Image, Slots, FOLDER};
 use rustix::fs::{Advice, OFlags};
 use sha2::{Digest, Sha256};
 
@@ -66,7 +66,8 @@ impl Error {
         self.source.kind() == io::ErrorKind::StorageFull
     }
 
-    pub(crate) fn when(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`: what was attempted, on what.
+    pub fn when(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let attempt = attempt.into();
         move |source| Self { attempt, source }
     }
@@ -158,6 +159,17 @@ impl<'a> Volume<'a> {
         let names = self.read_only(|held| volume::names(held, FOLDER));
         let names = names.map_err(Error::when(attempt))?;
         Ok(Slots::of_names(names.iter().map(String::as_str)))
+    }
+
+    /// One of its images.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read_image(&mut self, which: Image) -> Result<Vec<u8>, Error> {
+        let path = image(&which.to_string());
+        let content = self.read_only(|held| volume::read(held, &path));
+        let content = content.and_then(|content| content.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        content.map_err(Error::when(format!("read {path} on the boot volume")))
     }
 
     /// Reads something.

@@ -10,8 +10,6 @@ use dvs_image::{cd, uki, volume};
 
 use crate::step::Step;
 
-/// The label of the CD.
-const LABEL: &str = "DVS";
 /// What stands for the time of everything in the image, which has none.
 const DATE: &str = "2026010100000000";
 const SECONDS: &str = "1767225600";
@@ -49,7 +47,7 @@ pub(super) fn build(step: &mut Step, parts: &Parts<'_>, work: &Path, target: &Pa
     write(root.join("isolinux/isolinux.bin"), parts.isolinux)?;
     write(root.join("isolinux/ldlinux.c32"), parts.ldlinux)?;
     write(root.join("isolinux/isolinux.cfg"), menu(parts.command_line).as_bytes())?;
-    for (_, path) in FILES {
+    for path in FILES.map(|(_, path)| path).into_iter().chain([cd::PROGRAM]) {
         // It is put elsewhere below, and has to be somewhere until then.
         write(root.join(path), b"?")?;
     }
@@ -73,6 +71,8 @@ fn share(image: &mut [u8], parts: &Parts<'_>) -> Result<()> {
         let found = found.with_context(|| format!("the program has no section {section}"))?;
         cd::place(image, path, program + found.start..program + found.end)?;
     }
+    // A node that runs reads it from there, to boot others.
+    cd::place(image, cd::PROGRAM, program..program + parts.unified.len())?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ fn command(stick: &Path, volume: &Path, root: &Path, target: &Path) -> Command {
     // Dates of files and identifiers of the table of partitions follow from these.
     command.env("SOURCE_DATE_EPOCH", SECONDS).env("LC_ALL", "C").env("TZ", "UTC");
     command.args(["-no_rc", "-as", "mkisofs", "-quiet", "-o"]).arg(target);
-    command.args(["-V", LABEL, "-iso-level", "3", "-R"]);
+    command.args(["-V", cd::LABEL, "-iso-level", "3", "-R"]);
     command.arg(format!("--modification-date={DATE}"));
     command.args(["--set_all_file_dates", DATE, "-uid", "0", "-gid", "0"]);
     command.arg("-isohybrid-mbr").arg(stick);

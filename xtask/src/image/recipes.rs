@@ -127,18 +127,20 @@ mod tests {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
         assert_eq!(recipes.packages.len(), super::super::PACKAGES.len());
-        // Nodes install the loader that is on disks as they are made.
+        // Nodes install the loader that is on disks as they are made, and hand over the iPXE that a boot server does.
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rootfs/manifest.toml");
         let root: toml::Table = toml::from_str(&fs::read_to_string(root).unwrap()).unwrap();
-        let packaged = root["node"]["packaged"].as_array().unwrap().iter();
-        let on_nodes: Vec<_> =
-            { packaged }.filter(|it| it["package"].as_str() == Some("systemd-boot-efi")).collect();
-        let pin = recipes.pin("systemd-boot-efi").unwrap();
-        assert_eq!(on_nodes.len(), 1);
-        assert_eq!(
-            (on_nodes[0]["version"].as_str(), on_nodes[0]["sha256"].as_str()),
-            (Some(pin.version), Some(pin.sha256))
-        );
+        let packaged = root["node"]["packaged"].as_array().unwrap();
+        for package in ["systemd-boot-efi", "ipxe"] {
+            let on_nodes: Vec<_> =
+                packaged.iter().filter(|it| it["package"].as_str() == Some(package)).collect();
+            let pin = recipes.pin(package).unwrap();
+            assert_eq!(on_nodes.len(), 1);
+            assert_eq!(
+                (on_nodes[0]["version"].as_str(), on_nodes[0]["sha256"].as_str()),
+                (Some(pin.version), Some(pin.sha256))
+            );
+        }
         let error = recipes.pin("lilo").unwrap_err().to_string();
         assert!(error.contains("records no package lilo"), "{error}");
     }
