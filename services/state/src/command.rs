@@ -15,7 +15,7 @@ use crate::{
 /// A new variant at the end of an enumeration, here or in a module, is a new version; nothing that has been released changes.
 /// A command needs the version that it came with. The nodes use it only once a [`Command::Raise`] was agreed on, which asks
 /// that every node understands it. So either all nodes apply a command or all refuse it.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// A change of the state that is proposed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -63,6 +63,8 @@ pub enum Sight {
     Stranger,
     /// What ran in a container has ended by itself. Since version 3.
     ContainerEnded,
+    /// It has sent a machine all that it boots from. Since version 5.
+    MachineBooted,
 }
 
 impl Command {
@@ -70,6 +72,7 @@ impl Command {
     pub(crate) fn needs(&self) -> u16 {
         match self {
             Self::Report { sight: Sight::ContainerEnded, .. } => 3,
+            Self::Report { sight: Sight::MachineBooted, .. } => 5,
             Self::Report { .. } | Self::Lead { .. } => 2,
         }
     }
@@ -323,6 +326,7 @@ impl Happening {
                 Sight::FramesDropped => "frames-dropped",
                 Sight::Stranger => "stranger-heard",
                 Sight::ContainerEnded => "container-ended",
+                Sight::MachineBooted => "machine-booted",
             },
         }
     }
