@@ -12,7 +12,7 @@ pub const TRIAL_S_MAX: u64 = 3_600;
 pub struct MachineConfig {
     /// The node that answers, if it has an id.
     pub node: Option<u32>,
-    /// The configuration as TOML, defaults included, without the cluster token.
+    /// The configuration as TOML, defaults included, without the cluster token and without kernel arguments for others that hold a secret.
     pub toml: String,
     /// Whether there is a cluster token.
     pub has_token: bool,

@@ -19,6 +19,7 @@ mod groups;
 mod link;
 mod look;
 mod net;
+mod netboot;
 mod node;
 mod token;
 mod upgrades;
@@ -59,6 +60,7 @@ pub use net::{
     DnsAnswer, DnsRecord, DnsRequest, DnsType, Echo, EchoOutcome, EchoRequest, IpVersion,
     TcpConnection, TcpOutcome, TcpRequest, ECHO_BYTES_MAX, PROBE_TIMEOUT_MS_MAX,
 };
+pub use netboot::{NetbootImage, NetbootMachine, NetbootRequest, NetbootService, NetbootStatus};
 pub use node::{
     NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, PowerAction, PowerAnswer,
     PowerRequest,

@@ -23,6 +23,7 @@ mod look;
 mod net;
 mod node;
 mod pages;
+mod pxe;
 mod segment;
 mod support;
 mod table;
@@ -115,6 +116,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
             return endpoint::list(&cluster, output, dc.as_deref(), *node);
         }
         Command::Ipc(IpcCommand::Ping(ping)) => return self::ping(&cluster, output, ping),
+        Command::Pxe(command) => return pxe::run(&cluster, output, command),
         Command::Logs(logs) => look::logs(&cluster, output, logs)?,
         Command::Dmesg(dmesg) => look::dmesg(&cluster, output, dmesg)?,
         Command::Top(top) => return top::run(&cluster, output, top),

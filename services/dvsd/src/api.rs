@@ -36,6 +36,7 @@ use crate::machine::{self, PROC};
 use crate::membership::{Refusal, Standing};
 use crate::metrics;
 use crate::net;
+use crate::netboot::{self, Netboot};
 use crate::openapi::{self, Description};
 use crate::orders::Order;
 use crate::ping;
@@ -62,7 +63,7 @@ struct Api {
 }
 
 /// The routes of the API. `directory` is where PID 1 leaves what services need to know, `runtime` what makes containers of `images`, and
-/// `boot` what the node boots from; `upgrades` upgrades it.
+/// `boot` what the node boots from; `upgrades` upgrades it, and `netboot` boots other machines.
 pub fn router(
     daemon: Handle,
     directory: PathBuf,
@@ -70,6 +71,7 @@ pub fn router(
     images: &Images,
     boot: boot::Boot,
     upgrades: &Upgrades,
+    netboot: Netboot,
 ) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
@@ -80,6 +82,7 @@ pub fn router(
     let endpoints = endpoints::routes(daemon.clone());
     let images = images::api::routes(images);
     let upgrades = upgrades::api::routes(upgrades);
+    let netboot = netboot::api::routes(daemon.clone(), netboot);
     let api = Arc::new(Api {
         daemon,
         requests: Semaphore::new(REQUESTS_MAX),
@@ -111,6 +114,7 @@ pub fn router(
         .merge(boot)
         .merge(upgrades)
         .merge(net::routes())
+        .merge(netboot)
         .fallback(|request: Request| async move {
             let path = request.uri().path().to_owned();
             Failure(StatusCode::NOT_FOUND, format!("there is no `{path}` in this API"))

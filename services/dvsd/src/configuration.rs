@@ -61,13 +61,16 @@ async fn show(State(state): State<Arc<Configuration>>) -> Result<Json<MachineCon
     let (text, mut config) = trial::read(&state.directory).map_err(failed)?;
     // Whoever may ask here may do everything but make others that may, so the token stays here.
     let join_token = config.cluster.join_token.take();
+    if let Some(netboot) = &mut config.netboot {
+        drop(netboot.append.take_if(|append| append.has_secret()));
+    }
     let has_token = config.cluster.token.take().is_some() || join_token.is_some();
     let left = |until_s: u64| until_s.saturating_sub(trial::now_s());
     Ok(Json(MachineConfig {
         node: state.node(),
         toml: config.to_toml(),
         has_token,
-        running: state.running.as_ref() == Some(&text),
+        running: state.running.as_ref().is_some_and(|running| !trial::differs(running, &text)),
         trial_s: trial::pending(&state.directory).map(left),
     }))
 }

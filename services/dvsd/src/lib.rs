@@ -27,6 +27,7 @@ pub mod membership;
 pub mod metrics;
 pub mod multicast;
 pub mod net;
+pub mod netboot;
 pub mod netlink;
 pub mod openapi;
 pub mod orders;

@@ -15,6 +15,7 @@ use dvsd::doors::Doors;
 use dvsd::images::Images;
 use dvsd::kernel::{Dvk, Kernel};
 use dvsd::links::Links;
+use dvsd::netboot::{Netboot, ThisMachine};
 use dvsd::peers::Peers;
 use dvsd::proxies::Processes;
 use dvsd::segment::macsec::Macsec;
@@ -147,8 +148,11 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         Err(_) => Arc::new(Kexec::new(directory)),
     };
     let upgrades = Upgrades::new(handle.clone(), images.store(), way, KEYS.into(), release);
-    let router =
-        api::router(handle.clone(), directory.to_owned(), runtime, &images, boot, &upgrades);
+    let machine = Arc::new(ThisMachine::new(boot.disk.clone(), directory));
+    let netboot = Netboot::new(directory, machine, handle.journal.clone());
+    tokio::spawn(netboot.clone().run());
+    let (own, shared) = (handle.clone(), directory.to_owned());
+    let router = api::router(own, shared, runtime, &images, boot, &upgrades, netboot);
     tokio::spawn(upgrades.run());
     tokio::spawn(images.run());
     doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);

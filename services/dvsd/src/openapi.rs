@@ -161,6 +161,7 @@ pub fn whole() -> Value {
     crate::boot::api::describe(&mut description);
     crate::upgrades::api::describe(&mut description);
     crate::net::describe(&mut description);
+    crate::netboot::api::describe(&mut description);
     crate::metrics::describe(&mut description);
     description.document()
 }

@@ -15,6 +15,12 @@ pub fn own() -> &'static str {
     })
 }
 
+/// What an image says of itself that is not the one that runs: the section `.osrel` of its program.
+pub(crate) fn of_image(osrel: &str) -> Option<String> {
+    let title = osrel.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(title.trim_matches('"').strip_prefix("dvs ")?.to_owned())
+}
+
 fn of(file: &str) -> Option<String> {
     let value = |name: &str| {
         let line = file.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
@@ -35,5 +41,8 @@ mod tests {
         assert_eq!(of("ID=debian\nVERSION_ID=\"12\"\nBUILD_ID=1\n"), None);
         assert_eq!(of("ID=dvs\nVERSION_ID=0.2.0\n"), None);
         assert_eq!(of(""), None);
+        let osrel = "ID=dvs\nNAME=dvs\nPRETTY_NAME=\"dvs 0.2.0+0123456789ab\"\n";
+        assert_eq!(of_image(osrel).as_deref(), Some("0.2.0+0123456789ab"));
+        assert_eq!(of_image("PRETTY_NAME=\"Debian\"\n"), None);
     }
 }

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use dvs_config::{Config, ConfigError, Source, Token};
+use dvs_config::{Config, ConfigError, Netboot, Source, Token};
 use serde_json::Value;
 
 /// The configuration that services read.
@@ -44,10 +44,17 @@ pub fn plan(running: &Config, wanted: &str) -> Result<Plan, ConfigError> {
     let mut token = Config::default();
     token.cluster.token.clone_from(&running.cluster.token);
     let source = |name: &str| Source::File(name.into());
-    let wanted = Config::from_sources(&[
+    let mut wanted = Config::from_sources(&[
         (source("running configuration"), token.to_toml()),
         (source("configuration"), wanted.to_owned()),
     ])?;
+    // Nor are arguments shown that hold a secret, so without any, those are meant as well.
+    let append = running.netboot.as_ref().and_then(|netboot| netboot.append.as_ref());
+    if let (Some(netboot), Some(append)) = (&mut wanted.netboot, append) {
+        if netboot.append.is_none() && append.has_secret() {
+            netboot.append = Some(append.clone());
+        }
+    }
     let mut keys = Vec::new();
     let value = |config: &Config| serde_json::to_value(config).unwrap_or_default();
     differences(&value(running), &value(&wanted), "", &mut keys);
@@ -133,6 +140,29 @@ pub fn admit(directory: &Path, token: Token) -> Result<(), String> {
     replace(&directory.join(CONFIG), &config.to_toml())
 }
 
+/// Changes what the configuration says of booting other machines, and nothing else.
+///
+/// # Errors
+/// For people: also when a change is on trial, with which this one would be taken back.
+pub fn set_netboot(directory: &Path, netboot: Option<Netboot>) -> Result<(), String> {
+    let (_, config) = read(directory)?;
+    begin(directory, &Config { netboot, ..config }, None)
+}
+
+/// Whether a daemon that was started with the configuration of this text has to be started anew for that of the other one. What is about
+/// booting other machines is heeded while it runs.
+pub fn differs(one: &str, other: &str) -> bool {
+    let rest = |text: &str| {
+        let config = Config::from_sources(&[(Source::File(CONFIG.into()), text.to_owned())]);
+        config.map(|config| Config { netboot: None, ..config })
+    };
+    one != other
+        && match (rest(one), rest(other)) {
+            (Ok(one), Ok(other)) => one != other,
+            _ => true,
+        }
+}
+
 /// Keeps the change that is on trial; whether there was one.
 ///
 /// # Errors
@@ -175,7 +205,7 @@ pub async fn changed(directory: &Path, text: &str) {
             Ok(false) => {}
             Err(error) => println!("error: {error}"),
         }
-        if fs::read_to_string(directory.join(CONFIG)).is_ok_and(|now| now != text) {
+        if fs::read_to_string(directory.join(CONFIG)).is_ok_and(|now| differs(text, &now)) {
             // Whoever asked for it gets an answer first.
             tokio::time::sleep(LOOK).await;
             println!("the configuration has changed: starting anew with it");
@@ -210,6 +240,37 @@ mod tests {
 
     const RUNNING: &str = "[cluster]\nname = 'lab'\ntoken = 'sixteen letters or more'\n\
         [network.management]\ninterface = 'eth1'\naddress = '10.0.2.15/24'\n";
+
+    const SEED: &str =
+        "[netboot]\ninterface = 'eth0'\nappend = 'dvs.cluster.token=sixteen_letters_x'\n";
+
+    #[test]
+    fn booting_others_is_changed_without_a_new_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path();
+        fs::write(directory.join(CONFIG), RUNNING).unwrap();
+        let netboot = config(SEED).netboot;
+        set_netboot(directory, netboot.clone()).unwrap();
+        let (text, now) = read(directory).unwrap();
+        assert_eq!(now.netboot, netboot);
+        assert!(text != RUNNING && !differs(RUNNING, &text));
+        assert!(differs(RUNNING, &text.replace("lab", "bal")));
+        assert!(differs(RUNNING, "nonsense"));
+        set_netboot(directory, None).unwrap();
+        assert_eq!(read(directory).unwrap().1, config(RUNNING));
+        begin(directory, &config(RUNNING), Some(100)).unwrap();
+        assert!(set_netboot(directory, netboot).unwrap_err().contains("is on trial"));
+    }
+
+    #[test]
+    fn arguments_with_a_secret_stay_where_none_are_given() {
+        let running = config(&[RUNNING, SEED].concat());
+        let bare = "[netboot]\ninterface = 'eth1'\n";
+        let planned = plan(&running, &[RUNNING, bare].concat()).unwrap();
+        assert_eq!(planned.changed, ["netboot.interface"]);
+        assert!(planned.config.netboot.unwrap().append.unwrap().has_secret());
+        assert_eq!(plan(&running, RUNNING).unwrap().config.netboot, None);
+    }
 
     #[test]
     fn what_takes_a_reboot_is_told_and_stays() {

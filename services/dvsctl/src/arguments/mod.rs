@@ -8,6 +8,7 @@ mod dc;
 mod image;
 mod look;
 mod net;
+mod pxe;
 mod upgrade;
 mod vos;
 
@@ -37,6 +38,7 @@ pub(crate) use net::{
     DnsArguments, NetCommand, NetPingArguments, ProbeArguments, TargetArguments, TcpArguments,
     TraceArguments,
 };
+pub(crate) use pxe::{EnableArguments, PxeCommand};
 pub(crate) use upgrade::{PaceArguments, UpgradeArguments, UpgradeCommand};
 pub(crate) use vos::{RunArguments, VosCommand, VosPlace};
 
@@ -134,6 +136,9 @@ pub(crate) enum Command {
     /// What a node sees of the network: who answers, over which routers, by which name, on which port
     #[command(subcommand)]
     Net(NetCommand),
+    /// Machines that nodes boot over the network
+    #[command(subcommand)]
+    Pxe(PxeCommand),
     /// The last lines of a service's log
     Logs(LogsArguments),
     /// What the kernel of a node said

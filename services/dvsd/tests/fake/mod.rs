@@ -5,6 +5,7 @@
 mod containers;
 mod devices;
 pub(crate) mod inside;
+pub(crate) mod netboot;
 pub(crate) mod upgrades;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -26,6 +27,7 @@ use dvsd::images::Images;
 use dvsd::kernel::{Failure, Kernel, Messenger, ServerPort};
 use dvsd::links::Links;
 use dvsd::multicast::{Datagram, Network};
+use dvsd::netboot::Netboot;
 use dvsd::peers::Peers;
 use dvsd::proxies::Proxies;
 use dvsd::reconcile::{Call, SYSTEM_CONTAINER};
@@ -420,6 +422,8 @@ pub(crate) struct Segment {
     runtimes: Mutex<BTreeMap<u8, FakeRuntime>>,
     /// What its machines run.
     pub(crate) images: Arc<upgrades::Images>,
+    /// What machines boot others with.
+    pub(crate) netboot: Arc<netboot::Pretended>,
     /// Its part of the loopback addresses, held as long as it lives.
     part: (u16, std::net::TcpListener),
 }
@@ -456,6 +460,7 @@ impl Segment {
             asked: Arc::default(),
             runtimes: Mutex::default(),
             images: Arc::default(),
+            netboot: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
             part: part_of_loopback(),
         }
@@ -594,8 +599,11 @@ impl Segment {
         let own = Arc::new(upgrades::FakeBoot { number, images: Arc::clone(&self.images) });
         let (store, release) = (images.store(), self.images.of(number));
         let upgrades = Upgrades::new(handle.clone(), store, own, keys, release);
-        let router =
-            dvsd::api::router(handle.clone(), directory.clone(), runtime, &images, boot, &upgrades);
+        let host = netboot::FakeHost { number, pretended: Arc::clone(&self.netboot) };
+        let netboot = Netboot::new(&directory, Arc::new(host), handle.journal.clone());
+        spawn(Box::pin(netboot.clone().run()));
+        let (own, shared) = (handle.clone(), directory.clone());
+        let router = dvsd::api::router(own, shared, runtime, &images, boot, &upgrades, netboot);
         spawn(Box::pin(upgrades.run()));
         let router = dvsd::relay::relaying(router, handle, peers);
         spawn(Box::pin(images.run()));
