@@ -7,12 +7,10 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use dvs_config::{Mac, Source};
+use dvs_config::{InterfaceSelector, Mac, Netboot, Source};
 use dvs_image::disk::{self, Part};
 use dvs_image::volume;
-use dvs_netboot::files::{
-    script, Content, Files, COMMAND_LINE, INITRAMFS, LINUX, SCRIPT, UNIFIED,
-};
+use dvs_netboot::files::{script, Content, Files, COMMAND_LINE, INITRAMFS, LINUX, SCRIPT, UNIFIED};
 use dvs_netboot::offer::Pool;
 use dvs_netboot::station::Station;
 use serde::{Deserialize, Serialize};
@@ -32,6 +30,8 @@ pub enum Boot {
     Disk(PathBuf),
     /// All over the first segment, on which a boot server has the files of this folder: those of [`dvs_netboot::files`].
     Network(PathBuf),
+    /// Node 0 from this image of a CD, and the others over the first segment from node 0, which serves what it runs itself.
+    Seed(PathBuf),
 }
 
 /// The boot server: an address that no machine has, in a network that is used for booting and nothing else.
@@ -54,11 +54,29 @@ impl Boot {
     pub(crate) fn image(&self) -> Option<&Path> {
         match self {
             Boot::Direct => None,
-            Boot::Cd(image) | Boot::Disk(image) | Boot::Network(image) => Some(image),
+            Boot::Cd(image) | Boot::Disk(image) | Boot::Network(image) | Boot::Seed(image) => {
+                Some(image)
+            }
         }
     }
 
-    /// The boot server that the machines need.
+    /// What the configuration of node `number` says of booting others, whose interface on the first segment has the address `mac`.
+    pub(crate) fn netboot(&self, number: usize, mac: Mac) -> Option<Netboot> {
+        let seeds = matches!(self, Boot::Seed(_)) && number == 0;
+        seeds.then(|| {
+            let Pool { first, count, mask } = POOL;
+            let last = Ipv4Addr::from_bits(first.to_bits() + count - 1);
+            let own = format!("{SERVER}/{}", mask.to_bits().leading_ones());
+            Netboot {
+                interface: InterfaceSelector::Mac(mac),
+                address: own.parse().ok(),
+                addresses: format!("{first}-{last}").parse().ok(),
+                append: None,
+            }
+        })
+    }
+
+    /// The boot server that the machines need besides the nodes.
     pub(crate) fn server(&self) -> Result<Option<Station>> {
         let Boot::Network(folder) = self else { return Ok(None) };
         let read = |name: &str| {
@@ -140,6 +158,19 @@ mod tests {
         }
         assert!(boot.server().unwrap().is_some());
         assert!(Boot::Direct.server().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_first_node_serves_the_others_where_it_is_to() {
+        let mac = Mac([0x52, 0x54, 0, 0xd5, 0, 0]);
+        let seed = Boot::Seed("/b/dvs.iso".into());
+        let netboot = seed.netboot(0, mac).unwrap();
+        let (own, addresses) = (netboot.address.unwrap(), netboot.addresses.unwrap());
+        assert_eq!(Pool::of(addresses, own), Ok(POOL));
+        assert_eq!(own.address(), SERVER);
+        assert!(seed.netboot(1, mac).is_none());
+        assert!(seed.server().unwrap().is_none(), "nobody else serves");
+        assert!(Boot::Network("/b/pxe".into()).netboot(0, mac).is_none());
     }
 
     #[test]

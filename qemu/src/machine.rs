@@ -6,6 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use dvs_config::{Mac, Source};
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,8 @@ use crate::boot::Firmware;
 pub const QEMU: &str = "qemu-system-x86_64";
 /// Most segments that the nodes of a cluster can be on.
 pub const SEGMENTS_MAX: usize = 4;
+/// After how long a machine with a BIOS that found nothing to boot starts anew.
+const RETRY: Duration = Duration::from_secs(1);
 /// TCP port of the node's API inside the guest.
 const API_PORT: u16 = 7700;
 
@@ -212,7 +215,10 @@ impl Machine {
                 line.with_path("if=none,id=disk,format=raw,file=", image);
                 line.add(["-device", &format!("virtio-blk-pci,drive=disk,bootindex={rank}")]);
             }
-            Medium::Network => {}
+            // Who finds nobody that boots it tries again: it may come later.
+            Medium::Network => {
+                line.add(["-boot", &format!("reboot-timeout={}", RETRY.as_millis())]);
+            }
         }
         line.add(["-chardev"]);
         line.with_path("socket,id=console,server=on,wait=on,path=", &self.console);

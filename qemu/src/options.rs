@@ -162,7 +162,7 @@ impl Options {
         if let Some(&node) = self.append_to.keys().find(|&&node| node >= self.nodes) {
             return Err(Error::NoSuchNode { node, highest: self.nodes - 1 });
         }
-        if self.wire && matches!(self.boot, Boot::Network(_)) {
+        if self.wire && matches!(self.boot, Boot::Network(_) | Boot::Seed(_)) {
             return Err(Error::Invalid(
                 "there is no boot server on a wire: nodes boot over a segment".to_owned(),
             ));
@@ -211,6 +211,7 @@ impl Options {
             address,
             gateway: None,
         });
+        config.netboot = self.boot.netboot(number, cluster_mac(number, 0));
         config.run = self.run.clone().or_else(|| self.agent.then(agent));
         config
     }
@@ -236,7 +237,8 @@ impl Options {
             },
             Boot::Cd(image) => Medium::Cd(image.clone()),
             Boot::Disk(_) => Medium::Disk(files.disk.clone()),
-            Boot::Network(_) => Medium::Network,
+            Boot::Seed(image) if number == 0 => Medium::Cd(image.clone()),
+            Boot::Network(_) | Boot::Seed(_) => Medium::Network,
         };
         let connects = self.wire && number > 0;
         Machine {
@@ -393,6 +395,20 @@ mod tests {
         assert_eq!((disk.medium, disk.config), (Medium::Disk("/r/n0.disk".into()), None));
         let cd = machine(Boot::Cd("/b/dvs.iso".into()));
         assert_eq!(cd.config, Some("/r/n0.toml".into()));
+    }
+
+    #[test]
+    fn the_others_boot_from_the_node_that_boots_from_a_cd() {
+        let options = Options { boot: Boot::Seed("/b/dvs.iso".into()), ..options(2) };
+        let token = random_token().unwrap();
+        let medium = |node| options.machine(node, Path::new("/r"), 1, None, &[]).medium;
+        assert_eq!(medium(0), Medium::Cd("/b/dvs.iso".into()));
+        assert_eq!(medium(1), Medium::Network);
+        let config = options.config(0, &token);
+        let read = Config::from_sources(&[(Source::FwCfg, config.to_toml())]).unwrap();
+        assert_eq!(read, config);
+        assert!(read.netboot.unwrap().interface.matches("eth0", cluster_mac(0, 0)));
+        assert_eq!(options.config(1, &token).netboot, None);
     }
 
     #[test]

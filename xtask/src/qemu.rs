@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{bail, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use dvs_config::Token;
 use dvs_qemu::accel::Choice;
@@ -63,6 +63,9 @@ struct Start {
     /// How the nodes boot
     #[arg(long, value_enum, default_value_t = Boot::Direct)]
     boot: Boot,
+    /// With --boot pxe or pxe-uefi: node 0 boots from this, and boots the others itself
+    #[arg(long, value_enum, value_name = "IMAGE")]
+    seed_node: Option<Seed>,
     #[command(flatten)]
     faults: FaultArguments,
     /// Decides which frames the faults hit; drawn at random and shown if not given
@@ -151,6 +154,12 @@ pub(crate) enum Boot {
     Pxe,
     /// Network, UEFI
     PxeUefi,
+    /// Node 0 from a CD image, the others over the network from node 0; BIOS
+    #[value(skip)]
+    PxeFromIso,
+    /// The same, UEFI
+    #[value(skip)]
+    PxeUefiFromIso,
     /// CD image, BIOS
     Iso,
     /// CD image, UEFI
@@ -159,10 +168,38 @@ pub(crate) enum Boot {
     Disk,
 }
 
+/// What node 0 boots from that boots the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Seed {
+    /// CD image
+    Iso,
+}
+
+impl Start {
+    /// How the nodes boot.
+    fn boot(&self) -> Result<Boot> {
+        match (self.boot, self.seed_node) {
+            (boot, None) => Ok(boot),
+            (Boot::Pxe, Some(Seed::Iso)) => Ok(Boot::PxeFromIso),
+            (Boot::PxeUefi, Some(Seed::Iso)) => Ok(Boot::PxeUefiFromIso),
+            (other, Some(_)) => bail!(
+                "--seed-node has node 0 boot the others over the network, but --boot {} has all boot by themselves; say --boot pxe or \
+                 --boot pxe-uefi",
+                other.name()
+            ),
+        }
+    }
+}
+
 impl Boot {
-    /// What it is called on command lines.
+    /// What it is called on command lines, as far as one word says it, and in names of folders.
     pub(crate) fn name(self) -> String {
-        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+        match self {
+            Self::PxeFromIso => "pxe-from-iso".to_owned(),
+            Self::PxeUefiFromIso => "pxe-uefi-from-iso".to_owned(),
+            other => { other.to_possible_value() }
+                .map_or_else(String::new, |it| it.get_name().to_owned()),
+        }
     }
 
     /// The image that the machines need, if they do not boot directly.
@@ -170,13 +207,13 @@ impl Boot {
         match self {
             Self::Direct => None,
             Self::Pxe | Self::PxeUefi => Some(What::Pxe),
-            Self::Iso | Self::IsoUefi => Some(What::Iso),
+            Self::Iso | Self::IsoUefi | Self::PxeFromIso | Self::PxeUefiFromIso => Some(What::Iso),
             Self::Disk => Some(What::Disk),
         }
     }
 
     fn is_uefi(self) -> bool {
-        matches!(self, Self::PxeUefi | Self::IsoUefi | Self::Disk)
+        matches!(self, Self::PxeUefi | Self::PxeUefiFromIso | Self::IsoUefi | Self::Disk)
     }
 
     /// The same for the library, with where the image is.
@@ -185,6 +222,7 @@ impl Boot {
         let boot = match self {
             Self::Direct => Library::Direct,
             Self::Pxe | Self::PxeUefi => Library::Network(image),
+            Self::PxeFromIso | Self::PxeUefiFromIso => Library::Seed(image),
             Self::Iso | Self::IsoUefi => Library::Cd(image),
             Self::Disk => Library::Disk(image),
         };
@@ -354,6 +392,19 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_node_is_for_those_that_boot_over_the_network() {
+        let boot = |line: &str| parse(line).unwrap().start.boot();
+        assert_eq!(boot("--boot pxe --seed-node iso").unwrap(), Boot::PxeFromIso);
+        assert_eq!(boot("--boot pxe-uefi --seed-node iso").unwrap(), Boot::PxeUefiFromIso);
+        assert_eq!(boot("--boot pxe").unwrap(), Boot::Pxe);
+        let error = boot("--boot iso --seed-node iso").unwrap_err().to_string();
+        assert!(error.contains("--boot iso has all boot by themselves"), "{error}");
+        assert!(boot("--seed-node iso").is_err());
+        let image = Boot::PxeFromIso.with_image("/b/dvs.iso".into());
+        assert_eq!(image, (dvs_qemu::boot::Boot::Seed("/b/dvs.iso".into()), None));
+    }
+
+    #[test]
     fn bad_arguments_say_what_is_wrong() {
         for (line, part) in [
             ("--loss 1", "`1` is not a percentage"),
@@ -363,6 +414,7 @@ mod tests {
             ("--publish web", "`web` is no port"),
             ("--demo tea", "[possible values: web]"),
             ("--boot tape", "[possible values: direct"),
+            ("--boot pxe --seed-node disk", "[possible values: iso]"),
             ("link 1-1 cut", "names no link"),
             ("kill", "<NODE>"),
         ] {

@@ -35,8 +35,9 @@ struct Running {
 }
 
 pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
+    let boot = start.boot()?;
     let given = start.kernel.is_some() || start.initramfs.is_some();
-    if given && start.boot != Boot::Direct {
+    if given && boot != Boot::Direct {
         bail!("--kernel and --initramfs are for --boot direct: the other ways to boot have images");
     }
     if start.dry_run {
@@ -48,13 +49,13 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     let published = demo::published(start.demo, &start.publish);
     check_free(&published)?;
     if start.qemu == QEMU {
-        checkout.require_qemu(Images::given(start).is_none(), start.boot)?;
+        checkout.require_qemu(Images::given(start).is_none(), boot)?;
     }
     require_program(&start.qemu)?;
     let (images, tools) = match Images::given(start) {
         Some(images) => (images, checkout.tools()?),
         None => {
-            let (images, tools) = checkout.build(start.boot)?;
+            let (images, tools) = checkout.build(boot)?;
             (images.overruled_by(start), tools)
         }
     };
@@ -228,13 +229,14 @@ fn watch(cluster: &Cluster, signals: &Signals) {
 
 fn options(start: &Start, checkout: &Checkout<'_>, images: Images, seed: u64) -> Result<Options> {
     let name = start.name.as_deref().unwrap_or("unnamed");
-    let (boot, firmware) = start.boot.with_image(checkout.image(start.boot));
+    let way = start.boot()?;
+    let (boot, firmware) = way.with_image(checkout.image(way));
     Ok(Options {
         name: start.name.clone(),
         nodes: start.nodes,
         segments: start.segments,
         qemu: start.qemu.clone(),
-        memory: start.memory.unwrap_or(demo::memory(start.demo, start.boot.memory())),
+        memory: start.memory.unwrap_or(demo::memory(start.demo, way.memory())),
         boot,
         firmware,
         spare_disks: false,

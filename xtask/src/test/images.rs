@@ -25,8 +25,10 @@ use crate::test::summary::Outcome;
 const SUITE: &str = "images";
 
 /// The ways to boot, and whether one is only tried where there is time for all. [`Boot::Direct`] is what all other scenarios do.
-const WAYS: [(&str, Boot, bool); 5] = [
+const WAYS: [(&str, Boot, bool); 7] = [
     ("two nodes boot over the network by BIOS", Boot::Pxe, false),
+    ("a node that has booted from a CD boots another one by BIOS", Boot::PxeFromIso, false),
+    ("a node that has booted from a CD boots another one by UEFI", Boot::PxeUefiFromIso, true),
     ("two nodes boot over the network by UEFI", Boot::PxeUefi, true),
     ("two nodes boot from a CD by BIOS", Boot::Iso, true),
     ("two nodes boot from a CD by UEFI", Boot::IsoUefi, true),
@@ -175,7 +177,9 @@ mod tests {
         let mut tested: Vec<_> = WAYS.map(|(_, boot, _)| boot.name()).into();
         tested.push(Boot::Direct.name());
         tested.sort();
-        let mut all: Vec<_> = Boot::value_variants().iter().map(|boot| boot.name()).collect();
+        let seeded = [Boot::PxeFromIso, Boot::PxeUefiFromIso];
+        let all = Boot::value_variants().iter().copied().chain(seeded);
+        let mut all: Vec<_> = all.map(|boot| boot.name()).collect();
         all.sort();
         assert_eq!(tested, all);
     }
