@@ -70,13 +70,15 @@ pub trait Way {
 pub struct Direct<'p> {
     port: &'p Port,
     server: Endpoint,
+    timeout: Timeout,
 }
 
 impl Way for Direct<'_> {
     fn exchange(&self, memory: &mut [u8], question: u32) -> Result<u32, Error> {
         let bytes = u32::try_from(memory.len()).map_err(|_| ExchangeError::Size)?;
         let lent = self.port.lend_mut(self.server, memory, Access::ReadWrite, |memory| {
-            ExchangeClient::new(self.port, self.server).ask(&Ask { memory, question, bytes })
+            let services = ExchangeClient::new(self.port, self.server).within(self.timeout);
+            services.ask(&Ask { memory, question, bytes })
         });
         lent?.map_err(|error| match error {
             CallError::Exchange(error) => Error::Ipc(error),
@@ -99,7 +101,14 @@ impl<'p> Client<Direct<'p>> {
     /// `EAGAIN` or `ETIMEDOUT` if they do not in time.
     pub fn find(port: &'p Port, timeout: Timeout) -> Result<Self, Error> {
         let server = port.wait_bind(SLOT, timeout)?;
-        Ok(Self { way: Direct { port, server } })
+        Ok(Self { way: Direct { port, server, timeout: Timeout::Forever } })
+    }
+
+    /// The same client, but one that waits for an answer at most so long, where it is otherwise for ever. A question that itself waits
+    /// for something needs more time than that. One whose time is over may have been done.
+    pub fn within(mut self, timeout: Timeout) -> Self {
+        self.way.timeout = timeout;
+        self
     }
 }
 

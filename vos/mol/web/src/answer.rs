@@ -128,6 +128,9 @@ impl Answer {
             Failure::Fault(Fault::Denied) => {
                 Self::told(StatusCode::FORBIDDEN, "it may not be read")
             }
+            Failure::Fault(Fault::TooMany) => {
+                Self::told(StatusCode::FORBIDDEN, &Fault::TooMany.to_string())
+            }
             Failure::Fault(Fault::Lost(_) | Fault::Full(_)) => {
                 let why = "the files cannot be reached now; ask again in a while";
                 Self::told(StatusCode::SERVICE_UNAVAILABLE, why).with(header::RETRY_AFTER, "5")

@@ -73,6 +73,11 @@ impl Tries {
         Self { until: began.saturating_add(PATIENCE), pause: PAUSE }
     }
 
+    /// How long whoever is asked now may take.
+    fn rest(&self, now: Duration) -> Duration {
+        self.until.saturating_sub(now)
+    }
+
     fn after(&mut self, fault: &Fault, now: Duration) -> Next {
         if !matches!(fault, Fault::Lost(_)) || now >= self.until {
             return Next::GiveUp;
@@ -83,19 +88,20 @@ impl Tries {
     }
 }
 
-/// Does something that harms nobody if it is done twice, until it is not a lost server that keeps it from being done.
+/// Does something that harms nobody if it is done twice, until it is not a lost server that keeps it from being done. The work is told how
+/// to find out how long it may still take.
 fn insist<S: Source, T>(
     source: &mut S,
     patient: &impl Patient,
     began: Duration,
-    mut work: impl FnMut(&mut S) -> Result<T, Failure>,
+    mut work: impl FnMut(&mut S, &dyn Fn() -> Duration) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let mut tries = Tries::new(began);
     loop {
         if patient.is_alone() {
             return Err(Failure::Alone);
         }
-        match work(source) {
+        match work(source, &|| tries.rest(patient.now())) {
             Err(Failure::Fault(fault)) => match tries.after(&fault, patient.now()) {
                 Next::Again(pause) => patient.pause(pause),
                 Next::GiveUp => return Err(Failure::Fault(fault)),
@@ -149,12 +155,18 @@ pub fn locate<S: Source>(
     began: Duration,
     target: &Target,
 ) -> Result<Located<S::Open>, Failure> {
-    insist(source, patient, began, |source| locate_once(source, target).map_err(Failure::Fault))
+    insist(source, patient, began, |source, rest| {
+        locate_once(source, target, rest).map_err(Failure::Fault)
+    })
 }
 
-fn locate_once<S: Source>(source: &mut S, target: &Target) -> Result<Located<S::Open>, Fault> {
+fn locate_once<S: Source>(
+    source: &mut S,
+    target: &Target,
+    rest: &dyn Fn() -> Duration,
+) -> Result<Located<S::Open>, Fault> {
     let path = target.path();
-    match source.find(&path)? {
+    match source.find(&path, rest())? {
         Found::File(open, version) if target.is_directory => {
             // With a `/` behind it, links on the page would lead elsewhere.
             let reading = Reading { open: Some(open), path, version };
@@ -170,11 +182,13 @@ fn locate_once<S: Source>(source: &mut S, target: &Target) -> Result<Located<S::
                 true => b"index.html".to_vec(),
                 false => [&path[..], b"index.html"].join(&b"/"[..]),
             };
-            match source.find(&index) {
+            match source.find(&index, rest()) {
                 Ok(Found::File(open, version)) => {
                     Ok(Located::File(Reading { open: Some(open), path: index, version }))
                 }
-                Ok(Found::Directory) | Err(Fault::Absent) => Ok(Located::List(source.list(&path)?)),
+                Ok(Found::Directory) | Err(Fault::Absent) => {
+                    Ok(Located::List(source.list(&path, rest())?))
+                }
                 Err(other) => Err(other),
             }
         }
@@ -193,10 +207,10 @@ pub fn read<S: Source>(
     position: u64,
     into: &mut [u8],
 ) -> Result<usize, Failure> {
-    insist(source, patient, began, |source| {
+    insist(source, patient, began, |source, rest| {
         let open = match &reading.open {
             Some(open) => open,
-            None => match source.find(&reading.path).map_err(gone)? {
+            None => match source.find(&reading.path, rest()).map_err(gone)? {
                 Found::File(open, version) if version == reading.version => {
                     reading.open.insert(open)
                 }
@@ -207,7 +221,7 @@ pub fn read<S: Source>(
                 Found::Directory => return Err(Failure::Changed),
             },
         };
-        match source.read(open, position, into) {
+        match source.read(open, position, into, rest()) {
             Ok(0) => Err(Failure::Short),
             Ok(count) => Ok(count),
             Err(fault) => {

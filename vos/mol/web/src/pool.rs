@@ -18,6 +18,12 @@ use tokio::sync::oneshot;
 /// Whom a thread answers.
 type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 
+/// A job, and its place in what the thread has to do, until the thread is done with it.
+struct Task {
+    job: Job,
+    load: Load,
+}
+
 enum Job {
     Locate { target: Target, worker: Worker, began: Duration, reply: Reply<Place> },
     Read { id: u64, position: u64, bytes: usize, began: Duration, reply: Reply<Bytes> },
@@ -27,23 +33,29 @@ enum Job {
 /// A thread, as others see it.
 #[derive(Clone, Debug)]
 struct Worker {
-    jobs: Sender<Job>,
+    tasks: Sender<Task>,
     /// What it has to do and what it has open.
     load: Arc<AtomicUsize>,
     began: Instant,
 }
 
 impl Worker {
+    /// Whether the thread will do it.
+    fn give(&self, job: Job) -> bool {
+        self.tasks.send(Task { job, load: Load::new(&self.load) }).is_ok()
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(Duration, Reply<T>) -> Job) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
-        let _load = Load::new(&self.load);
         let ended = || Failure::Fault(Fault::Failed("a thread of the server has ended".to_owned()));
-        self.jobs.send(job(self.began.elapsed(), reply)).map_err(|_| ended())?;
+        if !self.give(job(self.began.elapsed(), reply)) {
+            return Err(ended());
+        }
         answer.await.unwrap_or_else(|_| Err(ended()))
     }
 }
 
-/// One more thing for a thread, until it is done or nobody waits for it any more.
+/// One more thing for a thread, until it is done.
 #[derive(Debug)]
 struct Load(Arc<AtomicUsize>);
 
@@ -83,7 +95,7 @@ pub struct File {
 impl Drop for File {
     fn drop(&mut self) {
         // A thread that has ended has nothing open.
-        let _ = self.worker.jobs.send(Job::Close { id: self.id });
+        let _ = self.worker.give(Job::Close { id: self.id });
     }
 }
 
@@ -118,8 +130,8 @@ impl Pool {
     pub fn start<S: Source + Send + 'static>(sources: Vec<S>) -> Self {
         let began = Instant::now();
         let begin = |source| {
-            let (jobs, to_do) = channel();
-            let worker = Worker { jobs, load: Arc::default(), began };
+            let (tasks, to_do) = channel();
+            let worker = Worker { tasks, load: Arc::default(), began };
             std::thread::spawn(move || work(source, &to_do, began));
             worker
         };
@@ -160,10 +172,10 @@ impl<T> Patient for Waiting<'_, T> {
 }
 
 /// Does what there is to do until nobody can ask any more.
-fn work<S: Source>(mut source: S, to_do: &Receiver<Job>, began: Instant) {
+fn work<S: Source>(mut source: S, to_do: &Receiver<Task>, began: Instant) {
     let mut open: HashMap<u64, Reading<S::Open>> = HashMap::new();
     let mut next_id = 0;
-    for job in to_do {
+    for Task { job, load } in to_do {
         match job {
             Job::Locate { target, worker, began: asked, reply } => {
                 let waiting = Waiting { began, reply: &reply };
@@ -178,6 +190,7 @@ fn work<S: Source>(mut source: S, to_do: &Receiver<Job>, began: Instant) {
                     Located::NoSlash => Place::NoSlash,
                     Located::List(entries) => Place::List(entries),
                 });
+                drop(load);
                 // If nobody waits any more, the file is dropped, and closed as the next job.
                 let _ = reply.send(place);
             }
@@ -194,6 +207,7 @@ fn work<S: Source>(mut source: S, to_do: &Receiver<Job>, began: Instant) {
                             })
                     }
                 };
+                drop(load);
                 let _ = reply.send(read);
             }
             Job::Close { id } => {
@@ -202,5 +216,50 @@ fn work<S: Source>(mut source: S, to_do: &Receiver<Job>, began: Instant) {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Found;
+    use std::sync::Mutex;
+
+    /// Finds directories, each once it may.
+    struct Gate(Mutex<Receiver<()>>);
+
+    impl Source for Gate {
+        type Open = ();
+
+        fn find(&mut self, _: &[u8], _: Duration) -> Result<Found<()>, Fault> {
+            let lost = |_| Fault::Absent;
+            self.0.get_mut().unwrap().recv().map(|()| Found::Directory).map_err(lost)
+        }
+
+        fn list(&mut self, _: &[u8], _: Duration) -> Result<Vec<Entry>, Fault> {
+            Ok(Vec::new())
+        }
+
+        fn read(&mut self, (): &(), _: u64, _: &mut [u8], _: Duration) -> Result<usize, Fault> {
+            Ok(0)
+        }
+
+        fn close(&mut self, (): ()) {}
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_works_for_a_client_who_has_gone_is_not_free() {
+        let (stays_shut, first) = channel();
+        let (opens, second) = channel();
+        let pool = Pool::start(vec![Gate(Mutex::new(first)), Gate(Mutex::new(second))]);
+        let locate = || pool.locate(Target::parse("/d").unwrap());
+        let gone = tokio::time::timeout(Duration::from_millis(50), locate()).await;
+        assert!(gone.is_err(), "the first thread waits");
+        for _ in 0..3 {
+            opens.send(()).unwrap();
+            let located = tokio::time::timeout(Duration::from_secs(30), locate()).await;
+            assert!(matches!(located, Ok(Ok(Place::NoSlash))), "{located:?}");
+        }
+        drop(stays_shut);
     }
 }

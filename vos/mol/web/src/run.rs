@@ -3,8 +3,7 @@
 
 use crate::pool::Pool;
 use crate::server::{serve, Limits};
-use crate::source::{Directory, FileServer};
-use dvk::{Port, Slot};
+use crate::source::{Directory, Door, FileServer};
 use mol_fs::run::Servers;
 use std::io;
 use std::net::SocketAddr;
@@ -107,9 +106,9 @@ fn pool(plan: &Plan) -> Result<Pool, RunError> {
             Ok(Pool::start(vec![directory; plan.threads]))
         }
         From::Server(servers) => {
-            let source = |_| -> Result<_, RunError> {
-                let port = Port::open(&plan.dvk, Slot::Any)?;
-                Ok(FileServer::new(port, servers.clone(), &plan.label))
+            let source = |_| {
+                let door = Door { dvk: plan.dvk.clone(), servers: servers.clone() };
+                FileServer::new(door, &plan.label)
             };
             Ok(Pool::start((0..plan.threads).map(source).collect::<Result<_, _>>()?))
         }

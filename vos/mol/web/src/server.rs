@@ -6,7 +6,7 @@ use crate::body::{Body, Subject};
 use crate::failover::Failure;
 use crate::listing;
 use crate::pool::{File, Place, Pool};
-use crate::source::{Fault, ENTRIES_MAX};
+use crate::source::Fault;
 use crate::stream::Stream;
 use crate::target::Target;
 use core::convert::Infallible;
@@ -15,7 +15,7 @@ use core::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -169,13 +169,9 @@ async fn find(
             return (answer, Some(file));
         }
         Ok(Place::NoSlash) => Answer::redirect(&target.address(), request.uri().query()),
-        Ok(Place::List(entries)) if entries.len() > ENTRIES_MAX => {
-            let why = format!("the directory has more than {ENTRIES_MAX} names");
-            Answer::told(StatusCode::FORBIDDEN, &why)
-        }
         Ok(Place::List(entries)) => Answer::page(listing::page(&target, &entries)),
         Err(failure) => {
-            if !matches!(failure, Failure::Fault(Fault::Absent | Fault::Denied)) {
+            if !matches!(failure, Failure::Fault(Fault::Absent | Fault::Denied | Fault::TooMany)) {
                 subject.complain(&failure);
             }
             Answer::failed(&failure)

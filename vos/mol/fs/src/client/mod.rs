@@ -341,15 +341,23 @@ where
     /// # Errors
     /// [`FilesError`].
     pub fn list(&self) -> Result<Vec<Named>, FilesError> {
+        self.list_some(usize::MAX)
+    }
+
+    /// The first names in this directory but for `.` and `..`, and no more than `most`.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub fn list_some(&self, most: usize) -> Result<Vec<Named>, FilesError> {
         let what = || "list a directory".to_owned();
         let open = Open { node: self.id(), flags: OPEN_READ, who: self.files.who() };
         let file: FileId = told(what, self.files.ask().open(&open))?;
-        let listed = self.list_open(file);
+        let listed = self.list_open(file, most);
         let _ = self.files.ask().close(&Close { file });
         listed
     }
 
-    fn list_open(&self, file: FileId) -> Result<Vec<Named>, FilesError> {
+    fn list_open(&self, file: FileId, most: usize) -> Result<Vec<Named>, FilesError> {
         let what = || "list a directory".to_owned();
         let (mut position, mut all) = (0, Vec::new());
         let mut records = vec![0; LIST_BYTES];
@@ -366,6 +374,9 @@ where
                     |_| FilesError { what: what(), errno: None, reason: "it has no sense".into() };
                 let entry = entry.map_err(strange)?;
                 if entry.name != b"." && entry.name != b".." {
+                    if all.len() == most {
+                        return Ok(all);
+                    }
                     let name = entry.name.to_vec();
                     all.push(Named { name, kind: entry.kind, inode: entry.inode });
                 }

@@ -91,8 +91,9 @@ impl Servers {
         let deadline = Instant::now() + patience;
         loop {
             let rest = deadline.saturating_duration_since(Instant::now());
+            let until = || deadline.saturating_duration_since(Instant::now()).into();
             let asked = Client::find(port, Timeout::After(rest))
-                .and_then(|client| role::find(&client, &role(group)));
+                .and_then(|client| role::find(&client.within(until()), &role(group)));
             match asked {
                 Ok(Some(server)) => return Ok(server),
                 _ if Instant::now() < deadline => std::thread::sleep(PAUSE.min(rest)),

@@ -38,6 +38,8 @@ struct Servers<'c> {
     clock: &'c Clock,
     /// At which calls, counted from 0, the server in charge is lost.
     losses: Vec<usize>,
+    /// At which it says nothing, for as long as it is waited for.
+    silences: Vec<usize>,
     /// How long it takes until another one has taken over.
     takeover: Duration,
     /// What the file is at the next server.
@@ -58,6 +60,7 @@ impl<'c> Servers<'c> {
         Self {
             clock,
             losses: losses.to_vec(),
+            silences: Vec::new(),
             takeover,
             next_version: VERSION,
             next_content: content(),
@@ -70,7 +73,7 @@ impl<'c> Servers<'c> {
         }
     }
 
-    fn call(&mut self) -> Result<(), Fault> {
+    fn call(&mut self, limit: Duration) -> Result<(), Fault> {
         let call = self.calls;
         self.calls += 1;
         if self.losses.contains(&call) {
@@ -79,6 +82,12 @@ impl<'c> Servers<'c> {
             self.version = self.next_version;
             self.content = self.next_content.clone();
             *self.open.borrow_mut() = 0;
+        }
+        if self.silences.contains(&call) {
+            self.clock.now.set(self.clock.now() + limit);
+            // A source keeps nothing at a server that it lost.
+            *self.open.borrow_mut() = 0;
+            return Err(Fault::Lost(format!("server {} says nothing", self.server)));
         }
         match self.losses.contains(&call) || self.clock.now() < self.since {
             true => Err(Fault::Lost(format!("server {} is not there", self.server))),
@@ -91,8 +100,8 @@ impl Source for Servers<'_> {
     /// At which server it is open.
     type Open = usize;
 
-    fn find(&mut self, path: &[u8]) -> Result<Found<usize>, Fault> {
-        self.call()?;
+    fn find(&mut self, path: &[u8], limit: Duration) -> Result<Found<usize>, Fault> {
+        self.call(limit)?;
         match path {
             b"" | b"d" => Ok(Found::Directory),
             b"f" | b"d/index.html" => {
@@ -103,13 +112,19 @@ impl Source for Servers<'_> {
         }
     }
 
-    fn list(&mut self, _: &[u8]) -> Result<Vec<Entry>, Fault> {
-        self.call()?;
+    fn list(&mut self, _: &[u8], limit: Duration) -> Result<Vec<Entry>, Fault> {
+        self.call(limit)?;
         Ok(Vec::new())
     }
 
-    fn read(&mut self, file: &usize, position: u64, into: &mut [u8]) -> Result<usize, Fault> {
-        self.call()?;
+    fn read(
+        &mut self,
+        file: &usize,
+        position: u64,
+        into: &mut [u8],
+        limit: Duration,
+    ) -> Result<usize, Fault> {
+        self.call(limit)?;
         if *file != self.server {
             return Err(Fault::Lost("it is not open here".to_owned()));
         }
@@ -188,6 +203,28 @@ fn time_in_line_counts() {
     let failed = locate(&mut servers, &clock, Duration::from_secs(75), &target);
     assert!(failed.is_err());
     assert_eq!(clock.now(), Duration::from_secs(105));
+}
+
+#[test]
+fn a_server_that_is_silent_takes_no_more_time_than_there_is() {
+    for silence in 0..11 {
+        let clock = Clock::default();
+        clock.now.set(Duration::from_secs(100));
+        let mut servers = Servers::new(&clock, &[], Duration::ZERO);
+        servers.silences.push(silence);
+        let failed = get(&mut servers, &clock, 100);
+        assert!(matches!(failed, Err(Failure::Fault(Fault::Lost(_)))), "{silence}: {failed:?}");
+        assert_eq!(clock.now(), Duration::from_secs(130), "call {silence}");
+    }
+}
+
+#[test]
+fn time_that_was_lost_with_another_server_is_not_given_to_one_that_is_silent() {
+    let clock = Clock::default();
+    let mut servers = Servers::new(&clock, &[0], Duration::from_secs(10));
+    servers.silences.extend(2..1000);
+    assert!(get(&mut servers, &clock, 100).is_err());
+    assert_eq!(clock.now(), PATIENCE);
 }
 
 #[test]

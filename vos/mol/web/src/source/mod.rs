@@ -2,13 +2,15 @@
 //! Where files are. A source waits for whatever it does, and belongs to one thread.
 
 mod directory;
+mod hurry;
 mod server;
 
 pub use self::directory::Directory;
-pub use self::server::{FileServer, Finder};
+pub use self::server::{Access, Door, FileServer, Opened};
 
 use crate::conditions::Version;
 use core::fmt;
+use core::time::Duration;
 
 /// More names of a directory than these are not listed.
 pub const ENTRIES_MAX: usize = 10_000;
@@ -46,6 +48,8 @@ pub enum Fault {
     Denied,
     /// There are too many open files, or there is no memory.
     Full(String),
+    /// A directory has more than [`ENTRIES_MAX`] names.
+    TooMany,
     /// The disk, or what is on it.
     Failed(String),
 }
@@ -57,6 +61,7 @@ impl fmt::Display for Fault {
             Self::Absent => f.write_str("there is no such file"),
             Self::Denied => f.write_str("it may not be read"),
             Self::Full(why) => write!(f, "there is too much to do: {why}"),
+            Self::TooMany => write!(f, "the directory has more than {ENTRIES_MAX} names"),
             Self::Failed(why) => f.write_str(why),
         }
     }
@@ -74,6 +79,8 @@ pub enum Found<O> {
 }
 
 /// Where files are. Paths go from the root on, without `/` at their ends; the root's is empty.
+///
+/// Whoever is asked may be silent: it is waited for at most `limit`, and then lost.
 pub trait Source {
     /// A file that is open.
     type Open;
@@ -82,19 +89,25 @@ pub trait Source {
     ///
     /// # Errors
     /// [`Fault`].
-    fn find(&mut self, path: &[u8]) -> Result<Found<Self::Open>, Fault>;
+    fn find(&mut self, path: &[u8], limit: Duration) -> Result<Found<Self::Open>, Fault>;
 
-    /// What a directory has, up to one more than [`ENTRIES_MAX`].
+    /// What a directory has. Of one with more than [`ENTRIES_MAX`] names, no more are read.
     ///
     /// # Errors
     /// [`Fault`].
-    fn list(&mut self, path: &[u8]) -> Result<Vec<Entry>, Fault>;
+    fn list(&mut self, path: &[u8], limit: Duration) -> Result<Vec<Entry>, Fault>;
 
     /// Reads from byte `position` on. The result is how many bytes; 0 at the end of the file only.
     ///
     /// # Errors
     /// [`Fault`].
-    fn read(&mut self, file: &Self::Open, position: u64, into: &mut [u8]) -> Result<usize, Fault>;
+    fn read(
+        &mut self,
+        file: &Self::Open,
+        position: u64,
+        into: &mut [u8],
+        limit: Duration,
+    ) -> Result<usize, Fault>;
 
     /// Is done with a file.
     fn close(&mut self, file: Self::Open);

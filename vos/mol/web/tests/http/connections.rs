@@ -17,7 +17,7 @@ struct Zeros;
 impl Source for Zeros {
     type Open = bool;
 
-    fn find(&mut self, path: &[u8]) -> Result<Found<bool>, Fault> {
+    fn find(&mut self, path: &[u8], _: Duration) -> Result<Found<bool>, Fault> {
         let version = Version { inode: 1, bytes: BYTES, modified: Duration::from_secs(1) };
         match path {
             b"broken" => Ok(Found::File(false, version)),
@@ -27,11 +27,17 @@ impl Source for Zeros {
         }
     }
 
-    fn list(&mut self, _: &[u8]) -> Result<Vec<Entry>, Fault> {
+    fn list(&mut self, _: &[u8], _: Duration) -> Result<Vec<Entry>, Fault> {
         Err(Fault::Absent)
     }
 
-    fn read(&mut self, is_sound: &bool, position: u64, into: &mut [u8]) -> Result<usize, Fault> {
+    fn read(
+        &mut self,
+        is_sound: &bool,
+        position: u64,
+        into: &mut [u8],
+        _: Duration,
+    ) -> Result<usize, Fault> {
         match *is_sound || position < 1 << 20 {
             true => Ok(into.len()),
             false => Err(Fault::Failed("the disk is broken".to_owned())),

@@ -4,22 +4,24 @@
 use crate::lab::Web;
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use core::time::Duration;
 use dvk::{Endpoint, GrantId, Granted, How, Ipc, Message, Received, Then, Timeout};
 use mol_fs::client::Files;
 use mol_fs::disk::{Disk, DiskError, Memory};
 use mol_fs::format::make;
-use mol_fs::server::{OpenError, Outside, Server};
+use mol_fs::server::{OpenError, Outside, Server, FILES_MAX};
 use mol_protocol::file::{FileServer as _, OPEN_WRITE};
 use mol_protocol::Errno;
 use mol_vdd::lend::Lend;
+use mol_web::failover::PATIENCE;
 use mol_web::server::Limits;
-use mol_web::source::{FileServer, Finder};
+use mol_web::source::{Access, Fault, FileServer, Found, Opened, Source, ENTRIES_MAX};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{channel, Sender};
 use std::sync::{Arc, Mutex};
 
-/// A message for a server, and where its answer goes.
-type Call = (Message, Sender<Message>);
+/// Something to be done by a server.
+type Call = Box<dyn FnOnce(&mut Server<Reach>) + Send>;
 
 /// Memory that is lent, by grant.
 type Lent = Mutex<(u64, BTreeMap<u64, Vec<u8>>)>;
@@ -34,6 +36,8 @@ struct World {
     loss: AtomicI64,
     /// How often it is looked for one in vain then.
     vain: AtomicI64,
+    /// After how many further messages the server in charge does what it is asked, and the answer does not come in time.
+    silence: AtomicI64,
 }
 
 struct Shared(Arc<Mutex<Memory>>);
@@ -103,6 +107,7 @@ impl World {
             generation: AtomicU32::new(1),
             loss: AtomicI64::new(i64::MAX),
             vain: AtomicI64::new(0),
+            silence: AtomicI64::new(i64::MAX),
         });
         world.take_over();
         world.put(files);
@@ -131,28 +136,45 @@ impl World {
         std::thread::spawn(move || {
             let mut server = Server::new(reach, 4 << 20);
             server.mount_label("disk", false).unwrap();
-            for (message, answer) in called {
-                match server.handle(&Received { message, how: How::Request }) {
-                    Then::Reply(reply) => drop(answer.send(reply)),
-                    other => panic!("{other:?}, where a reply is due"),
-                }
+            for call in called {
+                call(&mut server);
             }
         });
         *self.server.lock().unwrap() = Some((endpoint, calls));
         endpoint
+    }
+
+    /// Has the server in charge do something, and waits for it.
+    fn with<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Server<Reach>) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (tell, told) = channel();
+        let call: Call = Box::new(move |server| drop(tell.send(work(server))));
+        self.server.lock().unwrap().as_ref()?.1.send(call).ok()?;
+        told.recv().ok()
     }
 }
 
 struct Desk {
     world: Arc<World>,
     me: Endpoint,
+    /// How long it may wait for anything.
+    patience: Option<Duration>,
 }
 
 impl Desk {
     fn new(world: &Arc<World>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(100);
         let me = Endpoint::new(NEXT.fetch_add(1, Ordering::SeqCst), NonZeroU32::MIN);
-        Self { world: world.clone(), me }
+        Self { world: world.clone(), me, patience: None }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let me = self.me;
+        self.world.with(move |server| server.forget(me));
     }
 }
 
@@ -163,16 +185,32 @@ impl Ipc for Desk {
         Err("nothing is sent")
     }
 
-    fn sendrec(&self, to: Endpoint, message: &Message, _: Timeout) -> Result<Message, Self::Error> {
+    fn sendrec(
+        &self,
+        to: Endpoint,
+        message: &Message,
+        timeout: Timeout,
+    ) -> Result<Message, Self::Error> {
+        if let Some(patience) = self.patience {
+            assert!(matches!(timeout, Timeout::After(time) if time <= patience), "{timeout}");
+        }
         let (answer, answered) = channel();
         let message = Message { source: self.me.raw(), ..*message };
+        let call: Call =
+            Box::new(move |server| match server.handle(&Received { message, how: How::Request }) {
+                Then::Reply(reply) => drop(answer.send(reply)),
+                other => panic!("{other:?}, where a reply is due"),
+            });
         {
             let mut server = self.world.server.lock().unwrap();
             if self.world.loss.fetch_sub(1, Ordering::SeqCst) == 0 {
                 *server = None;
             }
             let calls = server.as_ref().filter(|(endpoint, _)| *endpoint == to);
-            calls.ok_or("it has ended")?.1.send((message, answer)).map_err(|_| "it has ended")?;
+            calls.ok_or("it has ended")?.1.send(call).map_err(|_| "it has ended")?;
+        }
+        if self.world.silence.fetch_sub(1, Ordering::SeqCst) == 0 {
+            return Err("it takes too long");
         }
         answered.recv().map_err(|_| "it has ended")
     }
@@ -223,8 +261,17 @@ struct Look {
     change: Option<(&'static str, &'static [u8])>,
 }
 
-impl Finder<Desk> for Look {
-    fn find(&mut self, _: &Desk) -> Option<Endpoint> {
+impl Access for Look {
+    type Ipc = Desk;
+
+    fn enter(&mut self) -> Result<Desk, &'static str> {
+        let mut desk = Desk::new(&self.world);
+        desk.patience = Some(PATIENCE);
+        Ok(desk)
+    }
+
+    fn find(&mut self, _: &Desk, limit: Duration) -> Option<Endpoint> {
+        assert!(limit <= PATIENCE);
         if let Some((endpoint, _)) = &*self.world.server.lock().unwrap() {
             return Some(*endpoint);
         }
@@ -241,7 +288,7 @@ impl Finder<Desk> for Look {
 
 fn web(world: &Arc<World>, change: Option<(&'static str, &'static [u8])>) -> Web {
     let look = Look { world: world.clone(), change };
-    Web::new(vec![FileServer::new(Desk::new(world), look, "")], Limits::default())
+    Web::new(vec![FileServer::new(look, "").unwrap()], Limits::default())
 }
 
 fn content() -> Vec<u8> {
@@ -291,4 +338,74 @@ fn another_file_under_the_path_is_not_sent_for_the_rest() {
     assert!(cut.body.len() < 1_000_001, "the client sees that it is not whole");
     assert!(content().starts_with(&cut.body));
     assert_eq!(web.get("/f").text(), "another one");
+}
+
+fn open(source: &mut FileServer<Look>, limit: Duration) -> Result<Opened, Fault> {
+    match source.find(b"f", limit)? {
+        Found::File(file, _) => Ok(file),
+        Found::Directory => panic!("it is a file"),
+    }
+}
+
+/// What a connection does, at a server that does not answer one of the messages in time.
+#[test]
+fn a_server_that_is_silent_is_waited_for_as_long_as_it_is_said_and_keeps_nothing_open() {
+    let world = World::new(&[("f", &content())]);
+    let look = Look { world: world.clone(), change: None };
+    let mut source = FileServer::new(look, "").unwrap();
+    let mut into = [0; 10];
+    let mut silences = 0;
+    for silence in 0..12 {
+        world.silence.store(silence, Ordering::SeqCst);
+        let read = open(&mut source, PATIENCE).and_then(|file| {
+            let read = source.read(&file, 0, &mut into, PATIENCE);
+            source.close(file);
+            read
+        });
+        let is_silent = world.silence.swap(i64::MAX, Ordering::SeqCst) < 0;
+        silences += i32::from(is_silent);
+        // A message that gives something back is not needed for what was asked.
+        assert!(matches!(read, Ok(10) | Err(Fault::Lost(_))), "{silence}: {read:?}");
+        let clients = world.with(|server| server.clients()).unwrap();
+        assert!(!is_silent || clients.is_empty(), "silent at {silence}: {clients:?}");
+        let file = open(&mut source, PATIENCE).unwrap();
+        assert_eq!(source.read(&file, 5, &mut into, PATIENCE), Ok(10));
+        source.close(file);
+    }
+    assert!(silences > 6, "{silences}");
+    drop(source);
+    assert_eq!(world.with(|server| server.clients()).unwrap().len(), 0);
+}
+
+#[test]
+fn files_whose_reading_took_too_long_do_not_use_up_what_a_client_may_have_open() {
+    let world = World::new(&[("f", b"0123456789")]);
+    let look = Look { world: world.clone(), change: None };
+    let mut source = FileServer::new(look, "").unwrap();
+    for time in 0..=FILES_MAX {
+        let file = open(&mut source, PATIENCE).unwrap_or_else(|fault| panic!("{time}: {fault}"));
+        world.silence.store(0, Ordering::SeqCst);
+        let read = source.read(&file, 0, &mut [0; 10], PATIENCE);
+        assert!(matches!(read, Err(Fault::Lost(_))), "{read:?}");
+        source.close(file);
+    }
+}
+
+#[test]
+fn no_more_names_are_read_than_are_listed() {
+    let names: Vec<_> = (0..200).map(|number| format!("{number}")).collect();
+    let files: Vec<_> = names.iter().map(|name| (&name[..], &b""[..])).collect();
+    let world = World::new(&files);
+    let mut source = FileServer::new(Look { world: world.clone(), change: None }, "").unwrap();
+    assert_eq!(source.list(b"", PATIENCE).unwrap().len(), 200);
+    assert!(200 < ENTRIES_MAX);
+    let desk = Desk::new(&world);
+    let server = world.server.lock().unwrap().as_ref().unwrap().0;
+    let files = Files::new(&desk, server, 0, 0);
+    let root = files.root("").unwrap();
+    let before = world.silence.load(Ordering::SeqCst);
+    assert_eq!(root.list_some(20).unwrap().len(), 20);
+    let messages = before - world.silence.load(Ordering::SeqCst);
+    assert_eq!(messages, 3, "to open, read once and close");
+    assert_eq!(root.list_some(0).unwrap().len(), 0);
 }
