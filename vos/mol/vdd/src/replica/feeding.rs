@@ -46,6 +46,14 @@ impl Queued {
             _ => 0,
         }
     }
+
+    /// How many bytes of memory it takes to wait. Blocks of a copy are read when it is sent.
+    fn held_bytes(&self) -> u64 {
+        match &self.kind {
+            Kind::Change(Change::Write { data, .. }) => data.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// Another replica, as the primary knows it.
@@ -60,6 +68,8 @@ pub(super) struct Peer {
     next: u64,
     sent: u64,
     done: u64,
+    /// How many bytes of memory the items take that were not sent yet.
+    held_bytes: u64,
     /// Regions that it lacks.
     todo: RegionSet,
     /// Regions whose blocks are to be compared.
@@ -112,6 +122,7 @@ impl Peer {
             next: 1,
             sent: 0,
             done: 0,
+            held_bytes: 0,
             todo: RegionSet::default(),
             unsure: RegionSet::default(),
             comparing: None,
@@ -142,7 +153,9 @@ impl Peer {
     }
 
     fn push(&mut self, number: Option<u64>, kind: Kind) {
-        self.items.push_back(Queued { sequence: self.next, number, kind });
+        let item = Queued { sequence: self.next, number, kind };
+        self.held_bytes += item.held_bytes();
+        self.items.push_back(item);
         self.next += 1;
     }
 
@@ -208,7 +221,8 @@ impl Peer {
         done: u64,
         verdict: Option<(u64, bool)>,
     ) -> Found {
-        if done > self.done && done < self.next {
+        // What was not sent cannot be done.
+        if done > self.done && done <= self.sent {
             self.done = done;
             self.moved = now;
             if matches!(self.completion, Completion::Asked(sequence) if sequence <= done) {
@@ -299,9 +313,8 @@ impl Peer {
     /// take memory without end if it is slower than the clients are.
     pub(super) fn fold(&mut self, settings: &Settings) {
         let regions = &settings.regions;
-        let unsent = self.items.iter().rev().take_while(|item| item.sequence > self.sent);
-        let bytes: u64 = unsent.map(|item| item.bytes(regions)).sum();
-        if self.next - 1 - self.sent <= settings.backlog && bytes <= settings.backlog_bytes {
+        let is_short = self.next - 1 - self.sent <= settings.backlog;
+        if is_short && self.held_bytes <= settings.backlog_bytes {
             return;
         }
         while self.items.back().is_some_and(|item| item.sequence > self.sent) {
@@ -318,6 +331,7 @@ impl Peer {
             }
         }
         self.next = self.sent + 1;
+        self.held_bytes = 0;
         self.comparing = None;
         self.completion = Completion::Open;
     }
@@ -342,8 +356,10 @@ impl Peer {
             self.moved = now;
         }
         self.sent = to;
-        let items = self.items.iter().filter(|item| (from + 1..=to).contains(&item.sequence));
+        let is_new = |item: &&Queued| (from + 1..=to).contains(&item.sequence);
+        let items = self.items.iter().filter(is_new);
         out.extend(items.map(|item| self.action(epoch, &settings.regions, item)));
+        self.held_bytes -= self.items.iter().filter(is_new).map(Queued::held_bytes).sum::<u64>();
     }
 
     /// The last item that the window has room for.
@@ -439,3 +455,6 @@ impl Peer {
         Action::Send(self.id, self.life, Message::Feed { epoch, feed, sequence, item })
     }
 }
+
+#[cfg(test)]
+mod tests;

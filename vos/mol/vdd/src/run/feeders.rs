@@ -8,8 +8,9 @@ use crate::server::Letter;
 use dvk::{Endpoint, Port, Slot, Timeout};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{sync_channel, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Which items wait to be said to one replica, or are being said. An item that is said again before that has come to an end would only take
 /// memory, with its blocks, and time of the network.
@@ -19,6 +20,10 @@ type Waiting = Arc<Mutex<BTreeSet<(u64, u64)>>>;
 const WAITING_MAX: usize = 256;
 /// How long an exchange may take.
 const LIMIT: Timeout = Timeout::from_millis(2000);
+/// How long a thread that is refused an endpoint waits before it asks for one again, at first.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The same, after it was refused again and again.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What is said to whom.
 pub(super) struct Feeders {
@@ -66,7 +71,7 @@ impl Feeders {
             if item.is_some_and(|item| !lock(waiting).insert(item)) {
                 return;
             }
-            // What finds no room is said again. One that has ended, for want of an endpoint, is started anew by what is said next.
+            // What finds no room is said again. A thread that has ended is started anew by what is said next.
             match queue.try_send(message) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => {
@@ -88,9 +93,13 @@ impl Feeders {
         let (dvk, teller) = (self.dvk.clone(), self.teller.clone());
         let waiting = Waiting::default();
         let its = waiting.clone();
-        std::thread::spawn(move || match Port::open(&dvk, Slot::Any) {
-            Ok(port) => feed(&port, &route, &receive, &its, &teller),
-            Err(error) => eprintln!("mol-vdd: cannot speak to {}: {error}", route.to.0),
+        std::thread::spawn(move || {
+            let complain =
+                |error| eprintln!("mol-vdd: cannot speak to {} yet: {error}", route.to.0);
+            let enter = || Port::open(&dvk, Slot::Any).map_err(complain);
+            if let Some(port) = insist(enter, &receive, &its) {
+                feed(&port, &route, &receive, &its, &teller);
+            }
         });
         Some((send, waiting))
     }
@@ -106,6 +115,30 @@ fn item_of(message: &Message) -> Option<(u64, u64)> {
 
 fn lock(waiting: &Waiting) -> MutexGuard<'_, BTreeSet<(u64, u64)>> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tries to get something, ever less often, until it is there or nothing can be said any more. What is to be said meanwhile is lost, which
+/// the rules allow.
+fn insist<T>(
+    mut get: impl FnMut() -> Result<T, ()>,
+    messages: &Receiver<Message>,
+    waiting: &Waiting,
+) -> Option<T> {
+    let mut pause = PAUSE;
+    loop {
+        if let Ok(got) = get() {
+            return Some(got);
+        }
+        let until = Instant::now() + pause;
+        loop {
+            match messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(message) => drop(item_of(&message).map(|item| lock(waiting).remove(&item))),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
 }
 
 fn feed(
@@ -132,5 +165,62 @@ fn feed(
         if !answers.is_empty() && !teller.tell(Event::Answered(*route, answers)) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::{Feed, Item};
+    use std::thread;
+
+    fn item(sequence: u64) -> Message {
+        Message::Feed { epoch: 1, feed: Feed(1), sequence, item: Item::Flush }
+    }
+
+    /// Tells this feeder something all the time, and gives how often it asked for an endpoint.
+    fn attempts_within(time: Duration, refusals: usize) -> (usize, Option<()>) {
+        let (send, receive) = sync_channel(WAITING_MAX);
+        let waiting = Waiting::default();
+        let its = waiting.clone();
+        let feeder = thread::spawn(move || {
+            let mut attempts = 0;
+            let get = || {
+                attempts += 1;
+                if attempts > refusals {
+                    Ok(())
+                } else {
+                    Err(())
+                }
+            };
+            let got = insist(get, &receive, &its);
+            (attempts, got)
+        });
+        let until = Instant::now() + time;
+        for sequence in 0.. {
+            if Instant::now() >= until || feeder.is_finished() {
+                break;
+            }
+            lock(&waiting).insert((1, sequence));
+            let _ = send.send(item(sequence));
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(send);
+        let ended = feeder.join().unwrap();
+        assert!(ended.1.is_some() || lock(&waiting).is_empty(), "what is lost waits no more");
+        ended
+    }
+
+    #[test]
+    fn who_is_refused_an_endpoint_asks_ever_less_often() {
+        let (attempts, got) = attempts_within(Duration::from_millis(1000), usize::MAX);
+        // After 0, 100, 300 and 700 ms; a busy host makes it less.
+        assert!((1..=4).contains(&attempts), "{attempts}");
+        assert_eq!(got, None, "nothing can be said any more");
+    }
+
+    #[test]
+    fn who_gets_an_endpoint_late_goes_on() {
+        assert_eq!(attempts_within(Duration::from_secs(60), 2), (3, Some(())));
     }
 }
