@@ -2,15 +2,12 @@
 //! What is done with images without a server: making and checking file systems.
 
 use super::RunError;
-use crate::disk::{Disk, Image};
-use crate::format::{make, Layout, MakeError};
+use crate::disk::Image;
+use crate::format::{make, Layout};
 use crate::volume::{Options, Report, Volume};
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
-
-/// The blocks of a file system that is made without being asked how: those that memory and disks have.
-const BLANK_BLOCK_BYTES: u32 = 4096;
 
 /// Makes an empty file system in the file or on the block device at `path`. With `bytes`, it is a file that is made, with
 /// this size; it must not be there. What is on a device or in a file that is there is lost.
@@ -38,20 +35,6 @@ pub fn make_image(
 pub(super) fn seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_secs().try_into().unwrap_or(u32::MAX)
-}
-
-/// Makes an empty file system on a disk that has zeros only in its first MiB and its last 128 KiB, where formats of disks, volumes and file
-/// systems say what they are; says whether it did.
-pub(super) fn make_if_blank(disk: &mut (impl Disk + ?Sized)) -> Result<bool, MakeError> {
-    let end = disk.bytes();
-    for (from, to) in [(0, end.min(1 << 20)), (end.saturating_sub(128 << 10), end)] {
-        let mut part = vec![0; (to - from) as usize];
-        disk.read(from, &mut part)?;
-        if part.iter().any(|byte| *byte != 0) {
-            return Ok(false);
-        }
-    }
-    make(disk, BLANK_BLOCK_BYTES, 0, seconds()).map(|_| true)
 }
 
 /// What a check has found.
@@ -93,25 +76,8 @@ pub fn check(path: &Path, clear_up: bool) -> Result<Checked, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Memory;
     use crate::format::ROOT;
     use crate::volume::{New, User};
-
-    #[test]
-    fn only_a_blank_disk_gets_a_file_system() {
-        let mut blank = Memory::new(1 << 20);
-        assert_eq!(make_if_blank(&mut blank), Ok(true));
-        assert!(Volume::mount(blank.clone(), Options::default()).is_ok());
-        assert_eq!(make_if_blank(&mut blank), Ok(false));
-        let last = (4 << 20) - 1;
-        for at in [0, 64 << 10, (1 << 20) - 1, last - (128 << 10) + 1, last] {
-            let mut other = Memory::new(4 << 20);
-            other.write(at, &[1]).unwrap();
-            let before = other.clone();
-            assert_eq!((make_if_blank(&mut other), other == before), (Ok(false), true), "{at}");
-        }
-        assert!(make_if_blank(&mut Memory::new(1024)).is_err(), "too small");
-    }
 
     #[test]
     fn what_a_power_cut_left_is_found_and_cleared_up_if_that_is_wanted() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A file server as a process: one thread that serves, and one that finds out which clients are gone.
 
+mod blank;
 mod images;
 mod kernel;
 mod servers;
@@ -206,10 +207,10 @@ fn mount_all(server: &mut Server<Kernel>, plan: &Plan) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Makes a file system on a disk that has nothing but zeros where one would begin. Whatever else cannot be done with it is told by mounting it.
+/// Makes a file system on a disk that is blank, or on which that was broken off. Whatever else cannot be done with it is told by mounting it.
 fn make_missing(kernel: &Kernel, label: &str) -> Result<(), RunError> {
     let Ok(mut disk) = kernel.open(label, false) else { return Ok(()) };
-    let made = images::make_if_blank(&mut *disk);
+    let made = blank::make_if_blank(&mut *disk, images::seconds());
     if made.map_err(|error| RunError::NotMade { label: label.to_owned(), error })? {
         eprintln!("mol-fs: disk `{label}` was blank, and has a file system now");
     }
