@@ -153,7 +153,8 @@ fn known(manifest: &Manifest, name: &str) -> Result<Placement, Error> {
 /// # Errors
 /// [`Error`]; nothing is changed if the node cannot have it.
 pub fn go<W: Way>(board: &Board<W>, name: &str, node: u32, limit: Duration) -> Result<(), Error> {
-    let seen = board.look()?;
+    let began = Instant::now();
+    let seen = look(board, limit)?;
     let placement = known(&seen.manifest()?, name)?;
     let failed = |why: String| Error::NotMoved { name: name.to_owned(), node, why };
     if !placement.is_once() {
@@ -170,8 +171,8 @@ pub fn go<W: Way>(board: &Board<W>, name: &str, node: u32, limit: Duration) -> R
         let there = there.join(", ");
         return Err(failed(format!("no mol-rs runs there; there is one on nodes {there}")));
     }
-    board.prefer(name, node)?;
-    wait(board, limit, &format!("moving {name} to node {node}"), |seen| {
+    board.prefer(name, node, rest(began, limit))?;
+    wait(board, (began, limit), &format!("moving {name} to node {node}"), |seen| {
         let is_there = |report: &&Report| report.server == name;
         let there = seen.told.get(&node).and_then(|told| told.servers.iter().find(is_there));
         Ok(match there {
@@ -192,10 +193,11 @@ pub fn switch<W: Way>(
     on: bool,
     limit: Duration,
 ) -> Result<(), Error> {
-    known(&board.look()?.manifest()?, name)?;
+    let began = Instant::now();
+    known(&look(board, limit)?.manifest()?, name)?;
     if on {
-        board.start(name)?;
-        return wait(board, limit, &format!("starting {name}"), |seen| {
+        board.start(name, rest(began, limit))?;
+        return wait(board, (began, limit), &format!("starting {name}"), |seen| {
             let missing = missing(seen)?;
             let prefix = format!("{name} on node ");
             let is_of = |it: &&String| **it == name || it.starts_with(&prefix);
@@ -203,8 +205,8 @@ pub fn switch<W: Way>(
             Ok((!of.is_empty()).then(|| format!("{} does not run", of.join(", "))))
         });
     }
-    board.stop(name)?;
-    wait(board, limit, &format!("stopping {name}"), |seen| {
+    board.stop(name, rest(began, limit))?;
+    wait(board, (began, limit), &format!("stopping {name}"), |seen| {
         let all = seen.told.iter();
         let all = all.flat_map(|(node, told)| told.servers.iter().map(move |it| (node, it)));
         let mut left = all.filter(|(_, it)| it.server == name && it.pid.is_some());
@@ -222,7 +224,7 @@ pub fn wait_for_nodes<W: Way>(
     limit: Duration,
 ) -> Result<(), Error> {
     let what = "nothing was changed: having mol-rs on all nodes";
-    wait(board, limit, what, |seen| {
+    wait(board, (Instant::now(), limit), what, |seen| {
         let away: Vec<_> = nodes.iter().filter(|node| !seen.alive.contains(node)).collect();
         Ok((!away.is_empty()).then(|| format!("it is not on {away:?}")))
     })
@@ -239,7 +241,7 @@ pub fn wait_for_all<W: Way>(
     mut tell: impl FnMut(&str),
 ) -> Result<(), Error> {
     let mut told = String::new();
-    wait(board, limit, "having all servers run", |seen| {
+    wait(board, (Instant::now(), limit), "having all servers run", |seen| {
         let away = nodes.iter().filter(|node| !seen.alive.contains(node));
         let mut missing = missing(seen)?;
         missing.extend(away.map(|node| format!("mol-rs on node {node}")));
@@ -252,16 +254,32 @@ pub fn wait_for_all<W: Way>(
     })
 }
 
-/// Waits until nothing is missing any more.
+/// How much is left of a limit.
+fn rest(began: Instant, limit: Duration) -> Duration {
+    limit.saturating_sub(began.elapsed())
+}
+
+/// Looks, and insists for at most `limit` while nobody leads.
+fn look<W: Way>(board: &Board<W>, limit: Duration) -> Result<Seen, Error> {
+    let began = Instant::now();
+    loop {
+        match board.look() {
+            Err(error) if error.is_leaderless() && began.elapsed() < limit => sleep(LOOK),
+            other => return other,
+        }
+    }
+}
+
+/// Waits until nothing is missing any more, at most so long from when it began.
 fn wait<W: Way>(
     board: &Board<W>,
-    limit: Duration,
+    (began, limit): (Instant, Duration),
     what: &str,
     mut missing: impl FnMut(&Seen) -> Result<Option<String>, Error>,
 ) -> Result<(), Error> {
-    let began = Instant::now();
     loop {
-        let Some(now) = missing(&board.look()?)? else { return Ok(()) };
+        let seen = look(board, rest(began, limit))?;
+        let Some(now) = missing(&seen)? else { return Ok(()) };
         if began.elapsed() >= limit {
             return Err(Error::Late { what: what.to_owned(), seconds: limit.as_secs(), now });
         }

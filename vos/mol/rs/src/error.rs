@@ -2,7 +2,7 @@
 //! Why something was not done.
 
 use crate::manifest::ManifestError;
-use dvk_services::Error as ServicesError;
+use dvk_services::{Error as ServicesError, Reason};
 use std::io;
 use std::path::PathBuf;
 
@@ -76,6 +76,13 @@ pub enum Error {
         /// What Linux says.
         error: io::Error,
     },
+}
+
+impl Error {
+    /// Whether nothing was done, as nobody leads, and asking again may succeed.
+    pub(crate) fn is_leaderless(&self) -> bool {
+        matches!(self, Self::Services { error, .. } if error.reason() == Some(Reason::Leaderless))
+    }
 }
 
 /// What makes an error of one of the services.

@@ -55,6 +55,14 @@ impl Placement {
         nodes.as_ref().is_none_or(|nodes| nodes.contains(&node))
     }
 
+    /// The node where it is rather than elsewhere, if there is one of it at a time.
+    pub fn prefers(&self) -> Option<u32> {
+        match self {
+            Self::Once { prefer, .. } => *prefer,
+            Self::Each(_) => None,
+        }
+    }
+
     /// Whether there is one of it at a time.
     pub fn is_once(&self) -> bool {
         matches!(self, Self::Once { .. })

@@ -7,12 +7,13 @@
 //! - A server of which there is one at a time runs under the lead of an election, and that under the node's lease. It is told to
 //!   end [`Supervisor::TERM_AFTER`] after the last time that the lease was known to last, and killed [`Supervisor::KILL_AFTER`] after it, which
 //!   is before the lease can have ended. The time counts from when it was asked, not from when it was answered.
-//! - The lead is given up only when the process is gone.
+//! - The lead is given up only when the process is gone, and what it had started.
 //! - Servers of each node run whatever the lease does.
 //! - Who ends by itself runs again after a pause that doubles from [`Supervisor::PAUSE_MIN`] to [`Supervisor::PAUSE_MAX`], and begins anew
-//!   after [`Supervisor::GOOD`] of running.
+//!   after [`Supervisor::GOOD`] of running. At the longest pause, a server of which there is one is left to another node, if one is there that may
+//!   have it.
 //! - While the preferred node is there, others stand for election [`Supervisor::PATIENCE`] later, and leave the line if they are in it; who
-//!   leads gives the lead up only to a preference that is new.
+//!   leads gives the lead up only to a preference that is new: what people have said last, be it by a move or by another manifest.
 
 mod server;
 
@@ -70,7 +71,12 @@ pub enum Event {
         /// Its number.
         pid: u32,
     },
-    /// A process could not be made, or has ended.
+    /// A process has ended by itself or because it was told to, and others of its group have not.
+    Leaving {
+        /// Which server.
+        server: String,
+    },
+    /// A process could not be made, or has ended, and so has all that it had started.
     Ended {
         /// Which server.
         server: String,
@@ -97,9 +103,9 @@ pub enum Action {
         /// The fencing token.
         term: Option<u64>,
     },
-    /// Ask a process to end.
+    /// Ask a process to end, and those that it has started.
     Terminate(String),
-    /// End a process.
+    /// End them.
     Kill(String),
     /// Stand for election.
     Stand {
@@ -185,6 +191,7 @@ impl Supervisor {
 
     /// Takes an event, and says what to do, in this order.
     pub fn handle(&mut self, now: Time, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
         match event {
             Event::View(view) => {
                 for (name, definition) in &view.manifest.servers {
@@ -217,6 +224,13 @@ impl Supervisor {
                     server.started(now, pid);
                 }
             }
+            Event::Leaving { server } => {
+                if let Some(server) = self.servers.get_mut(&server) {
+                    server.leaving(now);
+                }
+                // What is left may not have been told.
+                actions.push(Action::Terminate(server));
+            }
             Event::Ended { server, how } => {
                 if let Some(server) = self.servers.get_mut(&server) {
                     server.ended(now, how);
@@ -225,7 +239,8 @@ impl Supervisor {
             Event::Tick => {}
             Event::End => self.surroundings.is_ending = true,
         }
-        self.settle(now)
+        self.settle(now, &mut actions);
+        actions
     }
 
     fn lasts(&mut self, lease: Lease, renewed: Time) {
@@ -239,13 +254,12 @@ impl Supervisor {
         };
     }
 
-    fn settle(&mut self, now: Time) -> Vec<Action> {
-        let mut actions = Vec::new();
+    fn settle(&mut self, now: Time, actions: &mut Vec<Action>) {
         let runs = |server: &Server| server.is_running();
         let running = self.servers.iter().filter(|(_, server)| runs(server));
         self.surroundings.running = running.map(|(name, _)| name.clone()).collect();
         for server in self.servers.values_mut() {
-            server.settle(now, &mut self.surroundings, &mut actions);
+            server.settle(now, &mut self.surroundings, actions);
         }
         self.servers.retain(|_, server| !server.is_over());
         let servers: Vec<Report> = self
@@ -256,14 +270,14 @@ impl Supervisor {
         let told = Told { revision: self.surroundings.view.revision, servers };
         if self.told.as_ref() != Some(&told) {
             self.told = Some(told.clone());
-            actions.push(Action::Tell(told));
+            // Who takes over a lead must not be told of before this node says that it has ended its server.
+            actions.insert(0, Action::Tell(told));
         }
         let is_idle = self.servers.values().all(Server::is_idle);
         if self.surroundings.is_ending && is_idle && !self.has_ended {
             self.has_ended = true;
             actions.push(Action::End);
         }
-        actions
     }
 
     /// What it told last.

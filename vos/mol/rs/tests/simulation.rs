@@ -20,6 +20,8 @@ const MANIFEST: &str = "[[server]]\nname = \"alone\"\ncommand = [\"a\"]\nprefer 
 struct Process {
     /// It ends by itself then, having been told to end or not.
     ends: Option<Time>,
+    /// Others of its group have not ended by then, and do so when they are told to or killed.
+    leaves: bool,
     term: Option<u64>,
     obeys: bool,
 }
@@ -33,6 +35,8 @@ struct Node {
     candidacies: BTreeMap<String, (Lease, u64)>,
     reports: Vec<mol_rs::report::Report>,
     is_cut_off: bool,
+    /// What there is once cannot run here.
+    is_broken: bool,
 }
 
 impl Node {
@@ -46,6 +50,7 @@ impl Node {
             candidacies: BTreeMap::new(),
             reports: Vec::new(),
             is_cut_off: false,
+            is_broken: false,
         }
     }
 }
@@ -60,7 +65,13 @@ struct World {
     /// Who stands for the lead of the only server, first come first served, and the term of the first one.
     line: Vec<Lease>,
     term: u64,
+    manifest: Manifest,
+    /// Which revision of the keys has the manifest.
+    loaded: u64,
     preference: Option<(u32, u64)>,
+    revision: u64,
+    /// What others can read of who says that he has a process of the only server, by lease.
+    told: BTreeMap<u64, bool>,
     stopped: BTreeSet<String>,
     /// Decides what processes do.
     chance: u64,
@@ -76,7 +87,11 @@ impl World {
             next: 0,
             line: Vec::new(),
             term: 0,
+            manifest: Manifest::read(MANIFEST).unwrap(),
+            loaded: 0,
             preference: None,
+            revision: 0,
+            told: BTreeMap::new(),
             stopped: BTreeSet::new(),
             chance: seed | 1,
             starts: 0,
@@ -96,8 +111,8 @@ impl World {
         let alive = self.leases.values().map(|(_, node)| *node).collect();
         let preferences = self.preference.iter().map(|it| (ALONE.to_owned(), *it)).collect();
         View {
-            revision: 0,
-            manifest: Manifest::read(MANIFEST).unwrap(),
+            revision: self.loaded,
+            manifest: self.manifest.clone(),
             alive,
             preferences,
             stopped: self.stopped.clone(),
@@ -118,6 +133,7 @@ impl World {
             self.leases.iter().filter(|(_, (end, _))| *end <= now).map(|(id, _)| *id).collect();
         for id in ended {
             self.leases.remove(&id);
+            self.told.remove(&id);
             self.leave(Lease(id));
         }
         for at in 0..self.nodes.len() {
@@ -130,8 +146,14 @@ impl World {
             };
             let over: Vec<String> = self.nodes[at].processes.iter().filter_map(over).collect();
             for server in over {
-                self.nodes[at].processes.remove(&server);
-                events.push_back(Event::Ended { server, how: "it ended".into() });
+                let Some(process) = self.nodes[at].processes.get_mut(&server) else { continue };
+                if core::mem::take(&mut process.leaves) {
+                    process.ends = None;
+                    events.push_back(Event::Leaving { server });
+                } else {
+                    self.nodes[at].processes.remove(&server);
+                    events.push_back(Event::Ended { server, how: "it ended".into() });
+                }
             }
             events.push_back(Event::Tick);
             while let Some(event) = events.pop_front() {
@@ -143,6 +165,8 @@ impl World {
         let terms: Vec<_> =
             self.nodes.iter().filter_map(|node| node.processes.get(ALONE)?.term).collect();
         assert!(terms.len() <= 1, "{ALONE} runs {} times at {now:?}", terms.len());
+        let shown = self.told.values().filter(|has_it| **has_it).count();
+        assert!(shown <= 1, "{ALONE} is shown {shown} times at {now:?}");
     }
 
     /// What keeper and clerk of a node do that reaches the services.
@@ -175,7 +199,19 @@ impl World {
             return;
         }
         while let Some(order) = self.nodes[at].orders.pop_front() {
+            // Others may come in between.
+            if self.draw(3) == 0 {
+                self.nodes[at].orders.push_front(order);
+                break;
+            }
             match order {
+                Action::Tell(told) => {
+                    let has_it =
+                        |it: &mol_rs::report::Report| it.server == ALONE && it.pid.is_some();
+                    if let Some(lease) = self.nodes[at].lease {
+                        self.told.insert(lease.0, told.servers.iter().any(has_it));
+                    }
+                }
                 Action::Stand { server, lease, attempt } if self.leases.contains_key(&lease.0) => {
                     if !self.line.contains(&lease) {
                         self.line.push(lease);
@@ -207,7 +243,10 @@ impl World {
             Action::Start { server, term, .. } => {
                 self.starts += 1;
                 let obeys = self.draw(3) > 0;
-                let process = Process { ends: None, term, obeys };
+                let leaves = self.draw(4) == 0;
+                let is_broken = self.nodes[at].is_broken && server == ALONE;
+                let ends = is_broken.then_some(now);
+                let process = Process { ends, leaves, term, obeys };
                 let before = self.nodes[at].processes.insert(server.clone(), process);
                 assert!(before.is_none(), "{server} runs twice on node {at}");
                 assert_eq!(term.is_some(), server == ALONE);
@@ -225,9 +264,16 @@ impl World {
                 let delay = Duration::from_millis(self.draw(500));
                 if let Some(process) = self.nodes[at].processes.get_mut(&server) {
                     process.ends = Some(process.ends.unwrap_or(now + delay).min(now + delay));
+                    // That goes to all of its group.
+                    process.leaves = false;
                 }
             }
-            Action::Tell(told) => self.nodes[at].reports = told.servers,
+            Action::Tell(told) => {
+                self.nodes[at].reports = told.servers.clone();
+                // Only the last word counts, and it is told before anything is given up.
+                self.nodes[at].orders.retain(|order| !matches!(order, Action::Tell(_)));
+                self.nodes[at].orders.push_front(Action::Tell(told));
+            }
             Action::End => {}
             order => self.nodes[at].orders.push_back(order),
         }
@@ -244,8 +290,19 @@ impl World {
     }
 
     fn prefer(&mut self, node: u32) {
-        let revision = self.preference.map_or(1, |(_, revision)| revision + 1);
-        self.preference = Some((node, revision));
+        self.revision += 1;
+        self.preference = Some((node, self.revision));
+    }
+
+    /// Loads a manifest that prefers another node, as `mol-rs load` does it.
+    fn load(&mut self, prefer: u32) {
+        self.revision += 1;
+        self.loaded = self.revision;
+        let manifest = MANIFEST.replace("prefer = 2", &format!("prefer = {prefer}"));
+        let manifest = Manifest::read(&manifest).unwrap();
+        if manifest != core::mem::replace(&mut self.manifest, manifest.clone()) {
+            self.preference = None;
+        }
     }
 
     fn kill(&mut self, at: usize, server: &str) {
@@ -267,6 +324,8 @@ enum Fault {
     Crash(usize),
     CutOff(usize, bool),
     Prefer(u32),
+    Load(u32),
+    Break(usize, bool),
 }
 
 fn fault() -> impl Strategy<Value = Fault> {
@@ -274,8 +333,10 @@ fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         (node.clone(), any::<bool>()).prop_map(|(node, alone)| Fault::Kill(node, alone)),
         node.clone().prop_map(Fault::Crash),
-        (node, any::<bool>()).prop_map(|(node, off)| Fault::CutOff(node, off)),
+        (node.clone(), any::<bool>()).prop_map(|(node, off)| Fault::CutOff(node, off)),
         (0..NODES).prop_map(Fault::Prefer),
+        (0..NODES).prop_map(Fault::Load),
+        (node, any::<bool>()).prop_map(|(node, is_broken)| Fault::Break(node, is_broken)),
     ]
 }
 
@@ -295,9 +356,13 @@ proptest! {
                 Fault::Crash(at) => world.crash(at),
                 Fault::CutOff(at, off) => world.nodes[at].is_cut_off = off,
                 Fault::Prefer(node) => world.prefer(node),
+                Fault::Load(node) => world.load(node),
+                Fault::Break(at, is_broken) => world.nodes[at].is_broken = is_broken,
             }
         }
-        world.nodes.iter_mut().for_each(|node| node.is_cut_off = false);
+        for node in &mut world.nodes {
+            (node.is_cut_off, node.is_broken) = (false, false);
+        }
         // Longer than any pause, and all that has to end before.
         world.run(Duration::from_secs(60));
         prop_assert!(world.holder().is_some(), "nobody runs it");
@@ -360,6 +425,124 @@ fn a_stopped_server_runs_nowhere_until_it_is_started() {
     world.run(Duration::from_secs(8));
     assert!(world.holder().is_some());
     assert!(world.nodes.iter().all(|node| node.processes.contains_key(EACH)));
+}
+
+#[test]
+fn what_people_have_said_last_holds() {
+    let mut world = settled();
+    world.prefer(0);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.holder(), Some(0));
+    world.load(3);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.holder(), Some(3), "a manifest that is newer than the move");
+    world.prefer(1);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.holder(), Some(1), "a move that is newer than the manifest");
+    world.load(3);
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.holder(), Some(1), "the manifest says nothing new");
+    world.crash(3);
+    world.run(Duration::from_secs(20));
+    assert_eq!(world.holder(), Some(1), "nor does a node that comes back");
+}
+
+#[test]
+fn a_server_that_cannot_run_where_it_is_is_left_to_another_node() {
+    let mut world = World::new(1);
+    world.nodes[2].is_broken = true;
+    // Pauses of 31 s together, and what lies between.
+    world.run(Duration::from_secs(29));
+    assert_ne!(world.line.first(), None);
+    assert!(world
+        .nodes
+        .iter()
+        .enumerate()
+        .all(|(at, node)| at == 2 || !node.processes.contains_key(ALONE)));
+    world.run(Duration::from_secs(30));
+    let holder = world.holder();
+    assert!(holder.is_some_and(|node| node != 2), "{holder:?}");
+    world.nodes[2].is_broken = false;
+    world.run(Duration::from_secs(60));
+    assert_eq!(world.holder(), holder, "it stays where it runs");
+}
+
+#[test]
+fn a_server_that_cannot_run_anywhere_else_is_started_again_where_it_is() {
+    let mut world = World::new(1);
+    for at in [0, 1, 3] {
+        world.nodes[at].is_cut_off = true;
+    }
+    world.nodes[2].is_broken = true;
+    world.run(Duration::from_secs(70));
+    world.nodes[2].is_broken = false;
+    world.run(Duration::from_secs(35));
+    assert_eq!(world.holder(), Some(2));
+}
+
+/// One that ends by itself leaves others of its group behind.
+#[test]
+fn what_a_server_leaves_behind_has_its_grace_and_counts_as_the_server() {
+    let manifest = Manifest::read(MANIFEST).unwrap();
+    let mut supervisor = Supervisor::new(2);
+    let alive = BTreeSet::from([2]);
+    supervisor.handle(Time::ZERO, Event::View(View { manifest, alive, ..View::default() }));
+    let mut now = Time::ZERO;
+    let mut attempt = 0;
+    for action in supervisor.handle(now, Event::Lasts(Lease(1), now)) {
+        if let Action::Stand { attempt: of, .. } = action {
+            attempt = of;
+        }
+    }
+    let won = Event::Won { server: ALONE.into(), lease: Lease(1), attempt, term: 1 };
+    let is = |wanted: &'static str| {
+        move |it: &Action| match it {
+            Action::Start { server, .. } => wanted == "start" && server == ALONE,
+            Action::Terminate(server) => wanted == "terminate" && server == ALONE,
+            Action::Kill(server) => wanted == "kill" && server == ALONE,
+            _ => false,
+        }
+    };
+    assert!(supervisor.handle(now, won).iter().any(is("start")));
+    supervisor.handle(now, Event::Started { server: ALONE.into(), pid: 7 });
+    let keep = |supervisor: &mut Supervisor, now: Time, event: Event| {
+        let mut actions = supervisor.handle(now, Event::Lasts(Lease(1), now));
+        actions.extend(supervisor.handle(now, event));
+        actions
+    };
+    now += STEP;
+    let left_at = now;
+    let left = keep(&mut supervisor, now, Event::Leaving { server: ALONE.into() });
+    assert!(left.iter().any(is("terminate")) && !left.iter().any(is("kill")), "{left:?}");
+    while now < left_at + Supervisor::GRACE - STEP {
+        now += STEP;
+        let actions = keep(&mut supervisor, now, Event::Tick);
+        assert!(!actions.iter().any(is("kill")) && !actions.iter().any(is("start")), "{now:?}");
+    }
+    now += STEP;
+    assert!(keep(&mut supervisor, now, Event::Tick).iter().any(is("kill")));
+    let ended = Event::Ended { server: ALONE.into(), how: "it ended with status 1".into() };
+    let actions = keep(&mut supervisor, now, ended);
+    assert!(actions.iter().any(is("start")), "the pause is over: it began when the server ended");
+    let failures = supervisor.reports().iter().find(|it| it.server == ALONE).map(|it| it.failures);
+    assert_eq!(failures, Some(1));
+}
+
+#[test]
+fn that_a_server_has_ended_is_told_before_its_lead_is_given_up() {
+    let mut world = settled();
+    let lease = world.nodes[2].lease.unwrap();
+    let now = world.now;
+    let mut view = world.view();
+    view.stopped.insert(ALONE.into());
+    let node = &mut world.nodes[2].supervisor;
+    node.handle(now, Event::View(view));
+    let ended = Event::Ended { server: ALONE.into(), how: "it ended".into() };
+    let actions = node.handle(now, ended);
+    let at = |wanted: &dyn Fn(&Action) -> bool| actions.iter().position(wanted).unwrap();
+    let told = at(&|it| matches!(it, Action::Tell(_)));
+    let resigned = at(&|it| *it == Action::Resign { server: ALONE.into(), lease });
+    assert!(told < resigned, "{actions:?}");
 }
 
 /// When a server that ends `life` after each start is started, from a moment at which it runs.

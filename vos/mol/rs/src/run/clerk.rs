@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The thread that stands for election, reads the keys and tells how the servers are.
 
-use super::{News, Reach};
+use super::log::Log;
+use super::{thread, News, Reach};
 use crate::board::{election, Board};
 use crate::error::{services, Error};
 use crate::manifest::Manifest;
 use crate::report::Told;
 use crate::supervisor::Event;
 use dvk::{Port, Slot};
-use dvk_services::{Direct, Lease, Line, Reason};
+use dvk_services::{Lease, Line, Reason, Way};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{channel, Receiver, RecvTimeoutError, Sender};
@@ -58,29 +59,35 @@ struct Desk {
     looks: bool,
 }
 
-pub(super) fn start(dvk: &Path, node: u32, news: Sender<News>) -> Sender<Order> {
+pub(super) fn start(
+    dvk: &Path,
+    node: u32,
+    log: Log,
+    news: Sender<News>,
+) -> Result<Sender<Order>, Error> {
     let (send, orders) = channel();
     let dvk = dvk.to_path_buf();
-    std::thread::spawn(move || {
+    thread("clerk", move || {
         let opened = Port::open(&dvk, Slot::Any).map_err(Error::from);
-        if let Err(error) = opened.and_then(|port| work(&port, node, &orders, &news)) {
+        if let Err(error) = opened.and_then(|port| work(&port, node, &log, &orders, &news)) {
             let _ = news.send(News::Failed(error));
         }
-    });
-    send
+    })?;
+    Ok(send)
 }
 
 fn work(
     port: &Port,
     node: u32,
+    log: &Log,
     orders: &Receiver<Order>,
     news: &Sender<News>,
 ) -> Result<(), Error> {
-    let mut reach = Reach::new(port)?;
+    let mut reach = Reach::new(port, log.clone())?;
     let mut desk = Desk { node, looks: true, ..Desk::default() };
     let mut looked = Instant::now();
     loop {
-        match desk.work_off(&reach.board, news) {
+        match desk.work_off(&reach.board, log, news) {
             Ok(()) => reach.is_well(),
             Err(error) => reach.recover(&error)?,
         }
@@ -139,17 +146,23 @@ impl Desk {
 
     /// Does what is due. One thing that is refused keeps nothing else from being done, but that nobody stands before the resignations are in; the
     /// first error is told.
-    fn work_off(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+    fn work_off(
+        &mut self,
+        board: &Board<impl Way>,
+        log: &Log,
+        news: &Sender<News>,
+    ) -> Result<(), Error> {
+        // That a server has ended here is told before another node can have it.
+        let told = self.tell(board);
         let resigned = self.resign(board);
         let has_resigned = resigned.is_ok();
-        let told = self.tell(board);
-        let looked = if self.looks { self.look(board, news) } else { Ok(()) };
+        let looked = if self.looks { self.look(board, log, news) } else { Ok(()) };
         self.looks = looked.is_err();
         let stood = if has_resigned { self.stand(board, news) } else { Ok(()) };
-        resigned.and(told).and(looked).and(stood)
+        told.and(resigned).and(looked).and(stood)
     }
 
-    fn resign(&mut self, board: &Board<Direct<'_>>) -> Result<(), Error> {
+    fn resign(&mut self, board: &Board<impl Way>) -> Result<(), Error> {
         let client = board.client();
         while let Some((server, lease)) = self.resignations.front() {
             match client.resign(&election(server), *lease) {
@@ -162,7 +175,7 @@ impl Desk {
         Ok(())
     }
 
-    fn tell(&mut self, board: &Board<Direct<'_>>) -> Result<(), Error> {
+    fn tell(&mut self, board: &Board<impl Way>) -> Result<(), Error> {
         if let Some(lease) = self.lease {
             if !self.has_come {
                 board.come(self.node, lease)?;
@@ -176,14 +189,19 @@ impl Desk {
         Ok(())
     }
 
-    fn look(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+    fn look(
+        &mut self,
+        board: &Board<impl Way>,
+        log: &Log,
+        news: &Sender<News>,
+    ) -> Result<(), Error> {
         let seen = board.look()?;
         match &seen.manifest {
             Some((text, revision)) if *revision != self.manifest.0 => match Manifest::read(text) {
                 Ok(manifest) => self.manifest = (*revision, manifest),
                 Err(error) => {
                     // It was loaded by another release. What runs goes on.
-                    eprintln!("mol-rs: {error}");
+                    log.say(error);
                     self.manifest.0 = *revision;
                 }
             },
@@ -194,7 +212,7 @@ impl Desk {
         Ok(())
     }
 
-    fn stand(&mut self, board: &Board<Direct<'_>>, news: &Sender<News>) -> Result<(), Error> {
+    fn stand(&mut self, board: &Board<impl Way>, news: &Sender<News>) -> Result<(), Error> {
         let failed = services("stand for the lead of a server");
         let mut won = Vec::new();
         let mut done = Ok(());
@@ -221,5 +239,53 @@ impl Desk {
             }
         }
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dvk_services::{
+        read_question, write_answer, Answer, Client, Error as ServicesError, Operation, Question,
+        Transacted,
+    };
+    use std::cell::RefCell;
+
+    /// Takes note of what is asked, and says that it is done.
+    #[derive(Default)]
+    struct Notes(RefCell<Vec<String>>);
+
+    impl Way for &Notes {
+        fn exchange(&self, memory: &mut [u8], question: u32) -> Result<u32, ServicesError> {
+            let (note, answer) = match read_question(&memory[..question as usize])? {
+                Question::Resign { name, .. } => (format!("resign {name}"), Answer::Changed(true)),
+                Question::Transact(transaction) => {
+                    let put = transaction.then.iter().find_map(|operation| match operation {
+                        Operation::Put { key, .. } => Some(String::from_utf8_lossy(key)),
+                        _ => None,
+                    });
+                    let done = Transacted { revision: 1, held: true, responses: Vec::new() };
+                    (format!("put {}", put.unwrap()), Answer::Transacted(done))
+                }
+                other => panic!("{other:?}"),
+            };
+            self.0.borrow_mut().push(note);
+            let answer = write_answer(&answer)?;
+            memory[..answer.len()].copy_from_slice(&answer);
+            Ok(answer.len() as u32)
+        }
+    }
+
+    #[test]
+    fn a_node_tells_that_a_server_is_gone_before_it_gives_up_the_lead() {
+        let notes = Notes::default();
+        let board = Board::new(Client::by(&notes));
+        let mut desk = Desk { node: 2, ..Desk::default() };
+        desk.take(Order::Leased(Lease(1)));
+        desk.take(Order::Resign { server: "a".into(), lease: Lease(1) });
+        desk.take(Order::Tell(Told::default()));
+        let (news, _inbox) = channel();
+        desk.work_off(&board, &Log::start().unwrap(), &news).unwrap();
+        assert_eq!(*notes.0.borrow(), ["put rs/node/2", "put rs/state/2", "resign rs/a"]);
     }
 }

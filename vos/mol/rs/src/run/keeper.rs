@@ -2,7 +2,8 @@
 //! The thread that keeps the node's lease alive.
 
 use super::clerk::Order;
-use super::{News, Reach};
+use super::log::Log;
+use super::{thread, News, Reach};
 use crate::board::Board;
 use crate::error::{services, Error};
 use crate::supervisor::{Event, Supervisor};
@@ -19,24 +20,26 @@ pub(super) fn start(
     port: Port,
     node: u32,
     origin: Instant,
+    log: Log,
     orders: Sender<Order>,
     news: Sender<News>,
-) {
-    std::thread::spawn(move || {
-        if let Err(error) = keep(&port, node, origin, &orders, &news) {
+) -> Result<(), Error> {
+    thread("keeper", move || {
+        let kept =
+            Reach::new(&port, log).and_then(|reach| keep(reach, node, origin, &orders, &news));
+        if let Err(error) = kept {
             let _ = news.send(News::Failed(error));
         }
-    });
+    })
 }
 
 fn keep(
-    port: &Port,
+    mut reach: Reach<'_>,
     node: u32,
     origin: Instant,
     orders: &Sender<Order>,
     news: &Sender<News>,
 ) -> Result<(), Error> {
-    let mut reach = Reach::new(port)?;
     let mut lease = None;
     loop {
         // What lasts from when it was asked for lasts longer in truth.

@@ -7,12 +7,14 @@
 
 mod clerk;
 mod keeper;
+mod log;
 mod processes;
 mod watch;
 
 pub use self::processes::enter;
 
 use self::clerk::Order;
+use self::log::Log;
 use self::processes::{Processes, EARLY};
 use crate::board::Board;
 use crate::error::Error;
@@ -28,6 +30,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 const TICK: Duration = Duration::from_millis(50);
 /// How long a thread waits after the services have failed.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long this program waits at its end until all is written that was said.
+const LAST: Duration = Duration::from_millis(500);
 
 /// What the first thread is told.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ enum News {
     Child,
     /// A thread cannot go on.
     Failed(Error),
+}
+
+/// Starts a thread.
+fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).map_err(|error| Error::Machine { what: "start a thread", error })
 }
 
 /// The services of a node, by a port.
@@ -55,12 +65,13 @@ fn is_unreachable(error: &Error) -> bool {
 struct Reach<'p> {
     port: &'p Port,
     board: Board<Direct<'p>>,
+    log: Log,
     told: String,
 }
 
 impl<'p> Reach<'p> {
-    fn new(port: &'p Port) -> Result<Self, Error> {
-        Ok(Self { port, board: Board::new(client(port)?), told: String::new() })
+    fn new(port: &'p Port, log: Log) -> Result<Self, Error> {
+        Ok(Self { port, board: Board::new(client(port)?), log, told: String::new() })
     }
 
     /// Something has succeeded: what fails after that is said even if it was said before.
@@ -72,7 +83,7 @@ impl<'p> Reach<'p> {
     fn recover(&mut self, error: &Error) -> Result<(), Error> {
         let text = error.to_string();
         if text != self.told {
-            eprintln!("mol-rs: {text}");
+            self.log.say(&text);
             self.told = text;
         }
         std::thread::sleep(PAUSE);
@@ -91,15 +102,15 @@ pub fn run(dvk: &Path) -> Result<(), Error> {
     let origin = Instant::now();
     let port = Port::open(dvk, Slot::Any)?;
     let node = port.info()?.node;
+    let log = Log::start()?;
     let (news, inbox) = channel();
-    let signals = processes::watch_signals(news.clone());
-    signals.map_err(|error| Error::Machine { what: "wait for signals", error })?;
-    let orders = clerk::start(dvk, node, news.clone());
-    watch::start(dvk, orders.clone(), news.clone());
-    keeper::start(port, node, origin, orders.clone(), news);
+    processes::watch_signals(news.clone())?;
+    let orders = clerk::start(dvk, node, log.clone(), news.clone())?;
+    watch::start(dvk, orders.clone(), news.clone())?;
+    keeper::start(port, node, origin, log.clone(), orders.clone(), news)?;
     let mut supervisor = Supervisor::new(node);
-    let mut processes = Processes::default();
-    eprintln!("mol-rs: node {node}");
+    let mut processes = Processes::new(log.clone());
+    log.say(format_args!("node {node}"));
     loop {
         let mut events = Vec::new();
         match inbox.recv_timeout(TICK) {
@@ -108,6 +119,7 @@ pub fn run(dvk: &Path) -> Result<(), Error> {
             Ok(News::Failed(error)) => {
                 // Without the others nobody sees to the lease, so that nothing may run under it.
                 processes.kill_all();
+                log.await_written(LAST);
                 return Err(error);
             }
             Err(RecvTimeoutError::Disconnected) => {}
@@ -119,13 +131,14 @@ pub fn run(dvk: &Path) -> Result<(), Error> {
             at += 1;
             let now = origin.elapsed();
             for action in supervisor.handle(now, event) {
-                match act(action, &mut processes, &orders, now) {
+                match act(action, &mut processes, &log, &orders, now) {
                     Done::Event(event) => events.push(event),
                     Done::Nothing => {}
                     Done::End => {
                         let (send, done) = channel();
                         let _ = orders.send(Order::End(send));
                         let _ = done.recv_timeout(Supervisor::TTL);
+                        log.await_written(LAST);
                         return Ok(());
                     }
                 }
@@ -140,7 +153,13 @@ enum Done {
     End,
 }
 
-fn act(action: Action, processes: &mut Processes, orders: &Sender<Order>, now: Time) -> Done {
+fn act(
+    action: Action,
+    processes: &mut Processes,
+    log: &Log,
+    orders: &Sender<Order>,
+    now: Time,
+) -> Done {
     let order = match action {
         Action::Start { server, command, environment, term } => {
             let started = processes.start(&server, &command, &environment, term);
@@ -148,7 +167,7 @@ fn act(action: Action, processes: &mut Processes, orders: &Sender<Order>, now: T
                 Ok(pid) => Event::Started { server, pid },
                 Err(error) => {
                     let how = format!("{EARLY}: {error}");
-                    eprintln!("mol-rs: {server}: {how}");
+                    log.say(format_args!("{server}: {how}"));
                     Event::Ended { server, how }
                 }
             });

@@ -20,7 +20,7 @@ enum Process {
     None,
     Starting { lead: Option<Lead>, of: Definition },
     Running { lead: Option<Lead>, of: Definition, pid: u32, since: Time },
-    Stopping { lead: Option<Lead>, pid: u32, asked: Time, is_killed: bool },
+    Stopping { lead: Option<Lead>, pid: u32, asked: Time, is_killed: bool, has_failed: bool },
 }
 
 /// Where the node stands in the election of a server.
@@ -51,6 +51,10 @@ pub(super) struct Server {
     /// The newest preference that was looked at.
     revision: u64,
     hands_over: bool,
+    /// Whether the manifest prefers another node than before, which was not looked at yet.
+    has_new_wish: bool,
+    /// It does not run here, so that another node is to have it.
+    gives_up: bool,
     has_started: bool,
     failures: u32,
     not_before: Time,
@@ -70,6 +74,8 @@ impl Server {
             favourite: None,
             revision,
             hands_over: false,
+            has_new_wish: false,
+            gives_up: false,
             has_started: false,
             failures: 0,
             not_before: now,
@@ -82,6 +88,9 @@ impl Server {
     pub(super) fn define(&mut self, definition: Option<&Definition>) {
         self.is_defined = definition.is_some();
         if let Some(definition) = definition.filter(|it| **it != self.definition) {
+            let wish = definition.placement.prefers();
+            self.has_new_wish |= wish.is_some() && wish != self.definition.placement.prefers();
+            self.gives_up = false;
             self.definition = definition.clone();
             // What failed before was something else.
             self.failures = 0;
@@ -104,23 +113,35 @@ impl Server {
         }
     }
 
+    /// The process has ended. What it had started has the time to end that the process would have had.
+    pub(super) fn leaving(&mut self, now: Time) {
+        if let Process::Running { lead, pid, since, .. } = self.process {
+            self.fail_after(now, since);
+            self.process =
+                Process::Stopping { lead, pid, asked: now, is_killed: false, has_failed: true };
+        }
+    }
+
     pub(super) fn ended(&mut self, now: Time, how: String) {
-        match &self.process {
+        match self.process {
             Process::None => return,
+            Process::Stopping { has_failed: true, .. } => {}
             Process::Stopping { .. } => {
                 self.failures = 0;
                 self.not_before = now;
             }
             Process::Starting { .. } => self.fail(now),
-            Process::Running { since, .. } => {
-                if now.saturating_sub(*since) >= Supervisor::GOOD {
-                    self.failures = 0;
-                }
-                self.fail(now);
-            }
+            Process::Running { since, .. } => self.fail_after(now, since),
         }
         self.last_exit = Some(how);
         self.process = Process::None;
+    }
+
+    fn fail_after(&mut self, now: Time, since: Time) {
+        if now.saturating_sub(since) >= Supervisor::GOOD {
+            self.failures = 0;
+        }
+        self.fail(now);
     }
 
     fn fail(&mut self, now: Time) {
@@ -128,6 +149,7 @@ impl Server {
         let pause: Duration = Supervisor::PAUSE_MIN.saturating_mul(doubled);
         self.not_before = now + pause.min(Supervisor::PAUSE_MAX);
         self.failures += 1;
+        self.gives_up = pause >= Supervisor::PAUSE_MAX;
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -190,12 +212,13 @@ impl Server {
             {
                 self.candidacy = Candidacy::None;
                 self.hands_over = false;
+                self.gives_up = false;
             }
             _ => {}
         }
         let favourite = self.look_for_favourite(around);
         let revision = around.view.preferences.get(&self.name).map_or(0, |it| it.1);
-        let is_new = revision > self.revision;
+        let is_new = revision > self.revision || core::mem::take(&mut self.has_new_wish);
         self.revision = self.revision.max(revision);
         let gives_way = favourite.is_some() && (is_new || favourite != self.favourite);
         self.favourite = favourite;
@@ -221,12 +244,14 @@ impl Server {
         }
         let is_due = match self.candidacy {
             Candidacy::None => true,
-            Candidacy::Patient { until } => now >= until || favourite.is_none(),
+            // Who has given up lets any other go first.
+            Candidacy::Patient { until } => now >= until || favourite.is_none() && !self.gives_up,
             Candidacy::Standing { .. } | Candidacy::Leading(_) => false,
         };
         if is_due {
             around.attempts += 1;
             let attempt = around.attempts;
+            self.gives_up = false;
             self.candidacy = Candidacy::Standing { lease, attempt };
             actions.push(Action::Stand { server: self.name.clone(), lease, attempt });
         }
@@ -241,6 +266,7 @@ impl Server {
         actions: &mut Vec<Action>,
     ) {
         let is_candidate = is_wanted && self.definition.placement.is_once();
+        let gives_up = self.gives_up && self.may_be_elsewhere(around);
         let lease = match self.candidacy {
             Candidacy::Patient { .. } if !is_candidate => {
                 self.candidacy = Candidacy::None;
@@ -248,7 +274,7 @@ impl Server {
             }
             Candidacy::Standing { lease, .. } if !is_candidate => lease,
             Candidacy::Leading(lead)
-                if (!is_candidate || self.hands_over) && !self.needs_lead() =>
+                if (!is_candidate || self.hands_over || gives_up) && !self.needs_lead() =>
             {
                 lead.lease
             }
@@ -258,9 +284,15 @@ impl Server {
             actions.push(Action::Resign { server: self.name.clone(), lease });
         }
         let until = now + Supervisor::PATIENCE;
-        let waits = is_candidate && self.hands_over;
+        let waits = is_candidate && (self.hands_over || gives_up);
         self.candidacy = if waits { Candidacy::Patient { until } } else { Candidacy::None };
         self.hands_over = false;
+    }
+
+    /// Whether another node is there that may have it.
+    fn may_be_elsewhere(&self, around: &Surroundings) -> bool {
+        let is_other = |node: &u32| *node != around.node && self.definition.placement.allows(*node);
+        around.view.alive.iter().any(is_other)
     }
 
     /// Whether there is a process that may be only one in the container.
@@ -305,8 +337,13 @@ impl Server {
                 && of.environment == self.definition.environment;
             if !(may && is_same && (!is_alone || *under == lead)) {
                 actions.push(Action::Terminate(self.name.clone()));
-                self.process =
-                    Process::Stopping { lead: *under, pid: *pid, asked: now, is_killed: false };
+                self.process = Process::Stopping {
+                    lead: *under,
+                    pid: *pid,
+                    asked: now,
+                    is_killed: false,
+                    has_failed: false,
+                };
             }
         }
         if let Process::Stopping { lead: under, asked, is_killed: false, .. } = self.process {
@@ -328,6 +365,7 @@ impl Server {
                 environment: self.definition.environment.clone(),
                 term: under.map(|lead| lead.term),
             });
+            self.gives_up = false;
             self.process = Process::Starting { lead: under, of: self.definition.clone() };
         }
     }
