@@ -4,7 +4,8 @@
 //!
 //! QEMU's user-mode network takes a connection from the host before the guest has done so, and reads nothing from it until then. So
 //! what tells a guest that has accepted from one that is still booting is whether what was sent is read; what no guest has read can be
-//! sent to another one without anybody getting it twice.
+//! sent to another one without anybody getting it twice. While nothing was sent, nothing tells them apart: a node that speaks first shows by that
+//! that it has accepted. A connection at which neither end says anything is cut after a while.
 
 use std::fmt;
 use std::fs;
@@ -24,6 +25,8 @@ use crate::socket::{not_now, wait};
 
 /// How long a node may take to accept a connection.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long both ends may say nothing at first.
+const SILENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a node has read what was sent.
 const LOOK: Duration = Duration::from_millis(20);
 /// How much of what a client says first is kept until a node has begun to read it.
@@ -78,6 +81,15 @@ fn listen(port: u16) -> Result<TcpListener> {
     })
 }
 
+/// How long it is waited for others.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// For a node to accept a connection.
+    patience: Duration,
+    /// For either end to say something.
+    silence: Duration,
+}
+
 /// A published port being served. When it is dropped, nobody is taken any more; connections end with the nodes.
 #[derive(Debug)]
 pub(crate) struct Front {
@@ -89,10 +101,10 @@ pub(crate) struct Front {
 impl Front {
     /// Listens on `port`, and joins clients to `nodes`: ports of the host that lead to one node each.
     pub(crate) fn start(port: u16, nodes: Vec<u16>) -> Result<Front> {
-        Self::with_patience(port, nodes, PATIENCE)
+        Self::with_limits(port, nodes, Limits { patience: PATIENCE, silence: SILENCE })
     }
 
-    fn with_patience(port: u16, nodes: Vec<u16>, patience: Duration) -> Result<Front> {
+    fn with_limits(port: u16, nodes: Vec<u16>, limits: Limits) -> Result<Front> {
         let attempt = "serving a published port of 127.0.0.1";
         let listener = listen(port)?;
         let port = listener.local_addr().map_err(Error::system(attempt))?.port();
@@ -111,7 +123,7 @@ impl Front {
                     continue;
                 };
                 let nodes = nodes.clone();
-                let join = move || join(&client, &in_turn(&nodes, turn), patience);
+                let join = move || join(&client, &in_turn(&nodes, turn), limits);
                 // A client that gets no thread is cut off.
                 let _ = std::thread::Builder::new().name("joined".to_owned()).spawn(join);
             }
@@ -139,13 +151,13 @@ fn in_turn(nodes: &[u16], turn: usize) -> Vec<u16> {
 }
 
 /// Joins a client to the first node that takes it; it is cut off if none does.
-fn join(client: &TcpStream, nodes: &[u16], patience: Duration) {
+fn join(client: &TcpStream, nodes: &[u16], limits: Limits) {
     let mut opening = Vec::new();
     for &node in nodes {
-        match offer(client, node, &mut opening, patience) {
+        match offer(client, node, &mut opening, limits) {
             Ok(Offered::Taken(node)) => return relay(client, &node),
             Ok(Offered::NotTaken) => {}
-            Ok(Offered::ClientGone) | Err(_) => return,
+            Ok(Offered::ClientGone | Offered::Silent) | Err(_) => return,
         }
     }
 }
@@ -155,6 +167,8 @@ enum Offered {
     Taken(TcpStream),
     NotTaken,
     ClientGone,
+    /// Neither end has said anything.
+    Silent,
 }
 
 /// Connects to a node, and sends it what the client says first; `opening` has that when it has to be offered to another one.
@@ -165,7 +179,7 @@ fn offer(
     client: &TcpStream,
     port: u16,
     opening: &mut Vec<u8>,
-    patience: Duration,
+    Limits { patience, silence }: Limits,
 ) -> io::Result<Offered> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(node) = TcpStream::connect_timeout(&address, patience) else {
@@ -174,6 +188,7 @@ fn offer(
     let _ = (node.set_nodelay(true), client.set_nodelay(true));
     node.set_nonblocking(true)?;
     client.set_nonblocking(true)?;
+    let began = Instant::now();
     let mut sent: Option<Sent> = None;
     loop {
         match first_word(&node) {
@@ -201,13 +216,15 @@ fn offer(
                 sent = Some(Sent { bytes: opening.len(), at: Instant::now(), arrived: false });
                 continue;
             }
+            None if began.elapsed() >= silence => return Ok(Offered::Silent),
             _ => {}
         }
         let mut fds = vec![PollFd::new(&node, PollFlags::IN)];
         if sent.is_none() {
             fds.push(PollFd::new(client, PollFlags::IN));
         }
-        wait(&mut fds, sent.as_ref().map(|_| LOOK))?;
+        let rest = silence.saturating_sub(began.elapsed());
+        wait(&mut fds, Some(if sent.is_some() { LOOK } else { rest }))?;
         if sent.is_none() {
             let mut bytes = [0; OPENING_MAX];
             let mut client = client;

@@ -40,7 +40,8 @@ fn named(name: &'static str) -> u16 {
 }
 
 fn front(nodes: Vec<u16>) -> Front {
-    Front::with_patience(0, nodes, SHORT).unwrap()
+    let limits = Limits { patience: SHORT, silence: Duration::from_secs(60) };
+    Front::with_limits(0, nodes, limits).unwrap()
 }
 
 fn connect(front: &Front) -> TcpStream {
@@ -109,6 +110,28 @@ fn a_node_that_speaks_first_is_heard() {
     let mut greeting = String::new();
     connect(&front).read_to_string(&mut greeting).unwrap();
     assert_eq!(greeting, "welcome");
+}
+
+/// As one does that would speak first, while its guest boots.
+#[test]
+fn a_client_that_waits_for_a_node_that_says_nothing_is_cut_off() {
+    let (_held, port) = listener();
+    let limits = Limits { patience: SHORT, silence: SHORT };
+    let front = Front::with_limits(0, vec![port], limits).unwrap();
+    let began = Instant::now();
+    assert_eq!(connect(&front).read(&mut [0]).unwrap(), 0, "it is closed");
+    assert!(began.elapsed() >= SHORT);
+    // Who says something in time is not.
+    let front = Front::with_limits(0, vec![named("a")], limits).unwrap();
+    let mut client = connect(&front);
+    std::thread::sleep(SHORT / 2);
+    let mut answer = [0];
+    for _ in 0..2 {
+        client.write_all(b"who are you?").unwrap();
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"a");
+        std::thread::sleep(SHORT * 2);
+    }
 }
 
 #[test]
