@@ -4,12 +4,15 @@
 mod boot;
 mod ipc;
 mod membership;
+mod mol;
 mod net;
 mod plot;
 mod profile;
 mod ratio;
 mod spread;
+mod storage;
 mod symbols;
+mod web;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,10 @@ pub(crate) enum Bench {
     Net(net::Arguments),
     /// How fast failures are noticed and what that costs, by the number of nodes, in a simulation
     Membership(membership::Arguments),
+    /// What MoL's disks and files cost: VDD beside NBD, local and remote, with and without replicas, and MoL-FS beside bare copies
+    Storage(storage::Arguments),
+    /// What MoL's web server costs: files of MoL-FS beside files of a directory, on one node and on two
+    Web(web::Arguments),
     /// One start of a cluster, timed by the process that called this
     #[command(hide = true)]
     BootOnce {
@@ -63,6 +70,8 @@ impl Bench {
             Bench::Ipc(arguments) => ipc::run(arguments, session, origin)?,
             Bench::Net(arguments) => net::run(arguments, session, origin)?,
             Bench::Membership(arguments) => membership::run(arguments, session)?,
+            Bench::Storage(arguments) => storage::run(arguments, session, origin)?,
+            Bench::Web(arguments) => web::run(arguments, session, origin)?,
             Bench::BootOnce { nodes, boot } => boot::once(*nodes, *boot, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)

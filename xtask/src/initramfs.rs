@@ -76,25 +76,49 @@ pub(crate) fn shell(session: &Session) -> Result<PathBuf> {
     kept(session, &[archive.context("packing the root of a bare shell")?.bytes()])
 }
 
+/// Lays the files of the manifest's layer for benchmarks over a packed archive.
+///
+/// # Errors
+/// When a file is missing, or the cache cannot be written.
+pub(crate) fn for_benchmarks(session: &Session, root: &Root) -> Result<PathBuf> {
+    let manifest = Manifest::read(&session.workspace.root)?;
+    let below =
+        root.test.as_ref().context("laying files for benchmarks over the overlay for tests")?;
+    let unpacked = |pin: package::Pin<'_>| package::unpacked(session, pin);
+    let layer = manifest.bench.archive(&session.workspace.root, &root.programs, unpacked);
+    let layer = layer.context("packing what is compared with")?.bytes();
+    let mut digest = Digest::new("initramfs", 1);
+    digest.file("below", below)?;
+    digest.bytes("archive", &layer);
+    packed(session, &digest.finish(), || {
+        let mut bytes = fs::read(below).with_context(|| format!("reading {}", below.display()))?;
+        bytes.extend(compressed(&[layer])?);
+        Ok(bytes)
+    })
+}
+
 /// Finds the compressed form of `archives`, laid one over the other, in the cache, or makes it.
 fn kept(session: &Session, archives: &[Vec<u8>]) -> Result<PathBuf> {
-    const FILE: &str = "initramfs.cpio.zst";
     let mut digest = Digest::new("initramfs", 1);
     for archive in archives {
         digest.bytes("archive", archive);
     }
-    let key = digest.finish();
-    if let Some(entry) = session.store.find("initramfs", &key) {
+    packed(session, &digest.finish(), || compressed(archives))
+}
+
+/// Finds what is packed under a key in the cache, or packs it.
+fn packed(session: &Session, key: &str, pack: impl FnOnce() -> Result<Vec<u8>>) -> Result<PathBuf> {
+    const FILE: &str = "initramfs.cpio.zst";
+    if let Some(entry) = session.store.find("initramfs", key) {
         return Ok(entry.join(FILE));
     }
     let _lock = session.store.lock("initramfs", || {
         session.notice("root image", "waiting for another dvs build");
     })?;
     let step = session.begin("root image", "packing")?;
-    let entry = session.store.create("initramfs", &key, |directory| {
+    let entry = session.store.create("initramfs", key, |directory| {
         let path = directory.join(FILE);
-        fs::write(&path, compressed(archives)?)
-            .with_context(|| format!("writing {}", path.display()))
+        fs::write(&path, pack()?).with_context(|| format!("writing {}", path.display()))
     })?;
     session.store.prune("initramfs", KEPT)?;
     let path = entry.join(FILE);

@@ -25,6 +25,9 @@ pub(crate) struct Manifest {
     pub(crate) node: Layer,
     /// What nodes under test have besides.
     pub(crate) test: Layer,
+    /// What is laid over that for benchmarks: programs that ours are compared with.
+    #[serde(default)]
+    pub(crate) bench: Layer,
     /// What containers of the virtual OS MoL are made of.
     pub(crate) mol: Layer,
     /// What a kernel is timed with that has nothing to do.
@@ -309,8 +312,10 @@ mod tests {
     #[test]
     fn packages_are_recorded_by_version_and_hash() {
         let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
-        let pins: Vec<_> = manifest.node.pins().collect();
-        assert!(pins.iter().any(|pin| pin.package == "busybox-static"), "{pins:?}");
+        let pins: Vec<_> = [&manifest.node, &manifest.bench].into_iter().flat_map(Layer::pins).collect();
+        for package in ["busybox-static", "nbd-server"] {
+            assert!(pins.iter().any(|pin| pin.package == package), "{pins:?}");
+        }
         for pin in pins {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
