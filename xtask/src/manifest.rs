@@ -312,7 +312,8 @@ mod tests {
     #[test]
     fn packages_are_recorded_by_version_and_hash() {
         let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
-        let pins: Vec<_> = [&manifest.node, &manifest.bench].into_iter().flat_map(Layer::pins).collect();
+        let pins: Vec<_> =
+            [&manifest.node, &manifest.bench].into_iter().flat_map(Layer::pins).collect();
         for package in ["busybox-static", "nbd-server"] {
             assert!(pins.iter().any(|pin| pin.package == package), "{pins:?}");
         }

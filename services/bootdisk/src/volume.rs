@@ -168,7 +168,8 @@ impl<'a> Volume<'a> {
     pub fn read_image(&mut self, which: Image) -> Result<Vec<u8>, Error> {
         let path = image(&which.to_string());
         let content = self.read_only(|held| volume::read(held, &path));
-        let content = content.and_then(|content| content.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        let content =
+            content.and_then(|content| content.ok_or_else(|| io::ErrorKind::NotFound.into()));
         content.map_err(Error::when(format!("read {path} on the boot volume")))
     }
 

@@ -153,8 +153,9 @@ impl Host for ThisMachine {
         match &self.disk {
             Ok(disk) => {
                 let origin = disk.device().display().to_string();
-                let copied = disk.with_running(|mut file| {
-                    copy(&mut file, to).map_err(volume::Error::when("copy the image that runs"))
+                let copied = disk.with_running(|image| {
+                    copy(image, image.len() as u64, to)
+                        .map_err(volume::Error::when("copy the image that runs"))
                 });
                 match copied {
                     Ok(()) => return Ok(origin),
@@ -164,9 +165,9 @@ impl Host for ThisMachine {
             Err(why) => tried.push(why.clone()),
         }
         for device in medium::found(Path::new(firmware::BLOCK), Path::new("/dev")) {
-            let copied = medium::with_image(&device, &self.point, |mut file| {
+            let copied = medium::with_image(&device, &self.point, |file| {
                 let same = is_own(&file, release::own()).map_err(io::Error::other);
-                same.and_then(|()| copy(&mut file, to))
+                same.and_then(|()| copy(&file, file.metadata()?.len(), to))
                     .map_err(volume::Error::when("copy the image"))
             });
             match copied {

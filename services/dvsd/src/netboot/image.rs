@@ -155,9 +155,9 @@ impl Shelf {
     }
 }
 
-/// Copies an image to the shelf.
-pub(super) fn copy(from: &mut File, to: &mut File) -> io::Result<()> {
-    let (bytes, room) = (from.metadata()?.len(), Shelf::room());
+/// Copies an image of so many bytes to the shelf.
+pub(super) fn copy(from: impl Read, bytes: u64, to: &mut File) -> io::Result<()> {
+    let room = Shelf::room();
     if bytes > room {
         let text = format!("it has {bytes} bytes, and this node has {room} bytes of memory for it");
         return Err(io::Error::new(io::ErrorKind::StorageFull, text));
@@ -229,7 +229,8 @@ pub(super) mod tests {
         shelf.clear().unwrap();
         for release in ["1.0.0+a", "2.0.0+b"] {
             let (partial, mut to) = shelf.begin().unwrap();
-            copy(&mut file_at_start(&sample(release)), &mut to).unwrap();
+            let image = sample(release);
+            copy(&image[..], image.len() as u64, &mut to).unwrap();
             shelf.finish(&partial, "a stick").unwrap();
             let (image, origin) = shelf.image().unwrap().unwrap();
             assert_eq!((image.release.as_str(), origin.as_str()), (release, "a stick"));
@@ -240,11 +241,5 @@ pub(super) mod tests {
         // Whoever serves it goes on until it stops.
         let read = image.files("", None).unwrap().get(LINUX).unwrap().read(0..9).unwrap();
         assert_eq!(read, [7; 9]);
-    }
-
-    fn file_at_start(content: &[u8]) -> File {
-        let mut file = file(content);
-        io::Seek::rewind(&mut file).unwrap();
-        file
     }
 }

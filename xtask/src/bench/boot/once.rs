@@ -83,7 +83,9 @@ pub(in crate::bench) fn once(
         }
         Boot::Pxe => size(&path.join(LINUX))? + size(&path.join(INITRAMFS))?,
         Boot::PxeUefi => size(&path.join(UNIFIED))?,
-        Boot::Iso | Boot::IsoUefi | Boot::Disk => size(&path)?,
+        Boot::PxeFromIso | Boot::PxeUefiFromIso | Boot::Iso | Boot::IsoUefi | Boot::Disk => {
+            size(&path)?
+        }
     };
     let mut options = options(session, built.kernel.image, built.root.node, nodes)?;
     (options.boot, options.firmware) = boot.with_image(path);
