@@ -422,7 +422,7 @@ mod tests {
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
         let append = |node| options.kernel_arguments(node);
-        let all = format!("{APPEND} {}", watchdog::arguments(120));
+        let all = format!("{APPEND} {}", watchdog::arguments(watchdog::START_S));
         assert_eq!(append(0), format!("{all} loglevel=7"));
         assert_eq!(append(1), format!("{all} loglevel=7 dvs.cluster.name=other"));
     }

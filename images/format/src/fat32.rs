@@ -52,7 +52,15 @@ impl Layout {
             total: long(32),
         };
         let is_ours = sector[510..] == [0x55, 0xaa] && &sector[82..87] == b"FAT32";
-        let is_sound = short(11) as usize == SECTOR && layout.per_cluster > 0 && layout.copies > 0;
+        let is_fat32 = short(17) == 0 && short(19) == 0 && short(22) == 0;
+        // With mirroring off, one of the tables is stale.
+        let is_mirrored = short(40) & 0x80 == 0;
+        let is_sound = short(11) as usize == SECTOR
+            && layout.per_cluster.is_power_of_two()
+            && layout.copies > 0
+            && (1..layout.tables).contains(&layout.info)
+            && is_fat32
+            && is_mirrored;
         let fits = layout.first_data() < u64::from(layout.total)
             && u64::from(layout.table) * (SECTOR / CELL) as u64 >= u64::from(layout.end());
         if !(is_ours && is_sound && fits) {

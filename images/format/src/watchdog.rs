@@ -9,9 +9,10 @@
 //! kernel that
 //! is started by kexec; PID 1 stops them itself where a machine is to start from its firmware, which may take long.
 
-/// Seconds that a kernel may take until PID 1 feeds the watchdogs, and PID 1 for each step of its start. The debug kernel takes about six in
-/// QEMU on an idle host; the rest is for busy ones, and for disks that fail, each of which makes a step wait for half a minute or so.
-pub const START_S: u32 = 120;
+/// Seconds that a kernel may take until PID 1 feeds the watchdogs, and PID 1 for each step of its start. A debug kernel on a busy host
+/// takes ten to twenty; but a kernel starts PID 1 only when it has given up on disks that do not answer, which takes up to three minutes
+/// each, many at a time.
+pub const START_S: u32 = 300;
 
 /// What the values belong to.
 const KEYS: [&str; 4] = [

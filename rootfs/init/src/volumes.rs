@@ -35,7 +35,7 @@ pub(crate) fn patience(command_line: &str) -> Option<Duration> {
 }
 
 /// Looks until there is a volume with a configuration, or patience is over. Returns the device and the configuration, of at most
-/// `limit` bytes. Does `meanwhile` before each look.
+/// `limit` bytes. Does `meanwhile` before each device: one that fails may take its time.
 ///
 /// # Errors
 /// When a volume has one that cannot be read: going on without it would make this another machine than it is meant to be.
@@ -47,7 +47,8 @@ pub(crate) fn find(
     let deadline = Instant::now() + patience;
     loop {
         meanwhile();
-        for device in candidates(Path::new("/sys/class/block"), Path::new("/dev")) {
+        for device in candidates(Path::new("/sys/class/block"), Path::new("/dev"), meanwhile) {
+            meanwhile();
             let attempt =
                 format!("read {} on the volume {}", Source::VOLUME_FILE, device.display());
             if let Some(text) = read(&device, limit).map_err(Fault::when(attempt))? {
@@ -62,10 +63,11 @@ pub(crate) fn find(
 }
 
 /// The block devices listed in `list`, found in `devices`, that are volumes of ours: first those that are there for a configuration.
-fn candidates(list: &Path, devices: &Path) -> Vec<PathBuf> {
+fn candidates(list: &Path, devices: &Path, meanwhile: &mut dyn FnMut()) -> Vec<PathBuf> {
     let entries = fs::read_dir(list).into_iter().flatten().filter_map(Result::ok);
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
+            meanwhile();
             let device = devices.join(entry.file_name());
             // Loop devices, and drives without a medium, cannot be read.
             let mut sector = [0; SECTOR];
@@ -140,7 +142,10 @@ mod tests {
         }
         fs::write(list.join("sr0"), "").unwrap();
         let expected = ["vdb", "vda1"].map(|name| devices.join(name));
-        assert_eq!(candidates(&list, &devices), expected);
-        assert_eq!(candidates(&folder.path().join("none"), &devices), [""; 0].map(PathBuf::from));
+        assert_eq!(candidates(&list, &devices, &mut || {}), expected);
+        assert_eq!(
+            candidates(&folder.path().join("none"), &devices, &mut || {}),
+            [""; 0].map(PathBuf::from)
+        );
     }
 }

@@ -162,15 +162,21 @@ impl BootDisk {
     }
 
     /// Notes that the image that runs, which is being tried, has got as far as its services: what is told of it if nothing else is to be
-    /// heard.
+    /// heard. Whether it is still being tried: it may have been confirmed since the machine started.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn begin(&self) -> Result<(), Error> {
+    pub fn begin(&self) -> Result<bool, Error> {
         self.with(true, |volume| {
+            let number = self.started.image.number;
+            let image = volume.slots()?.image(number);
+            if image.is_some_and(|image| image.mark == Mark::Confirmed) {
+                return Ok(false);
+            }
             let mut record = volume.record();
-            record.note(self.started.image.number, record::STARTED);
-            Ok(volume.remember(&record)?)
+            record.note(number, record::STARTED);
+            note(volume, &record);
+            Ok(true)
         })
     }
 
@@ -184,7 +190,7 @@ impl BootDisk {
             step.as_ref().map_or(Ok(()), |step| volume.carry_out(step))?;
             let mut record = volume.record();
             if record.clear(self.started.image.number) {
-                volume.remember(&record)?;
+                note(volume, &record);
             }
             Ok(step.is_some())
         })
@@ -200,9 +206,16 @@ impl BootDisk {
             let step = install::give_up(&volume.slots()?, number)?;
             let mut record = volume.record();
             record.note(number, why);
-            volume.remember(&record)?;
+            note(volume, &record);
             Ok(step.as_ref().map_or(Ok(()), |step| volume.carry_out(step))?)
         })
+    }
+}
+
+/// Keeps a record as far as that can be done: what is remembered decides nothing.
+fn note(volume: &mut Volume<'_>, record: &Record) {
+    if let Err(error) = volume.remember(record) {
+        println!("warning: {error}");
     }
 }
 
@@ -403,7 +416,7 @@ pub(crate) mod tests {
     fn an_image_that_hangs_once_its_services_run_has_told_how_far_it_came() {
         let folder = fresh();
         booted(&folder).install("1.1", &image(2)).unwrap();
-        (0..3).for_each(|_| booted(&folder).begin().unwrap());
+        (0..3).for_each(|_| assert!(booted(&folder).begin().unwrap()));
         let Fate::GivenUp(why) = fates(&booted(&folder))[1].1.clone() else { panic!() };
         assert!(why.contains("services were started"), "{why}");
         // The next one works, at its second start.
@@ -412,6 +425,8 @@ pub(crate) mod tests {
         let disk = booted(&folder);
         disk.begin().unwrap();
         assert!(disk.confirm().unwrap());
+        // A daemon that is started anew finds that it has been confirmed, and leaves it so.
+        assert!(!disk.begin().unwrap());
         assert_eq!(booted(&folder).install("1.3", &image(4)).unwrap(), 4);
         let (number, fate, ..) = fates(&booted(&folder))[2].clone();
         assert_eq!((number, fate), (3, Fate::Confirmed));

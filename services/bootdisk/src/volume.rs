@@ -25,6 +25,11 @@ use sha2::{Digest, Sha256};
 /// Bytes that are kept free for folders, tables and the record.
 const SPARE: u64 = 256 << 10;
 
+/// Where the record is while it is written.
+const NEW: &str = "dvs-images.new";
+/// Most bytes of a record.
+const RECORD_MAX: u64 = 64 << 10;
+
 /// A block device.
 pub trait Device: Debug + Read + Write + Seek + Send {
     /// Has everything reach the disk, and reads from there from now on.
@@ -118,10 +123,13 @@ fn image(name: &str) -> String {
 impl<'a> Volume<'a> {
     fn new(device: &'a mut dyn Device, writable: bool) -> Result<Self, Error> {
         let mut device = device;
-        if writable {
-            let attempt = "mend what a power cut has left on the boot volume";
-            mend(&mut device, |device| device.sync()).map_err(Error::when(attempt))?;
-        }
+        let mended = if writable {
+            mend(&mut device, |device| device.sync()).map(drop)
+        } else {
+            // In memory only: what is damaged is to be read no more than what was mended.
+            Held::new(&mut device).and_then(|mut held| mend(&mut held, |_| Ok(())).map(drop))
+        };
+        mended.map_err(Error::when("mend what a power cut has left on the boot volume"))?;
         Ok(Self { device })
     }
 
@@ -183,8 +191,14 @@ impl<'a> Volume<'a> {
 
     /// What is remembered of images. One that cannot be read is none: nothing depends on it.
     pub fn record(&mut self) -> Record {
-        let text = self.read_only(|held| volume::read(held, record::FILE));
-        let text = text.ok().flatten().unwrap_or_default();
+        let mut read = |path| {
+            let length = self.read_only(|held| volume::length(held, path)).ok().flatten()?;
+            // Nothing that nodes have written is longer.
+            let is_one = length <= RECORD_MAX;
+            let text = is_one.then(|| self.read_only(|held| volume::read(held, path)));
+            text.and_then(Result::ok).flatten()
+        };
+        let text = read(record::FILE).or_else(|| read(NEW)).unwrap_or_default();
         Record::parse(&String::from_utf8_lossy(&text))
     }
 
@@ -193,11 +207,12 @@ impl<'a> Volume<'a> {
     /// # Errors
     /// When it cannot be written.
     pub fn remember(&mut self, record: &Record) -> Result<(), Error> {
-        const NEW: &str = "dvs-images.new";
+        let text = record.to_toml();
         let mut write = || -> io::Result<()> {
-            self.put(NEW, record.to_toml().as_bytes())?;
-            self.remove(record::FILE)?;
-            self.change(Change::Renaming, |held| volume::rename(held, NEW, record::FILE))
+            // One of the two is whole at any moment.
+            self.put(NEW, text.as_bytes())?;
+            self.put(record::FILE, text.as_bytes())?;
+            self.remove(NEW)
         };
         write().map_err(Error::when(format!("write {} on the boot volume", record::FILE)))
     }

@@ -180,7 +180,8 @@ fn sample(
     measured: &mut Measured,
 ) -> Result<()> {
     let Ready { way, node, place } = ready;
-    let seed = (round << 8) | *way as u64;
+    let shaped = (u64::from(shape.block) << 16) | (u64::from(shape.depth) << 8);
+    let seed = (round << 48) | shaped | *way as u64;
     for work in [Work::Write, Work::Read] {
         let nanoseconds = nodes.transfer(*node, place, shape.transfer(work, seed))?;
         let case = Case { shape, way: *way, work };

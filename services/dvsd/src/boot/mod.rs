@@ -64,8 +64,17 @@ pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
         return;
     }
     let own = Arc::clone(&disk);
-    if let Err(error) = blocking(move || own.begin()).await {
-        println!("warning: note how far the image has come: {error}");
+    loop {
+        let own = Arc::clone(&own);
+        match blocking(move || own.begin()).await {
+            Ok(true) => break,
+            // It was confirmed before this daemon started.
+            Ok(false) => return,
+            Err(error) => {
+                println!("warning: note how far the image has come: {error}");
+                sleep(PAUSE).await;
+            }
+        }
     }
     let mut gate = Gate::new(TRIAL);
     loop {

@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(with_trial(before, 60), format!("{} dvs_trial=60", after(30)));
         // None that is 0 or longer than it is otherwise.
         assert_eq!(with_trial(before, 1), format!("{} dvs_trial=1", after(1)));
-        assert_eq!(with_trial(before, 900), format!("{} dvs_trial=900", after(120)));
+        assert_eq!(with_trial(before, 900), format!("{} dvs_trial=900", after(watchdog::START_S)));
     }
 
     #[test]

@@ -42,14 +42,15 @@ pub(crate) fn run(dvk: &Path, place: &Place, transfer: &Transfer) -> Result<Dura
             })
             .collect();
         begin.wait();
-        let began = Instant::now();
         end.wait();
-        let took = began.elapsed();
+        let (mut first, mut last): (Option<Instant>, Option<Instant>) = (None, None);
         for thread in threads {
-            let Ok(done) = thread.join() else { bail!("a thread panicked") };
-            done?;
+            let Ok(span) = thread.join() else { bail!("a thread panicked") };
+            let (began, ended) = span?;
+            first = Some(first.map_or(began, |first| first.min(began)));
+            last = Some(last.map_or(ended, |last| last.max(ended)));
         }
-        Ok(took)
+        Ok(last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first))
     })?;
     match pattern.difference(0, memory) {
         Some(at) => bail!("byte {at} is not what was written"),
@@ -57,7 +58,8 @@ pub(crate) fn run(dvk: &Path, place: &Place, transfer: &Transfer) -> Result<Dura
     }
 }
 
-/// What one thread does. It comes to both barriers whatever happens, or the others would wait for ever.
+/// What one thread does; from when to when. It takes the time itself: another one may not get the processor in between. It comes to both
+/// barriers whatever happens, or the others would wait for ever.
 fn one(
     dvk: &Path,
     place: &Place,
@@ -65,20 +67,22 @@ fn one(
     (position, part): (u64, &mut [u8]),
     begin: &Barrier,
     end: &Barrier,
-) -> Result<()> {
-    let mut has_begun = false;
+) -> Result<(Instant, Instant)> {
+    let mut span = None;
     let done = place::within(dvk, place, work, |handle| {
-        has_begun = true;
         begin.wait();
+        let began = Instant::now();
         let moved = blocks(handle, work, block, position, part);
+        span = Some((began, Instant::now()));
         end.wait();
         moved
     });
-    if !has_begun {
+    if span.is_none() {
         begin.wait();
         end.wait();
     }
-    done
+    done?;
+    span.context("nothing was moved")
 }
 
 fn blocks(

@@ -9,10 +9,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
-use dvs_api::{BootImageState, BootStatus};
+use dvs_api::{BootImage, BootImageState, BootStatus};
 use dvs_config::Source;
 use dvs_image::disk::{self, Part};
 use dvs_image::volume::{self, File};
+use dvs_image::{uki, watchdog};
 use dvs_netboot::files::UNIFIED;
 use dvs_qemu::{access, Cluster};
 use dvs_slots::slots::{self, Mark, Slots, FOLDER};
@@ -27,13 +28,27 @@ use crate::test::cluster::program::{self, Ended};
 type Scenario = fn(&Session, &Artefacts, &Path) -> Result<(), String>;
 
 /// What is tried, and whether only where there is time for all.
-pub(super) const SCENARIOS: [(&str, Scenario, bool); 2] = [
+pub(super) const SCENARIOS: [(&str, Scenario, bool); 8] = [
     ("a node installs itself on a disk, boots from it and confirms an image", installs, false),
-    ("a disk whose newest image fails boots the one before", falls_back, true),
+    ("a disk boots the image before one without PID 1", no_init, true),
+    ("a disk boots the image before one with a damaged root", damaged_root, true),
+    ("a disk boots the image before one with a damaged kernel", damaged_kernel, true),
+    ("a disk boots the image before one whose PID 1 ends", init_ends, true),
+    ("a disk boots the image before one whose PID 1 hangs", init_hangs, true),
+    (
+        "a disk boots the image before one whose PID 1 feeds the watchdog no more",
+        init_hangs_later,
+        true,
+    ),
+    ("a disk boots the image before two that fail, and a good one after them", two_fail, true),
 ];
 
 /// How often is looked what has come of something.
 const POLL: Duration = Duration::from_millis(500);
+/// Seconds after which an image that hangs is restarted here.
+const HANG_S: u32 = 20;
+/// What is told of an image that has not got as far as its services.
+const SILENT: &str = "never said that it works";
 /// The disk of a node that has one besides what it boots from.
 const DISK: &str = "/dev/vda";
 
@@ -108,45 +123,160 @@ fn installs(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), S
     attempt().map_err(|error| format!("{error:#}"))
 }
 
-/// A node with a disk on which a newer image, still to be tried, does not get as far as PID 1.
-fn falls_back(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
-    let attempt = || -> Result<()> {
-        let path = image::path(folder, What::Disk);
-        let disk = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        let failing = slots::Image { number: 2, mark: Mark::FRESH };
-        let arguments = "console=ttyS0 no_timer_check panic=1 rdinit=/none";
-        let content = image::unified_with(session, built, arguments)?;
-        let mut disk = Cursor::new(disk);
-        let file = format!("{FOLDER}/{failing}");
-        on_boot_volume(&mut disk, |volume| {
-            volume::put(volume, File { path: &file, content: &content })
-        })?;
-        let path = folder.join("failing.img");
-        fs::write(&path, disk.into_inner())
-            .with_context(|| format!("writing {}", path.display()))?;
-        let options = options(session, built, Boot::Disk, path.clone(), 1, "fallback")?;
-        let cluster = Cluster::start(options)?;
+/// An image that does not work.
+struct Failing {
+    /// What it is made from, where the image is found and what its parts are.
+    make: fn(&Session, &Artefacts) -> Result<Vec<u8>>,
+    /// Part of the cause that is told of it.
+    cause: &'static str,
+}
+
+/// The command line of an image that is told how to begin.
+fn arguments(rest: &str) -> String {
+    // Its watchdog comes soon, so that three starts do not take long.
+    let watched = watchdog::arguments(HANG_S);
+    format!("console=ttyS0 no_timer_check panic=1 {watched} {rest}")
+}
+
+fn begins_with(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u8>> {
+    image::unified_with(session, built, &arguments(rest))
+}
+
+/// A good image with a byte of a section changed, in the middle.
+fn damaged(session: &Session, built: &Artefacts, section: &str) -> Result<Vec<u8>> {
+    let mut image = image::unified_with(session, built, &arguments("quiet"))?;
+    let range = uki::position(&image, section).context("looking into an image")?;
+    let range = range.with_context(|| format!("an image has no {section}"))?;
+    image[range.start + range.len() / 2] ^= 0xff;
+    Ok(image)
+}
+
+const BUSYBOX: &str = "/usr/libexec/dvs/busybox";
+
+const NO_INIT: Failing =
+    Failing { make: |session, built| begins_with(session, built, "rdinit=/none"), cause: SILENT };
+const DAMAGED_ROOT: Failing =
+    Failing { make: |session, built| damaged(session, built, ".initrd"), cause: SILENT };
+const DAMAGED_KERNEL: Failing =
+    Failing { make: |session, built| damaged(session, built, ".linux"), cause: SILENT };
+const INIT_ENDS: Failing = Failing {
+    make: |session, built| begins_with(session, built, "rdinit=/usr/bin/dvsctl"),
+    cause: SILENT,
+};
+const INIT_HANGS: Failing = Failing {
+    make: |session, built| {
+        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sleep 100000"))
+    },
+    cause: SILENT,
+};
+/// It takes the watchdog over, as PID 1 does, and feeds it no more.
+const INIT_HANGS_LATER: Failing = Failing {
+    make: |session, built| {
+        let script =
+            format!("{BUSYBOX} mount -t devtmpfs d /dev; exec 3>/dev/watchdog0; exec {BUSYBOX} sleep 100000");
+        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sh -c \"{script}\""))
+    },
+    cause: SILENT,
+};
+
+fn no_init(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "no-init", &[NO_INIT]))
+}
+
+fn damaged_root(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "damaged-root", &[DAMAGED_ROOT]))
+}
+
+fn damaged_kernel(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "damaged-kernel", &[DAMAGED_KERNEL]))
+}
+
+fn init_ends(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "init-ends", &[INIT_ENDS]))
+}
+
+fn init_hangs(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "init-hangs", &[INIT_HANGS]))
+}
+
+fn init_hangs_later(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "init-hangs-later", &[INIT_HANGS_LATER]))
+}
+
+fn two_fail(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "two-fail", &[NO_INIT, INIT_HANGS]))
+}
+
+fn told(result: Result<()>) -> Result<(), String> {
+    result.map_err(|error| format!("{error:#}"))
+}
+
+/// A node with a disk of which newer images fail, one after the other: it comes back with the one that it has confirmed each time, and
+/// tells why. A good one that comes after them is confirmed.
+fn give_up(
+    session: &Session,
+    built: &Artefacts,
+    folder: &Path,
+    name: &str,
+    failing: &[Failing],
+) -> Result<()> {
+    let path = image::path(folder, What::Disk);
+    let options = options(session, built, Boot::Disk, path, 1, name)?;
+    let cluster = Cluster::start(options)?;
+    await_ready(&cluster, PATIENCE)?;
+    let ask = |words: &[&str]| dvsctl(built, &cluster, words);
+    let mut number = 1;
+    for failing in failing {
+        number += 1;
+        put(&cluster, number, &(failing.make)(session, built)?)?;
         // Three boots fail before the one that does not.
         await_ready(&cluster, 3 * PATIENCE)?;
-        let ask = |words: &[&str]| dvsctl(built, &cluster, words);
-        let status = status(&ask)?;
-        let images = status.disk.map(|disk| disk.images).unwrap_or_default();
-        let states: Vec<_> =
-            images.iter().map(|image| (image.number, image.state, image.runs)).collect();
-        let expected = [(1, BootImageState::Confirmed, true), (2, BootImageState::GivenUp, false)];
-        ensure!(states == expected, "the node became ready with these images: {images:?}");
-        let copy = cluster.disk(0);
-        let bytes = fs::read(&copy).with_context(|| format!("reading {}", copy.display()))?;
-        drop(cluster);
-        crate::store::remove(&path)?;
-        let names =
-            on_boot_volume(&mut Cursor::new(bytes), |volume| volume::names(volume, FOLDER))?;
+        let images = self::images(&ask)?;
+        let confirmed = images.first().is_some_and(|image| {
+            (image.number, image.state, image.runs) == (1, BootImageState::Confirmed, true)
+        });
+        let given_up = images.iter().any(|image| {
+            let cause = image.cause.as_deref().unwrap_or_default();
+            (image.number, image.state) == (number, BootImageState::GivenUp)
+                && cause.contains(failing.cause)
+        });
+        ensure!(confirmed && given_up, "the node became ready with these images: {images:?}");
+    }
+    number += 1;
+    let good = image::path(folder, What::Pxe).join(UNIFIED);
+    let good = fs::read(&good).with_context(|| format!("reading {}", good.display()))?;
+    put(&cluster, number, &good)?;
+    await_ready(&cluster, PATIENCE)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let images = self::images(&ask)?;
+        let last = images.last().map(|image| (image.number, image.state, image.runs));
+        if last == Some((number, BootImageState::Confirmed, true)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the good image is not confirmed: {images:?}");
+        sleep(POLL);
+    }
+}
+
+/// Switches node 0 off, puts a new image on its disk in place of one that was given up, and switches it on.
+fn put(cluster: &Cluster, number: slots::Number, content: &[u8]) -> Result<()> {
+    cluster.node(0).kill()?;
+    let path = cluster.disk(0);
+    let bytes = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut disk = Cursor::new(bytes);
+    let fresh = slots::Image { number, mark: Mark::FRESH };
+    on_boot_volume(&mut disk, |volume| {
+        let names = volume::names(volume, FOLDER)?;
         let slots = Slots::of_names(names.iter().map(String::as_str));
-        let given_up = slots.image(2).is_some_and(|image| image.mark.is_bad());
-        ensure!(given_up, "these images are on the disk: {names:?}");
-        Ok(())
-    };
-    attempt().map_err(|error| format!("{error:#}"))
+        for bad in (2..number).filter_map(|number| slots.image(number)) {
+            volume::remove(volume, &format!("{FOLDER}/{bad}"))?;
+        }
+        volume::put(volume, File { path: &format!("{FOLDER}/{fresh}"), content })
+    })?;
+    fs::write(&path, disk.into_inner()).with_context(|| format!("writing {}", path.display()))?;
+    cluster.node(0).start()?;
+    Ok(())
 }
 
 /// Does something with the volume that a disk boots from.
@@ -181,6 +311,11 @@ fn refused(ended: Ended, why: &str) -> Result<()> {
         "dvsctl did not say `{why}`: {ended}"
     );
     Ok(())
+}
+
+/// The images that the node says it has.
+fn images(ask: &dyn Fn(&[&str]) -> Result<Ended>) -> Result<Vec<BootImage>> {
+    Ok(status(ask)?.disk.map(|disk| disk.images).unwrap_or_default())
 }
 
 /// What the node says of its slots.

@@ -18,8 +18,8 @@ use mol_vdd::lend::Lend;
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// How long a server is waited for in one try.
-const BRIEFLY: Duration = Duration::from_millis(200);
+/// How long a server is looked for in one try: the services' answer takes two round trips, and a pause while another node begins to lead.
+const BRIEFLY: Duration = Duration::from_secs(2);
 /// How long a server is waited for to close a file, while others wait for the thread.
 const CLOSING: Duration = Duration::from_secs(2);
 /// On whose behalf files are read: everybody's, so that what is not for everybody stays so.
@@ -103,9 +103,13 @@ impl<A: Access> FileServer<A> {
         limit: Duration,
         work: impl FnOnce(&At<'_, A::Ipc>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
+        // Whose time was over before its turn came is not to cost others the files that they have open.
+        if limit.is_zero() {
+            return Err(lost());
+        }
         let began = Instant::now();
         if self.ipc.is_none() {
-            let failed = |error| Fault::Full(format!("cannot become an endpoint: {error}"));
+            let failed = |error| Fault::Lost(format!("cannot become an endpoint: {error}"));
             self.ipc = Some(self.access.enter().map_err(failed)?);
             self.entrance += 1;
         }
