@@ -83,7 +83,7 @@ struct Start {
     /// Leave the cluster running; `cargo xtask qemu stop` ends it
     #[arg(long)]
     keep: bool,
-    /// Memory of each node; 128M if not given, 384M with UEFI firmware
+    /// Memory of each node; 128M if not given, 192M with --seed-node, 384M with UEFI firmware
     #[arg(long)]
     memory: Option<Memory>,
     /// Processors of each node
@@ -237,6 +237,9 @@ impl Boot {
     pub(crate) fn memory(self) -> Memory {
         if self.is_uefi() {
             Memory { mib: 384 }
+        } else if self == Self::PxeFromIso {
+            // Node 0 has the image that it gives to others in memory besides what it has unpacked of it.
+            Memory { mib: 192 }
         } else {
             Memory::default()
         }

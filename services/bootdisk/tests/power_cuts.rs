@@ -117,7 +117,7 @@ fn the_power_may_be_cut_at_every_moment() {
     type Act = fn(&BootDisk) -> Result<(), dvs_bootdisk::Error>;
     let acts: [(&str, Act); 8] = [
         ("install the second image", |node| node.install("1.1", &image(1)).map(drop)),
-        ("say that it has come so far", |node| node.begin()),
+        ("say that it has come so far", |node| node.begin().map(drop)),
         ("confirm it", |node| node.confirm().map(drop)),
         ("install a bad one over the first", |node| node.install("1.2", &image(2)).map(drop)),
         ("give it up", |node| node.give_up("it found nobody")),

@@ -75,7 +75,7 @@ fn what_cannot_be_served_is_told_and_taken_back() {
     };
     assert!(ask("").contains("does not find the image that it runs"));
     assert!(segment.netboot.given.lock().unwrap().is_empty(), "the address was not taken back");
-    assert_eq!(status(&urls)[0].wanted, None);
+    eventually(|| status(&urls), |all| all[0].wanted.is_none());
     segment.netboot.with_image.lock().unwrap().insert(1);
     let error = failure(&dvsctl(&urls, "pxe enable --interface eth7"), 1);
     assert!(error.contains("no interface `eth7`; it has eth0"), "{error}");

@@ -444,11 +444,12 @@ fn send(
     socket.set_read_timeout(Some(LOOK))?;
     let (mut transfer, mut packets) = Transfer::begin(request, content.len());
     let mut buffer = [0; DATAGRAM_MAX];
+    // Only what the transfer goes on by keeps it alive.
+    let mut heard = Instant::now();
     while !transfer.is_done() {
         for packet in packets {
             socket.send(&packet.encode(content)?)?;
         }
-        let heard = Instant::now();
         let length = loop {
             let received = shared.receive(|| Ok((socket.recv(&mut buffer)?, client)))?;
             match received {
@@ -458,6 +459,11 @@ fn send(
             }
         };
         packets = transfer.receive(&buffer[..length]);
+        if !packets.is_empty() {
+            heard = Instant::now();
+        } else if heard.elapsed() >= PATIENCE {
+            return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+        }
     }
     Ok(transfer.is_complete())
 }

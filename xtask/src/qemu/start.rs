@@ -80,7 +80,9 @@ pub(super) fn run(start: &Start, checkout: &Checkout<'_>) -> Result<ExitCode> {
     for publish in &cluster.published {
         eprintln!("{publish}");
     }
-    let ready = running.await_ready(start.ready_timeout, &signals);
+    // Where node 0 boots the others, they begin when it is done, one after the other.
+    let turns = if start.seed_node.is_some() { 3 } else { 1 };
+    let ready = running.await_ready(start.ready_timeout * turns, &signals);
     if let Some(signal) = signals.take() {
         running.end(start.keep);
         return Ok(ExitCode::from(exit_status(signal)));

@@ -16,7 +16,7 @@ use dvs_config::Netboot as Wanted;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
-use super::image::{Image, Shelf};
+use super::image::{Image, Shelf, RECEIVED};
 use super::{Netboot, Refused};
 use crate::api::{bad, unavailable, Failure};
 use crate::containers::blocking;
@@ -126,7 +126,7 @@ async fn take_image(
 ) -> Result<Json<NetbootStatus>, Failure> {
     let _changing = api.change()?;
     let shelf = api.netboot.shelf();
-    let (partial, mut file) = shelf.begin().map_err(broken)?;
+    let (partial, mut file) = shelf.begin(RECEIVED).map_err(broken)?;
     let received = receive(request, &mut file).await;
     let kept = match received {
         Ok(()) => Image::of(file).map_err(bad).and_then(|_| {

@@ -17,8 +17,11 @@ use crate::release;
 const HEAD: u64 = 4096;
 /// The longest command line and the like that is believed.
 const TEXT_MAX: u64 = 4096;
-/// What part of the memory that a node has left an image may take.
-const MEMORY_PART: u64 = 2;
+/// Bytes of memory that a node that keeps an image has left for everything else.
+const RESERVE: u64 = 16 << 20;
+/// Where an image is while this node copies its own, and while somebody hands one over: both may be going on.
+pub(super) const COPIED: &str = "copied";
+pub(super) const RECEIVED: &str = "received";
 
 /// An image.
 #[derive(Clone, Debug)]
@@ -121,8 +124,8 @@ impl Shelf {
     }
 
     /// A place for another one: an empty file.
-    pub(super) fn begin(&self) -> Result<(PathBuf, File), String> {
-        let path = self.0.join("partial");
+    pub(super) fn begin(&self, name: &str) -> Result<(PathBuf, File), String> {
+        let path = self.0.join(name);
         let make = || {
             fs::create_dir_all(&self.0)?;
             File::options().read(true).write(true).create(true).truncate(true).open(&path)
@@ -151,7 +154,7 @@ impl Shelf {
 
     /// Bytes of the memory that the node has for an image.
     pub(super) fn room() -> u64 {
-        machine::usage(Path::new(machine::PROC)).memory_available_bytes / MEMORY_PART
+        machine::usage(Path::new(machine::PROC)).memory_available_bytes.saturating_sub(RESERVE)
     }
 }
 
@@ -228,7 +231,7 @@ pub(super) mod tests {
         assert!(shelf.image().unwrap().is_none());
         shelf.clear().unwrap();
         for release in ["1.0.0+a", "2.0.0+b"] {
-            let (partial, mut to) = shelf.begin().unwrap();
+            let (partial, mut to) = shelf.begin("partial").unwrap();
             let image = sample(release);
             copy(&image[..], image.len() as u64, &mut to).unwrap();
             shelf.finish(&partial, "a stick").unwrap();

@@ -31,12 +31,14 @@ use crate::rejects::Throttle;
 use crate::sightings::Sighting;
 use crate::trial;
 pub use host::{Host, Interface, Service, ThisMachine};
-use image::Shelf;
+use image::{Shelf, COPIED};
 
 /// How often the configuration is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// How soon something is tried again that failed.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long is waited for what somebody asks for: a CD may be slow.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How many machines are remembered.
 const MACHINES_MAX: usize = 32;
 
@@ -162,7 +164,10 @@ impl Netboot {
         });
         let (before, attempts) = begun.await?;
         self.0.bell.notify_one();
-        let done = told.wait_for(|told| told.attempts > attempts && told.wanted == wanted).await;
+        let done = told.wait_for(|told| told.attempts > attempts && told.wanted == wanted);
+        let done = timeout(PATIENCE, done).await.map_err(|_| {
+            Refused::Failed("it is not done yet; `dvsctl pxe status` tells what comes of it".into())
+        })?;
         // The sender is in what is asked here.
         let trouble = done.map_err(|error| Refused::Broken(error.to_string()))?.trouble.clone();
         let Some(why) = trouble else { return Ok(()) };
@@ -193,6 +198,8 @@ impl Shared {
         let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(text) = fs::read_to_string(self.directory.join(trial::CONFIG)) else { return };
         let failure = work.running.as_ref().and_then(|running| running.service.failure());
+        // What somebody asks for anew is tried whatever came of it before.
+        let failure = failure.filter(|_| !work.anew);
         let due = work.retry.is_some_and(|retry| now >= retry) || work.anew;
         let idle = failure.is_none() && !due;
         if idle && text == work.seen {
@@ -298,14 +305,14 @@ impl Shared {
         if let Some(kept) = shelf.image()? {
             return Ok(kept);
         }
-        let (partial, mut file) = shelf.begin()?;
+        let (partial, mut file) = shelf.begin(COPIED)?;
         let kept = self.host.copy_image(&mut file).and_then(|origin| {
             shelf.finish(&partial, &origin)?;
             shelf.image()?.ok_or_else(|| "the image is gone that was kept just now".to_owned())
         });
         if kept.is_err() {
-            // What is there of it takes memory.
-            shelf.clear()?;
+            // What is there of it takes memory. Somebody may be handing another one over meanwhile.
+            let _ = fs::remove_file(&partial);
         }
         kept
     }
@@ -315,7 +322,9 @@ impl Shared {
         let now_ms = trial::now_s() * 1000;
         let mut booted = self.booted.lock().unwrap_or_else(PoisonError::into_inner);
         let (client, file) = match event {
-            Event::Sent { client, file } if [INITRAMFS, UNIFIED].contains(&file.as_str()) => {
+            Event::Sent { client, file }
+                if [INITRAMFS, UNIFIED].contains(&file.trim_start_matches('/')) =>
+            {
                 (client, file)
             }
             Event::Sent { .. } => return,
