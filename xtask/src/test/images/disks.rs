@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{ensure, Context, Result};
 use dvs_api::{BootImage, BootImageState, BootStatus};
+use dvs_bootdisk::volume::hash_of;
 use dvs_config::Source;
 use dvs_image::disk::{self, Part};
 use dvs_image::volume::{self, File};
 use dvs_image::{uki, watchdog};
 use dvs_netboot::files::UNIFIED;
 use dvs_qemu::{access, Cluster};
+use dvs_slots::record::{self, Entry, Record};
 use dvs_slots::slots::{self, Mark, Slots, FOLDER};
 
 use super::{await_ready, options, PATIENCE};
@@ -272,7 +274,16 @@ fn put(cluster: &Cluster, number: slots::Number, content: &[u8]) -> Result<()> {
         for bad in (2..number).filter_map(|number| slots.image(number)) {
             volume::remove(volume, &format!("{FOLDER}/{bad}"))?;
         }
-        volume::put(volume, File { path: &format!("{FOLDER}/{fresh}"), content })
+        volume::put(volume, File { path: &format!("{FOLDER}/{fresh}"), content })?;
+        // As a node that installs an image remembers it.
+        let text = volume::read(volume, record::FILE)?.unwrap_or_default();
+        let mut record = Record::parse(&String::from_utf8_lossy(&text));
+        let (version, sha256) = (format!("0.{number}.0"), hash_of(content));
+        record.add(Entry { number, version, sha256, trouble: None });
+        if !text.is_empty() {
+            volume::remove(volume, record::FILE)?;
+        }
+        volume::put(volume, File { path: record::FILE, content: record.to_toml().as_bytes() })
     })?;
     fs::write(&path, disk.into_inner()).with_context(|| format!("writing {}", path.display()))?;
     cluster.node(0).start()?;
