@@ -53,6 +53,9 @@ pub(crate) fn get(
     let nonsense = || io::Error::new(io::ErrorKind::InvalidData, "the answer makes no sense");
     let (status, length) = understood(&String::from_utf8_lossy(&head)).ok_or_else(nonsense)?;
     let mut answer = Answer { status, body, is_whole: false };
+    if !answer.body.is_empty() {
+        watch(answer.body.len());
+    }
     while answer.body.len() < length {
         match stream.read(&mut piece) {
             Ok(0) | Err(_) => return Ok(answer),

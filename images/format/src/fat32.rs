@@ -6,6 +6,10 @@ use std::ops::Range;
 
 /// Bytes of a sector.
 pub(crate) const SECTOR: usize = 512;
+/// Bytes of an entry of a folder.
+pub(crate) const ENTRY: usize = 32;
+/// The first byte of an entry that is none any more.
+pub(crate) const REMOVED: u8 = 0xe5;
 /// Bytes of an entry of the table.
 pub(crate) const CELL: usize = 4;
 /// Four bits of an entry are nobody's, and stay as they are.

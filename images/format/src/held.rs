@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use crate::fat32::{Layout, MASK, SECTOR};
+use crate::fat32::{Layout, ENTRY, MASK, REMOVED, SECTOR};
 
 /// How many sectors are written at a time.
 const RUN: usize = 256;
@@ -18,7 +18,8 @@ pub enum Change {
     Addition,
     /// A file goes: its name, then the tables.
     Removal,
-    /// A file has another name: that is one sector, where the names of the folder are one.
+    /// A file has another name. Where both names are in one sector, they change at once. Firmware puts names where there is room, so
+    /// they may be in several: then the file has both in between.
     Renaming,
 }
 
@@ -60,7 +61,7 @@ impl<D: Read + Write + Seek> Held<'_, D> {
     /// Writes the changes. What `barrier` is called after has reached the disk when it returns.
     ///
     /// # Errors
-    /// When the disk fails, or a renaming would not be one sector; of that, nothing is written.
+    /// When the disk fails.
     pub fn commit(
         self,
         change: Change,
@@ -86,9 +87,17 @@ impl<D: Read + Write + Seek> Held<'_, D> {
             };
             stages[stage].push((number, sector));
         }
-        if change == Change::Renaming && stages.iter().map(Vec::len).sum::<usize>() > 1 {
-            let text = "the folder has too many names for one to be changed at once: remove files that are not ours from it";
-            return Err(io::Error::other(text));
+        let [.., names] = &mut stages;
+        let (mut come, mut go) = (Vec::new(), Vec::new());
+        if change == Change::Renaming && names.len() > 1 {
+            for (number, after) in std::mem::take(names) {
+                let before = read_sector(disk, number)?;
+                let both = with_both(&before, &after);
+                come.extend((both != before).then_some((number, both)));
+                go.extend((both != after).then_some((number, after)));
+            }
+            // The parts of a long name come before the name that they belong to, and go after it: alone they mean nothing.
+            go.reverse();
         }
         for stage in stages.into_iter().filter(|stage| !stage.is_empty()) {
             // Neighbours together: an image has tens of thousands.
@@ -101,8 +110,24 @@ impl<D: Read + Write + Seek> Held<'_, D> {
             }
             barrier(disk)?;
         }
+        for (number, sector) in come.into_iter().chain(go) {
+            disk.seek(SeekFrom::Start(number * SECTOR as u64))?;
+            disk.write_all(&sector)?;
+            barrier(disk)?;
+        }
         Ok(())
     }
+}
+
+/// A sector of a folder with the names that it has after a change, and those that it had before it.
+fn with_both(before: &[u8; SECTOR], after: &[u8; SECTOR]) -> [u8; SECTOR] {
+    let mut both = *after;
+    for (both, before) in both.chunks_exact_mut(ENTRY).zip(before.chunks_exact(ENTRY)) {
+        if both[0] == REMOVED {
+            both.copy_from_slice(before);
+        }
+    }
+    both
 }
 
 impl<D: Read + Seek> Read for Held<'_, D> {
@@ -191,18 +216,45 @@ mod tests {
         assert_eq!(volume::read(&mut disk, file.path).unwrap().unwrap(), file.content);
     }
 
+    /// At each barrier, and so after a power cut between any two, the file has one of its names, or both, with all that is in it.
     #[test]
-    fn a_renaming_that_is_not_one_sector_is_refused() {
-        let rename = |disk: &mut Cursor<Vec<u8>>| {
-            let mut held = Held::new(disk)?;
-            volume::rename(&mut held, "EFI/Linux/image-0.efi", "EFI/Linux/image-0+0-3.efi")?;
-            held.commit(Change::Renaming, |_| Ok(()))
+    fn a_file_has_a_name_at_every_moment_of_a_renaming() {
+        let names = ["EFI/Linux/image-0.efi", "EFI/Linux/image-0+0-3.efi"];
+        let rename = |disk: &mut Cursor<Vec<u8>>, from: &str, to: &str| {
+            let mut held = Held::new(disk).unwrap();
+            volume::rename(&mut held, from, to).unwrap();
+            let mut moments = Vec::new();
+            held.commit(Change::Renaming, |disk| {
+                let mut there = [false; 2];
+                for (name, there) in names.iter().zip(&mut there) {
+                    let content = volume::read(disk, name)?;
+                    *there = content.is_some_and(|content| content == b"x");
+                }
+                moments.push(there);
+                // What a cut there leaves can be mended, and has the file once.
+                let mut left = disk.clone();
+                crate::mend::mend(&mut left, |_| Ok(()))?;
+                let found =
+                    names.iter().filter(|name| volume::read(&mut left, name).unwrap().is_some());
+                assert_eq!(found.count(), 1);
+                Ok(())
+            })
+            .unwrap();
+            moments
         };
-        rename(&mut disk(3)).unwrap();
-        let mut full = disk(8);
-        let before = full.get_ref().clone();
-        let error = rename(&mut full).unwrap_err().to_string();
-        assert!(error.contains("too many names"), "{error}");
-        assert!(*full.get_ref() == before);
+        assert_eq!(rename(&mut disk(3), names[0], names[1]), [[false, true]]);
+        // The first sector is full: the longer name is in the second one, or in both.
+        for files in 5..9 {
+            let mut disk = disk(files);
+            let moments = rename(&mut disk, names[0], names[1]);
+            assert!(moments.iter().all(|[old, new]| *old || *new), "{moments:?}");
+            assert_eq!(moments.last(), Some(&[false, true]));
+            let moments = rename(&mut disk, names[1], names[0]);
+            assert!(moments.iter().all(|[new, old]| *old || *new), "{moments:?}");
+            assert_eq!(moments.last(), Some(&[true, false]));
+            let mut all = volume::names(&mut disk, FOLDER).unwrap();
+            all.sort();
+            assert_eq!(all.len(), files);
+        }
     }
 }

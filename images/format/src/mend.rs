@@ -10,12 +10,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use crate::fat32::{Layout, BAD, CELL, FIRST, MASK, SECTOR};
+use crate::fat32::{Layout, BAD, CELL, ENTRY, FIRST, MASK, REMOVED, SECTOR};
 
-/// Bytes of an entry of a folder.
-const ENTRY: usize = 32;
-/// The first byte of an entry that is none any more.
-const REMOVED: u8 = 0xe5;
 /// Attributes of a part of a long name.
 const LONG: u8 = 0x0f;
 const LABEL: u8 = 0x08;
