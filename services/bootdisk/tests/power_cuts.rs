@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The power is cut at every moment of everything that a node writes to the disk that it boots from: the disk boots a whole image then,
-//! the confirmed
-//! one works, and the next image can be installed.
+//! the confirmed one works, and the next image can be installed.
 //!
 //! The disk is one of sectors, each of which is written whole or not at all. What lies between two barriers may reach it in any order: a
-//! cut leaves
-//! what was written until some moment, or any part of it.
+//! cut leaves what was written until some moment, or any part of it.
 
 mod recorder;
 
@@ -35,9 +33,15 @@ fn image(number: usize) -> Vec<u8> {
     uki::build(&uki::sample_stub(), &sections).unwrap()
 }
 
-fn fresh() -> Disk {
+/// A disk with one image. `others` are files in its folder that are not ours: with some, names of images are in several sectors, as firmware
+/// leaves them.
+fn fresh(others: usize) -> Disk {
     let mut disk = Disk::new(BYTES);
     volume::make(&mut disk, Kind::Fat32, BOOT_LABEL).unwrap();
+    for other in 0..others {
+        let path = format!("{FOLDER}/other file {other}");
+        volume::put(&mut disk, File { path: &path, content: b"x" }).unwrap();
+    }
     for (path, content) in layout::files(b"loader", &image(0), "1.0") {
         volume::put(&mut disk, File { path: &path, content: &content }).unwrap();
     }
@@ -111,9 +115,18 @@ fn check(disk: &Disk) {
     assert!((0..WORKS.len()).any(|number| WORKS[number] && image(number) == content), "{path}");
 }
 
-/// Everything that a node does with its disk, one after the other, and each cut at every moment.
 #[test]
 fn the_power_may_be_cut_at_every_moment() {
+    cut_everywhere(0);
+}
+
+#[test]
+fn the_power_may_be_cut_at_every_moment_where_names_are_in_several_sectors() {
+    cut_everywhere(6);
+}
+
+/// Everything that a node does with its disk, one after the other, and each cut at every moment.
+fn cut_everywhere(others: usize) {
     type Act = fn(&BootDisk) -> Result<(), dvs_bootdisk::Error>;
     let acts: [(&str, Act); 8] = [
         ("install the second image", |node| node.install("1.1", &image(1)).map(drop)),
@@ -125,7 +138,7 @@ fn the_power_may_be_cut_at_every_moment() {
         ("confirm that", |node| node.confirm().map(drop)),
         ("go back", |node| node.give_up("people say so")),
     ];
-    let mut disk = fresh();
+    let mut disk = fresh(others);
     let (mut cuts, mut states) = (0, HashSet::new());
     for (what, act) in acts {
         let (started, _) = start(&mut disk);
