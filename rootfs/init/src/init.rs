@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dvs_config::{Config, Power, Run};
+use dvs_slots::loader;
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::fs::inotify;
 use rustix::process::Signal;
@@ -217,7 +218,8 @@ impl Init {
             trial: None,
         };
         let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        init.trial = Trial::of(&command_line, init.now());
+        let is_counted = Path::new(loader::VARIABLES).join(loader::COUNTED).exists();
+        init.trial = Trial::of(&command_line, is_counted, init.now());
         init.start_command();
         Ok(init)
     }

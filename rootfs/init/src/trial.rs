@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Images on trial. Who starts an image for the first time says so on the kernel's command line, `dvs_trial=SECONDS`. Unless `dvsd` confirms
-//! it in that time, whatever keeps it from that, PID 1 restarts the machine, which then boots what it booted before.
+//! it in that time, whatever keeps it from that, PID 1 restarts the machine, which then boots what it booted before. An image on a disk whose
+//! tries the boot loader counts is on trial as well: `dvsd` gives it up if the node does not work with it, and PID 1 does so where not even `dvsd` runs.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,8 @@ pub(crate) const CONFIRMED: &str = "/run/dvs/confirmed";
 /// Where `dvsd` leaves an image that is to be started instead of a reboot.
 const NEXT: &str = "/run/dvs/next";
 const ARGUMENT: &str = "dvs_trial=";
+/// How long an image has whose tries the boot loader counts, if nothing else is said: longer than `dvsd` gives it, which can say why.
+const COUNTED: Duration = Duration::from_secs(420);
 /// How often is looked whether it was confirmed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -38,13 +41,14 @@ pub(crate) enum Verdict {
 }
 
 impl Trial {
-    /// The trial that a kernel's command line asks for, from now on.
-    pub(crate) fn of(command_line: &str, now: Duration) -> Option<Self> {
+    /// The trial that a kernel's command line asks for, or the boot loader if it counts tries of the image, from now on.
+    pub(crate) fn of(command_line: &str, is_counted: bool, now: Duration) -> Option<Self> {
         let seconds = command_line
             .split_ascii_whitespace()
             .rev()
-            .find_map(|word| word.strip_prefix(ARGUMENT)?.parse().ok())?;
-        Some(Self { ends: now + Duration::from_secs(seconds), next: now })
+            .find_map(|word| word.strip_prefix(ARGUMENT)?.parse().ok());
+        let time = seconds.map(Duration::from_secs).or(is_counted.then_some(COUNTED))?;
+        Some(Self { ends: now + time, next: now })
     }
 
     /// What has become of it.
@@ -92,21 +96,24 @@ mod tests {
 
     #[test]
     fn the_command_line_says_how_long() {
-        assert!(Trial::of("console=ttyS0 quiet", at(0)).is_none());
-        assert!(Trial::of("dvs_trial= dvs_trial=x", at(0)).is_none());
-        // What is added counts more than what was there.
-        let trial = Trial::of("dvs_trial=10 quiet dvs_trial=60", at(2)).unwrap();
-        assert_eq!(trial.ends, at(62));
+        assert!(Trial::of("console=ttyS0 quiet", false, at(0)).is_none());
+        assert!(Trial::of("dvs_trial= dvs_trial=x", false, at(0)).is_none());
+        // What is added counts more than what was there, and either more than the loader.
+        for is_counted in [false, true] {
+            let trial = Trial::of("dvs_trial=10 quiet dvs_trial=60", is_counted, at(2)).unwrap();
+            assert_eq!(trial.ends, at(62));
+        }
+        assert_eq!(Trial::of("quiet", true, at(2)).unwrap().ends, at(2) + COUNTED);
     }
 
     #[test]
     fn what_is_not_confirmed_in_time_has_failed() {
-        let mut trial = Trial::of("dvs_trial=3", at(1)).unwrap();
+        let mut trial = Trial::of("dvs_trial=3", false, at(1)).unwrap();
         assert_eq!(trial.look(at(1), || false), Verdict::Undecided(at(2)));
         assert_eq!(trial.look(at(1), || panic!("too often")), Verdict::Undecided(at(2)));
         assert_eq!(trial.look(at(3), || false), Verdict::Undecided(at(4)));
         assert_eq!(trial.look(at(4), || false), Verdict::Failed);
-        let mut trial = Trial::of("dvs_trial=3", at(1)).unwrap();
+        let mut trial = Trial::of("dvs_trial=3", false, at(1)).unwrap();
         assert_eq!(trial.look(at(9), || true), Verdict::Confirmed);
     }
 }

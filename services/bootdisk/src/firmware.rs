@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+pub use dvs_slots::loader::VARIABLES;
 use dvs_slots::loader::{COUNTED, PARTITION, SELECTED};
 use dvs_slots::slots::Image;
 
-/// Where Linux shows the variables.
-pub const VARIABLES: &str = "/sys/firmware/efi/efivars";
 /// Where Linux lists block devices.
 pub const BLOCK: &str = "/sys/class/block";
 

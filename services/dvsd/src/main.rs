@@ -142,7 +142,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let boot = boot::Boot::of_this_machine();
     let way: Arc<dyn Boot> = match &boot.disk {
         Ok(disk) => {
-            tokio::spawn(boot::watch(Arc::clone(disk), handle.clone()));
+            tokio::spawn(boot::watch(Arc::clone(disk), directory.to_owned(), handle.clone()));
             Arc::new(Slots::new(Arc::clone(disk)))
         }
         Err(_) => Arc::new(Kexec::new(directory)),

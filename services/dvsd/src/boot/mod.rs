@@ -4,7 +4,7 @@
 pub mod api;
 mod gate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +58,9 @@ impl Boot {
     }
 }
 
-/// Sees to an image that is being tried, until it is confirmed or given up.
-pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
+/// Sees to an image that is being tried, until it is confirmed or given up. PID 1, which looks in `directory`, restarts the machine if it
+/// hears nothing for longer.
+pub async fn watch(disk: Arc<BootDisk>, directory: PathBuf, daemon: Handle) {
     if !disk.is_tried() {
         return;
     }
@@ -69,7 +70,7 @@ pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
         match blocking(move || own.begin()).await {
             Ok(true) => break,
             // It was confirmed before this daemon started.
-            Ok(false) => return,
+            Ok(false) => return tell(&directory),
             Err(error) => {
                 println!("warning: note how far the image has come: {error}");
                 sleep(PAUSE).await;
@@ -102,12 +103,19 @@ pub async fn watch(disk: Arc<BootDisk>, daemon: Handle) {
             }
             Ok(what) => {
                 println!("{what}");
-                if what == given_up {
-                    reboot(&daemon).await;
+                match what == given_up {
+                    true => reboot(&daemon).await,
+                    false => tell(&directory),
                 }
                 return;
             }
         }
+    }
+}
+
+fn tell(directory: &Path) {
+    if let Err(error) = crate::upgrades::boot::tell(directory) {
+        println!("error: {error}");
     }
 }
 

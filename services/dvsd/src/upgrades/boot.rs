@@ -81,10 +81,14 @@ impl Boot for Kexec {
     }
 
     fn confirm(&self) -> Result<(), String> {
-        let path = self.directory.join(CONFIRMED);
-        let confirmed = File::create(path).map(drop);
-        confirmed.map_err(|error| format!("tell PID 1 that the image is good: {error}"))
+        tell(&self.directory)
     }
+}
+
+/// Tells PID 1, which looks in `directory`, that the node works with its image.
+pub(crate) fn tell(directory: &Path) -> Result<(), String> {
+    let confirmed = File::create(directory.join(CONFIRMED)).map(drop);
+    confirmed.map_err(|error| format!("tell PID 1 that the image is good: {error}"))
 }
 
 /// Puts the image into the slot of the node's disk that is not confirmed. The boot loader tries it, and [`crate::boot`] confirms it or

@@ -145,7 +145,9 @@ fn begins_with(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u
 
 /// A good image with a byte of its root changed, in the middle.
 fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
-    let mut image = image::unified_with(session, built, &arguments("quiet"))?;
+    // Parts of it may be there, PID 1 as well.
+    let arguments = arguments(&format!("quiet dvs_trial={}", 2 * HANG_S));
+    let mut image = image::unified_with(session, built, &arguments)?;
     let range = uki::position(&image, ".initrd").context("looking into an image")?;
     let range = range.context("an image has no root")?;
     image[range.start + range.len() / 2] ^= 0xff;
