@@ -11,7 +11,7 @@ mod table;
 use anyhow::{ensure, Context, Result};
 use dvk_bench::{Carrier, Work};
 use dvs_qemu::accel::{Accelerator, Choice};
-use dvs_qemu::machine::QEMU;
+use dvs_qemu::machine::{Memory, QEMU};
 use dvs_qemu::Options;
 
 use super::{plot, Output};
@@ -25,6 +25,9 @@ use figures::Figures;
 use pair::Pair;
 use profile::Profile;
 use rounds::{Effort, Rounds};
+
+/// The root takes half of it at most, programs for tests included.
+const MEMORY: Memory = Memory { mib: 256 };
 
 /// Arguments of `cargo xtask bench net`.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,6 +62,7 @@ pub(super) fn run(arguments: &Arguments, session: &Session, origin: &Origin) -> 
     let dvsctl = built.root.programs.path("dvsctl");
     let mut options = Options::new(kernel, root);
     options.nodes = 2;
+    options.memory = MEMORY;
     options.agent = true;
     // A switch would cost every frame more than most of what is compared.
     options.wire = true;

@@ -16,6 +16,8 @@ use crate::test::cluster::guest::Guest;
 const READY: Duration = Duration::from_secs(120);
 /// How long all measurements together may take; several times what they need.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// How long a node may take to stop a process.
+const HOLDING: Duration = Duration::from_secs(60);
 /// How long a link may take to be carried by something else, in seconds.
 const PATIENCE_S: &str = "60";
 
@@ -101,6 +103,19 @@ impl Pair {
             Answer::Took(nanoseconds) => Ok(nanoseconds),
             other => bail!("{work} by {carrier}: the program says {other:?}"),
         }
+    }
+
+    /// Holds the daemons of both nodes for good, so that none takes the other node for down however slow that is, and so that nothing is
+    /// executed but what is asked for. The link stays as it is, and can only be used.
+    ///
+    /// # Errors
+    /// When they cannot be held.
+    pub(super) fn hold_daemons(&self) -> Result<()> {
+        for node in [0, 1] {
+            let words = ["busybox", "killall", "-STOP", "dvsd"];
+            Guest::start(&self.cluster, node, &words, HOLDING)?.succeed()?;
+        }
+        Ok(())
     }
 
     /// Where the QEMU of a node takes commands.

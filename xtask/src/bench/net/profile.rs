@@ -3,8 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::Result;
 use dvk_bench::{Carrier, Work};
@@ -16,11 +14,8 @@ use super::pair::Pair;
 
 /// How often each node is watched.
 const WATCHES: u64 = 8;
-/// Instructions that a node is to execute while it is watched. To log one takes a thousand times as long as to execute it, and a node
-/// that is silent for two seconds is taken for down.
+/// Instructions that a node is to execute while it is watched. To log one takes a thousand times as long as to execute it.
 const WATCHED: u64 = 300_000;
-/// Time for nodes to hear each other between two watches.
-const PAUSE: Duration = Duration::from_millis(500);
 /// Operations before: congestion windows grow.
 const WARM_UP: u64 = 200;
 
@@ -46,6 +41,7 @@ impl Profile {
     ) -> Result<Self> {
         let symbols = Arc::new(Symbols::of(vmlinux)?);
         pair.attach(carrier)?;
+        pair.hold_daemons()?;
         let before = pair.executed()?;
         pair.measure(carrier, work, 1, WARM_UP)?;
         let after = pair.executed()?;
@@ -66,7 +62,6 @@ impl Profile {
                 tracing.stop()?;
                 count = tracing.result()?;
                 measured?;
-                sleep(PAUSE);
             }
             Ok(Shares::new(&count, &symbols, WATCHES * operations))
         };
