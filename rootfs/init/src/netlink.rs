@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn members_of_bonds_are_known_and_have_the_address_that_they_came_with() {
         let permanent = attribute(PERM_ADDRESS, &[2, 0, 0, 0, 0, 9]);
-        let adapter = told(&[permanent.clone()]);
+        let adapter = told(std::slice::from_ref(&permanent));
         assert_eq!(
             (adapter.mac, adapter.own_mac),
             (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 9]))
