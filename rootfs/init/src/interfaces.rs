@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which interface serves which purpose.
 
-use dvs_config::{InterfaceAddress, InterfaceSelector, Mac, Network};
+use dvs_config::{InterfaceAddress, InterfaceKind, InterfaceSelector, Mac, Network};
 use serde::Serialize;
 
 /// An Ethernet interface of this machine.
@@ -9,9 +9,19 @@ use serde::Serialize;
 pub(crate) struct Interface {
     pub(crate) name: String,
     pub(crate) index: u32,
+    /// The address that it has.
     pub(crate) mac: Mac,
-    /// Made by software (bridge, veth, VLAN…), hence never chosen by default.
-    pub(crate) is_virtual: bool,
+    /// The address that it came with, by which it is selected: members of a bond have that of the bond.
+    pub(crate) own_mac: Mac,
+    pub(crate) kind: InterfaceKind,
+    /// It is a member of a bond, hence never chosen.
+    pub(crate) is_member: bool,
+}
+
+impl Interface {
+    pub(crate) fn is_selected_by(&self, selector: &InterfaceSelector) -> bool {
+        selector.selects(self.kind, &self.name, self.own_mac)
+    }
 }
 
 /// The interfaces chosen.
@@ -24,12 +34,17 @@ pub(crate) struct Choice {
     pub(crate) missing: Vec<String>,
 }
 
-/// Chooses among the interfaces as the configuration says.
+/// Chooses among the interfaces as the configuration says. By default, adapters and bonds carry cluster traffic: other interfaces that
+/// software makes (VLANs, bridges…) share an adapter with what that is for.
 pub(crate) fn choose(interfaces: &[Interface], network: &Network) -> Choice {
-    let mut interfaces = interfaces.to_vec();
+    let (members, mut interfaces): (Vec<_>, Vec<_>) =
+        interfaces.iter().cloned().partition(|interface| interface.is_member);
     interfaces.sort_by_key(|interface| interface.index);
-    let selects = |selector: &InterfaceSelector, interface: &Interface| {
-        selector.matches(&interface.name, interface.mac)
+    let selects =
+        |selector: &InterfaceSelector, interface: &Interface| interface.is_selected_by(selector);
+    let taken = |selector: &InterfaceSelector| {
+        let member = members.iter().find(|member| member.is_selected_by(selector));
+        member.map(|it| format!(", but `{}`, which is in a bond", it.name)).unwrap_or_default()
     };
     let mut missing = Vec::new();
 
@@ -38,19 +53,24 @@ pub(crate) fn choose(interfaces: &[Interface], network: &Network) -> Choice {
         wanted.and_then(|wanted| interfaces.iter().find(|interface| selects(wanted, interface)));
     if let (Some(wanted), None) = (wanted, management) {
         missing.push(format!(
-            "no Ethernet interface matches `{wanted}` of `network.management.interface`"
+            "no Ethernet interface matches `{wanted}` of `network.management.interface`{}",
+            taken(wanted)
         ));
     }
 
     let others = || interfaces.iter().filter(|interface| Some(*interface) != management);
     let cluster: Vec<Interface> = if network.cluster.is_empty() {
-        others().filter(|interface| !interface.is_virtual).cloned().collect()
+        let by_default = |interface: &&Interface| {
+            matches!(interface.kind, InterfaceKind::Adapter | InterfaceKind::Bond)
+        };
+        others().filter(by_default).cloned().collect()
     } else {
         for selector in &network.cluster {
             if !others().any(|interface| selects(selector, interface)) {
                 missing.push(format!(
                     "no Ethernet interface but the management one matches `{selector}` of \
-                     `network.cluster`"
+                     `network.cluster`{}",
+                    taken(selector)
                 ));
             }
         }
@@ -106,13 +126,14 @@ impl NetworkFile {
 
 #[cfg(test)]
 mod tests {
-    use dvs_config::{Mac, Management, Network};
+    use dvs_config::{InterfaceKind, Mac, Management, Network};
 
     use super::{choose, Interface, NetworkFile};
 
     fn interface(name: &str, index: u32, is_virtual: bool) -> Interface {
+        let kind = if is_virtual { InterfaceKind::Other } else { InterfaceKind::Adapter };
         let mac = Mac([0x52, 0x54, 0, 0, 0, index as u8]);
-        Interface { name: name.to_owned(), index, mac, is_virtual }
+        Interface { name: name.to_owned(), index, mac, own_mac: mac, kind, is_member: false }
     }
 
     fn machine() -> Vec<Interface> {
@@ -132,6 +153,7 @@ mod tests {
                 address: "10.0.2.15/24".parse().unwrap(),
                 gateway: None,
             }),
+            ..Network::default()
         }
     }
 
@@ -154,6 +176,49 @@ mod tests {
         let choice = choose(&machine(), &network(&["eth*", "br0"], Some("eth*")));
         assert_eq!(choice.management.unwrap().name, "eth0");
         assert_eq!(names(&choice.cluster), ["eth1", "br0", "eth2"]);
+    }
+
+    /// `eth0` and `eth2` are the bond `bond0`, and frames of `bond0` and `eth1` with number 7 are VLANs.
+    fn bonded() -> Vec<Interface> {
+        let mut interfaces = machine();
+        let bond_mac = Mac([0x52, 0x54, 0, 0, 0, 2]);
+        for member in
+            interfaces.iter_mut().filter(|it| ["eth0", "eth2"].contains(&it.name.as_str()))
+        {
+            (member.mac, member.is_member) = (bond_mac, true);
+        }
+        let made = |name: &str, index, kind| Interface {
+            kind,
+            mac: bond_mac,
+            own_mac: bond_mac,
+            ..interface(name, index, true)
+        };
+        interfaces.push(made("bond0", 6, InterfaceKind::Bond));
+        interfaces.push(made("bond0.7", 7, InterfaceKind::Vlan));
+        interfaces.push(made("eth1.7", 8, InterfaceKind::Vlan));
+        interfaces
+    }
+
+    #[test]
+    fn by_default_bonds_take_the_place_of_their_members_and_vlans_are_left_out() {
+        let choice = choose(&bonded(), &network(&[], None));
+        assert_eq!(names(&choice.cluster), ["eth1", "bond0"]);
+        let choice = choose(&bonded(), &network(&[], Some("bond0.7")));
+        assert_eq!(names(&choice.cluster), ["eth1", "bond0"]);
+        assert_eq!(choice.management.unwrap().name, "bond0.7");
+    }
+
+    #[test]
+    fn members_are_never_chosen_and_vlans_by_their_whole_names() {
+        let choice = choose(&bonded(), &network(&["eth*", "bond?", "bond0.7"], None));
+        assert_eq!(names(&choice.cluster), ["eth1", "bond0", "bond0.7"]);
+        assert!(choice.missing.is_empty());
+        // The address of the bond and its VLANs is that of a member.
+        let choice = choose(&bonded(), &network(&["52:54:00:00:00:02"], Some("eth2")));
+        assert!(choice.cluster.is_empty() && choice.management.is_none());
+        let [management, cluster] = &choice.missing[..] else { panic!("{:?}", choice.missing) };
+        assert!(management.ends_with("but `eth2`, which is in a bond"), "{management}");
+        assert!(cluster.ends_with("but `eth0`, which is in a bond"), "{cluster}");
     }
 
     #[test]

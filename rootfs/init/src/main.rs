@@ -16,6 +16,7 @@ mod service_log;
 mod settings;
 mod shutdown;
 mod sources;
+mod stacked;
 mod status;
 mod supervisor;
 mod sys;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Brings the interfaces up that the configuration chooses.
+//! Makes the bonds and VLANs of the configuration, and brings the interfaces up that it chooses.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dvs_config::Network;
+use dvs_config::{InterfaceKind, Network};
 
 use crate::fault::Fault;
 use crate::interfaces::{choose, Choice, Interface};
 use crate::netlink::Netlink;
 use crate::settings::write_sysctl;
+use crate::stacked::{self, PlannedBond};
 
 /// `lo` is the first interface of every network namespace.
 const LOOPBACK: u32 = 1;
@@ -34,10 +36,9 @@ fn try_set_up(network: &Network, faults: &mut Vec<Fault>) -> Result<Choice, Faul
     faults.extend(netlink.set_up(LOOPBACK).map_err(Fault::when("bring lo up")).err());
 
     let end = Instant::now() + PATIENCE;
-    let choice = loop {
-        let interfaces =
-            netlink.ethernet_interfaces().map_err(Fault::when("list the network interfaces"))?;
-        let choice = choose(&interfaces, network);
+    let mut missing = make_stacked(&mut netlink, network, end, faults)?;
+    let mut choice = loop {
+        let choice = choose(&list(&mut netlink)?, network);
         if choice.missing.is_empty() || Instant::now() >= end {
             break choice;
         }
@@ -57,7 +58,71 @@ fn try_set_up(network: &Network, faults: &mut Vec<Fault>) -> Result<Choice, Faul
             faults.extend(netlink.add_default_route(*index, gateway).map_err(attempt).err());
         }
     }
+    missing.append(&mut choice.missing);
+    choice.missing = missing;
     Ok(choice)
+}
+
+fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Fault> {
+    netlink.ethernet_interfaces().map_err(Fault::when("list the network interfaces"))
+}
+
+/// Makes bonds of adapters, for which it waits until `end`, and then VLANs; returns what they lack.
+fn make_stacked(
+    netlink: &mut Netlink,
+    network: &Network,
+    end: Instant,
+    faults: &mut Vec<Fault>,
+) -> Result<Vec<String>, Fault> {
+    // The kernel makes a bond of nothing as it starts. VLANs go first, since they go with what is below them.
+    for kind in [InterfaceKind::Vlan, InterfaceKind::Bond] {
+        for Interface { name, index, .. } in list(netlink)?.iter().filter(|it| it.kind == kind) {
+            let attempt = Fault::when(format!("remove {name}, which is there before it is made"));
+            faults.extend(netlink.remove(*index).map_err(attempt).err());
+        }
+    }
+    let plan = loop {
+        let plan = stacked::plan(&list(netlink)?, network);
+        if plan.missing.is_empty() || Instant::now() >= end {
+            break plan;
+        }
+        thread::sleep(RETRY);
+    };
+    for planned in &plan.bonds {
+        let failed = make_bond(netlink, planned, faults).err();
+        faults.extend(failed);
+    }
+    let interfaces = list(netlink)?;
+    for vlan in &network.vlan {
+        // One whose parent is not there lacks it, or the bond that could not be made.
+        let Some(parent) = stacked::parent(&interfaces, &vlan.parent) else { continue };
+        bring_up(netlink, parent, faults);
+        let name = vlan.interface_name();
+        let attempt = Fault::when(format!("make {name}, number {} of {}", vlan.id, parent.name));
+        faults.extend(netlink.make_vlan(&name, parent.index, vlan.id).map_err(attempt).err());
+    }
+    Ok(plan.missing)
+}
+
+/// Makes a bond; members that it does not take are only a fault each.
+fn make_bond(
+    netlink: &mut Netlink,
+    planned: &PlannedBond,
+    faults: &mut Vec<Fault>,
+) -> Result<(), Fault> {
+    let PlannedBond { bond, members, primary } = planned;
+    let primary = primary.as_ref().map(|primary| primary.index);
+    let attempt = Fault::when(format!("make the bond {}, of mode {}", bond.name, bond.mode));
+    netlink.make_bond(bond, primary).map_err(attempt)?;
+    let made = list(netlink)?.into_iter().find(|it| it.name == bond.name.as_str());
+    let made = made.ok_or(io::ErrorKind::NotFound);
+    let made = made.map_err(Fault::when(format!("find the bond {}", bond.name)))?;
+    for Interface { name, index, .. } in members {
+        let attempt = Fault::when(format!("put {name} into the bond {}", bond.name));
+        faults.extend(netlink.put_into(*index, made.index).map_err(attempt).err());
+    }
+    bring_up(netlink, &made, faults);
+    Ok(())
 }
 
 fn bring_up(netlink: &mut Netlink, interface: &Interface, faults: &mut Vec<Fault>) {

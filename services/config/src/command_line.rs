@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
 use crate::keys::{self, Kind};
-use crate::source::Problem;
+use crate::source::{self, Problem};
 
 /// What our parameters start with.
 const PREFIX: &str = "dvs.";
@@ -90,10 +90,13 @@ pub(crate) fn table(text: &str) -> Result<DeTable<'_>, Problem> {
         let Some(path) = path(text, &parameter) else { continue };
         let name = parameter.name;
         let Some(kind) = keys::kind(&path) else {
-            return Err(if keys::is_section(&path) {
-                Problem::section(name, &path)
-            } else {
-                Problem::unknown_key(name, &path)
+            return Err(match keys::list_around(&path).filter(|_| keys::field(&path).is_some()) {
+                Some(list) => Problem {
+                    span: name,
+                    message: format!("`{path}` stands in a table, expected `{PREFIX}{list}={{…}}`"),
+                },
+                None if keys::is_section(&path) => Problem::section(name, &path),
+                None => Problem::unknown_key(name, &path),
             });
         };
         let Some(span) = parameter.value else {
@@ -101,6 +104,10 @@ pub(crate) fn table(text: &str) -> Result<DeTable<'_>, Problem> {
             return Err(Problem { span: name, message });
         };
         let value = value(text, span, kind)?;
+        if kind == Kind::Tables {
+            let expected = format!("`{PREFIX}{path}={{…}}`, or several tables in `[…]`");
+            source::check_tables(&path, &value, &expected)?;
+        }
         insert(&mut root, &path, name, value);
     }
     Ok(root)
@@ -127,26 +134,30 @@ fn value(text: &str, span: Range<usize>, kind: Kind) -> Result<Spanned<DeValue<'
             _ => plain(span),
         }),
         Kind::Text => Ok(plain(span)),
-        Kind::List | Kind::Command if raw.starts_with('[') => {
-            let mut value = DeValue::parse(raw).map_err(|error| {
-                let within = error.span().unwrap_or(0..raw.len());
-                Problem {
-                    span: span.start + within.start..span.start + within.end,
-                    message: error.message().to_owned(),
-                }
-            })?;
-            if let DeValue::Array(items) = value.get_mut() {
-                for item in items.iter_mut() {
-                    let within = item.span();
-                    let inner = std::mem::replace(item.get_mut(), DeValue::Boolean(false));
-                    *item = Spanned::new(span.start + within.start..span.start + within.end, inner);
-                }
-            }
-            Ok(Spanned::new(span, value.into_inner()))
+        Kind::List | Kind::Command if raw.starts_with('[') => toml_value(raw, span),
+        Kind::Tables if raw.starts_with('[') => toml_value(raw, span),
+        Kind::Tables if raw.starts_with('{') => {
+            let table = toml_value(raw, span.clone())?;
+            Ok(Spanned::new(span, DeValue::Array(std::iter::once(table).collect())))
         }
+        // Goes on as text, so that it is said what was expected.
+        Kind::Tables => Ok(plain(span)),
         Kind::List => Ok(array(|c| c == ',' || c.is_ascii_whitespace())),
         Kind::Command => Ok(array(|c| c.is_ascii_whitespace())),
     }
+}
+
+/// Reads what stands at `span` as TOML.
+fn toml_value(raw: &str, span: Range<usize>) -> Result<Spanned<DeValue<'_>>, Problem> {
+    let value = DeValue::parse(raw).map_err(|error| {
+        let within = error.span().unwrap_or(0..raw.len());
+        Problem {
+            span: span.start + within.start..span.start + within.end,
+            message: error.message().to_owned(),
+        }
+    })?;
+    let value = source::shift(value, span.start);
+    Ok(Spanned::new(span, value.into_inner()))
 }
 
 /// The non-empty pieces between separators.

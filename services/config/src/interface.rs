@@ -70,6 +70,19 @@ pub enum InterfaceSelector {
     Name(NamePattern),
 }
 
+/// What an interface is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterfaceKind {
+    /// Hardware, also that of a virtual machine. Its address is the one that it came with, whatever it has been given since.
+    Adapter,
+    /// Several adapters.
+    Bond,
+    /// The tagged frames of another interface.
+    Vlan,
+    /// Other software.
+    Other,
+}
+
 /// A checked pattern for interface names; made by parsing an [`InterfaceSelector`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NamePattern(String);
@@ -99,6 +112,11 @@ impl NamePattern {
     /// Whether the name matches the pattern.
     pub fn matches(&self, name: &str) -> bool {
         glob(self.0.as_bytes(), name.as_bytes())
+    }
+
+    /// The one name that matches; `None` if there may be several.
+    pub fn exact(&self) -> Option<&str> {
+        (!self.0.contains(['*', '?'])).then_some(&self.0)
     }
 }
 
@@ -136,6 +154,26 @@ impl InterfaceSelector {
         match self {
             Self::Mac(wanted) => *wanted == mac,
             Self::Name(pattern) => pattern.matches(name),
+        }
+    }
+
+    /// Whether it selects the interface of that kind, name and address. Bonds and VLANs, which have the address of what they are made
+    /// of, are selected by their names, and VLANs only by the whole name: `eth*` is not meant to be `eth0.7`.
+    pub fn selects(&self, kind: InterfaceKind, name: &str, mac: Mac) -> bool {
+        match kind {
+            InterfaceKind::Adapter | InterfaceKind::Other => self.matches(name, mac),
+            InterfaceKind::Bond => {
+                matches!(self, Self::Name(pattern) if pattern.matches(name))
+            }
+            InterfaceKind::Vlan => self.exact_name() == Some(name),
+        }
+    }
+
+    /// The one name that it selects; `None` if it selects by address, or by a pattern that several may match.
+    pub fn exact_name(&self) -> Option<&str> {
+        match self {
+            Self::Mac(_) => None,
+            Self::Name(pattern) => pattern.exact(),
         }
     }
 
@@ -186,7 +224,7 @@ textual!(InterfaceSelector, ParseSelectorError);
 mod tests {
     use proptest::prelude::*;
 
-    use super::{glob, InterfaceSelector, Mac};
+    use super::{glob, InterfaceKind, InterfaceSelector, Mac};
 
     const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0xab]);
 
@@ -207,6 +245,23 @@ mod tests {
         assert!(selects("en*", "enp3s0") && selects("en*", "en") && !selects("en*", "eth0"));
         assert!(selects("eth?", "eth1") && !selects("eth?", "eth10") && !selects("eth?", "eth"));
         assert!(selects("*p*s0", "enp3s0"));
+    }
+
+    #[test]
+    fn bonds_are_selected_by_name_and_vlans_by_the_whole_name() {
+        let selects = |text: &str, kind, name| {
+            text.parse::<InterfaceSelector>().unwrap().selects(kind, name, MAC)
+        };
+        let mac = MAC.to_string();
+        assert!(selects(&mac, InterfaceKind::Adapter, "eth0"));
+        assert!(!selects(&mac, InterfaceKind::Bond, "bond0"));
+        assert!(!selects(&mac, InterfaceKind::Vlan, "eth0.7"));
+        assert!(selects("bond*", InterfaceKind::Bond, "bond0"));
+        assert!(selects("eth0.7", InterfaceKind::Vlan, "eth0.7"));
+        for pattern in ["eth*", "eth0.?", "*"] {
+            assert!(!selects(pattern, InterfaceKind::Vlan, "eth0.7"), "{pattern}");
+            assert!(selects(pattern, InterfaceKind::Other, "eth0.7"), "{pattern}");
+        }
     }
 
     #[test]

@@ -18,10 +18,12 @@ pub(crate) enum Kind {
     List,
     /// A command and its arguments, separated by blanks; or a TOML array.
     Command,
+    /// A TOML table; or an array of several.
+    Tables,
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 18] = [
+pub(crate) const KEYS: [(&str, Kind); 20] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
     ("cluster.join_token", Kind::Text),
@@ -32,6 +34,8 @@ pub(crate) const KEYS: [(&str, Kind); 18] = [
     ("network.management.interface", Kind::Text),
     ("network.management.address", Kind::Text),
     ("network.management.gateway", Kind::Text),
+    ("network.bond", Kind::Tables),
+    ("network.vlan", Kind::Tables),
     ("api.port", Kind::Integer),
     ("netboot.interface", Kind::Text),
     ("netboot.address", Kind::Text),
@@ -42,12 +46,37 @@ pub(crate) const KEYS: [(&str, Kind); 18] = [
     ("run.services", Kind::Boolean),
 ];
 
+/// The keys of the tables that stand in lists.
+pub(crate) const FIELDS: [(&str, Kind); 10] = [
+    ("network.bond.name", Kind::Text),
+    ("network.bond.interfaces", Kind::List),
+    ("network.bond.mode", Kind::Text),
+    ("network.bond.miimon_ms", Kind::Integer),
+    ("network.bond.primary", Kind::Text),
+    ("network.bond.lacp_rate", Kind::Text),
+    ("network.bond.transmit_hash_policy", Kind::Text),
+    ("network.vlan.name", Kind::Text),
+    ("network.vlan.parent", Kind::Text),
+    ("network.vlan.id", Kind::Integer),
+];
+
 /// The paths of secrets, whose values no error message shows.
 pub(crate) const SECRETS: [&str; 3] = ["cluster.token", "cluster.join_token", "netboot.append"];
 
 /// How the key reads bare text; `None` when there is no such key.
 pub(crate) fn kind(path: &str) -> Option<Kind> {
     KEYS.iter().find(|(key, _)| *key == path).map(|(_, kind)| *kind)
+}
+
+/// What a key of a table in a list holds; `None` when there is no such key.
+pub(crate) fn field(path: &str) -> Option<Kind> {
+    FIELDS.iter().find(|(key, _)| *key == path).map(|(_, kind)| *kind)
+}
+
+/// The list of tables that the path leads into, if it does.
+pub(crate) fn list_around(path: &str) -> Option<&'static str> {
+    let around = |key: &str| path.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    KEYS.iter().find(|(key, kind)| *kind == Kind::Tables && around(key)).map(|(key, _)| *key)
 }
 
 /// Whether the path names a section, that is, keys lie below it.
@@ -75,7 +104,10 @@ pub(crate) fn nearest(path: &str) -> Option<&'static str> {
         let tail = strsim::damerau_levenshtein(&last(path), &last(candidate)) + 1;
         whole.min(tail)
     };
+    let list = list_around(path);
+    let fields = FIELDS.iter().filter(|(key, _)| list.is_some() && list_around(key) == list);
     KEYS.iter()
+        .chain(fields)
         .map(|(key, _)| *key)
         .chain(sections)
         .map(|candidate| (closeness(candidate), candidate))
@@ -88,8 +120,8 @@ pub(crate) fn nearest(path: &str) -> Option<&'static str> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{is_section, kind, nearest, Kind, KEYS};
-    use crate::{Config, Management, Netboot, Node, Run};
+    use super::{is_section, kind, list_around, nearest, Kind, FIELDS, KEYS};
+    use crate::{Bond, Config, LacpRate, Management, Netboot, Node, Run, TransmitHashPolicy, Vlan};
 
     /// A configuration in which every key is set.
     fn full() -> Config {
@@ -104,6 +136,18 @@ mod tests {
             address: "10.0.2.15/24".parse().unwrap(),
             gateway: Some("10.0.2.2".parse().unwrap()),
         });
+        // Not all of them go together.
+        config.network.bond = vec![Bond {
+            name: "bond0".parse().unwrap(),
+            interfaces: vec!["eth2".parse().unwrap()],
+            mode: Default::default(),
+            miimon_ms: 100,
+            primary: Some("eth2".parse().unwrap()),
+            lacp_rate: Some(LacpRate::Fast),
+            transmit_hash_policy: Some(TransmitHashPolicy::Layer2),
+        }];
+        let name = Some("lab".parse().unwrap());
+        config.network.vlan = vec![Vlan { name, parent: "bond0".parse().unwrap(), id: 7 }];
         config.netboot = Some(Netboot {
             interface: "eth0".parse().unwrap(),
             address: Some("10.0.0.1/24".parse().unwrap()),
@@ -134,9 +178,27 @@ mod tests {
         leaves("", &toml::Value::Table(full().to_toml().parse().unwrap()), &mut found);
         let listed: BTreeSet<_> = KEYS
             .iter()
-            .map(|(key, kind)| (key.to_string(), matches!(kind, Kind::List | Kind::Command)))
+            .map(|(key, kind)| {
+                (key.to_string(), matches!(kind, Kind::List | Kind::Command | Kind::Tables))
+            })
             .collect();
         assert_eq!(listed, found);
+    }
+
+    #[test]
+    fn the_tables_in_lists_are_in_step_with_the_schema() {
+        let mut found = BTreeSet::new();
+        let written = toml::Value::Table(full().to_toml().parse().unwrap());
+        for (list, _) in KEYS.iter().filter(|(_, kind)| *kind == Kind::Tables) {
+            let value = list.split('.').fold(&written, |value, key| &value[key]);
+            leaves(list, &value[0], &mut found);
+        }
+        let listed: BTreeSet<_> = FIELDS
+            .iter()
+            .map(|(key, kind)| (key.to_string(), matches!(kind, Kind::List)))
+            .collect();
+        assert_eq!(listed, found);
+        assert!(FIELDS.iter().all(|(key, _)| list_around(key).is_some()));
     }
 
     #[test]
@@ -154,5 +216,9 @@ mod tests {
         assert_eq!(nearest("netwrok"), Some("network"));
         assert_eq!(nearest("clutser.token"), Some("cluster.token"));
         assert_eq!(nearest("frobnicate"), None);
+        assert_eq!(nearest("network.bond.lacprate"), Some("network.bond.lacp_rate"));
+        assert_eq!(nearest("network.vlna"), Some("network.vlan"));
+        // What is in tables of lists is meant only there.
+        assert_eq!(nearest("node.primary"), None);
     }
 }

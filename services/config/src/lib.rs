@@ -22,12 +22,18 @@ mod interface;
 mod keys;
 mod schema;
 mod source;
+mod stacked;
 mod value;
 
 pub use error::ConfigError;
-pub use interface::{InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSelectorError};
+pub use interface::{
+    InterfaceKind, InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSelectorError,
+};
 pub use schema::{Api, Cluster, Config, Management, Netboot, Network, Node, Power, Run};
 pub use source::Source;
+pub use stacked::{
+    Bond, BondMode, InterfaceName, LacpRate, ParseInterfaceNameError, TransmitHashPolicy, Vlan,
+};
 pub use value::{
     AddressRange, InterfaceAddress, JoinToken, KernelArguments, Name, ParseAddressError,
     ParseArgumentsError, ParseJoinTokenError, ParseNameError, ParseRangeError, ParseTokenError,

@@ -8,7 +8,8 @@ use serde::de::{Deserializer, Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AddressRange, InterfaceAddress, InterfaceSelector, JoinToken, KernelArguments, Name, Token,
+    AddressRange, Bond, InterfaceAddress, InterfaceSelector, JoinToken, KernelArguments, Name,
+    Token, Vlan,
 };
 
 /// The machine configuration of one node. Every key has a default but those of optional sections.
@@ -77,12 +78,18 @@ pub struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Network {
-    /// The interfaces that carry cluster traffic; when empty, every Ethernet interface but the
-    /// management one.
+    /// The interfaces that carry cluster traffic; when empty, every network adapter and bond but
+    /// the management one and the members of bonds.
     pub cluster: Vec<InterfaceSelector>,
     /// `[network.management]`: the interface on which the API listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub management: Option<Management>,
+    /// `[[network.bond]]`: several network adapters as one interface each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bond: Vec<Bond>,
+    /// `[[network.vlan]]`: tagged frames of an interface as an interface each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub vlan: Vec<Vlan>,
 }
 
 /// `[network.management]`
@@ -167,16 +174,16 @@ impl Config {
     }
 
     /// Says what is wrong between keys that are each in order: the key to point at, and the text.
-    pub(crate) fn contradiction(&self) -> Option<(&'static str, String)> {
+    pub(crate) fn contradiction(&self) -> Option<(String, String)> {
         if self.cluster.join_token.is_some() && self.cluster.token.is_some() {
             return Some((
-                "cluster.join_token",
+                "cluster.join_token".into(),
                 "a machine joins with either of the two; leave out `cluster.token` or this".into(),
             ));
         }
         if self.cluster.bootstrap_expect > 1 && self.cluster.join_token.is_some() {
             return Some((
-                "cluster.bootstrap_expect",
+                "cluster.bootstrap_expect".into(),
                 "a machine with a join token joins a cluster and forms none; leave this out, or set \
                  `cluster.token` instead of `cluster.join_token`"
                     .into(),
@@ -184,7 +191,7 @@ impl Config {
         }
         if self.cluster.bootstrap_expect > 1 && self.cluster.token.is_none() {
             return Some((
-                "cluster.bootstrap_expect",
+                "cluster.bootstrap_expect".into(),
                 format!(
                     "waiting for {} nodes needs a cluster token that they share; set `cluster.token`",
                     self.cluster.bootstrap_expect
@@ -194,13 +201,13 @@ impl Config {
         if let Some(Management { address, gateway: Some(gateway), .. }) = &self.network.management {
             if !address.network_contains(*gateway) {
                 return Some((
-                    "network.management.gateway",
+                    "network.management.gateway".into(),
                     format!("{gateway} is outside of the network of {address}"),
                 ));
             }
             if *gateway == address.address() {
                 return Some((
-                    "network.management.gateway",
+                    "network.management.gateway".into(),
                     format!("{gateway} is the node's own address"),
                 ));
             }
@@ -208,15 +215,15 @@ impl Config {
         if let Some(Netboot { address: Some(own), addresses: Some(addresses), .. }) = &self.netboot
         {
             if let Err(why) = addresses.check_beside(*own) {
-                return Some(("netboot.addresses", why));
+                return Some(("netboot.addresses".into(), why));
             }
         }
-        None
+        self.network.contradiction(self.netboot.as_ref())
     }
 }
 
 /// Reads an integer, and calls it so when something else stands there.
-struct WholeNumber;
+pub(crate) struct WholeNumber;
 
 impl Visitor<'_> for WholeNumber {
     type Value = i64;

@@ -105,9 +105,13 @@ impl Config {
                 let span = error.span().unwrap_or(0..0);
                 let path = path_at(&merged, &span);
                 let message = describe(path.as_deref(), error.message());
+                let is_list = |path: &&str| {
+                    let path = without_numbers(path);
+                    keys::kind(&path).or(keys::field(&path)) == Some(Kind::List)
+                };
                 let span = path
                     .as_deref()
-                    .filter(|path| keys::kind(path) == Some(Kind::List))
+                    .filter(is_list)
                     .and_then(|path| bad_item(&merged, path))
                     .unwrap_or(span);
                 return Err(match path {
@@ -119,8 +123,8 @@ impl Config {
         match config.contradiction() {
             None => Ok(config),
             Some((path, message)) => {
-                let message = describe(Some(path), &message);
-                Err(match span_of(&merged, path) {
+                let message = describe(Some(&path), &message);
+                Err(match span_of(&merged, &path) {
                     Some(span) => locate(sources, span, message),
                     None => ConfigError::nowhere(message),
                 })
@@ -155,7 +159,10 @@ fn join(prefix: &str, key: &str) -> String {
 fn find_unknown(prefix: &str, table: &DeTable<'_>, problems: &mut Vec<Problem>) {
     for (key, value) in table {
         let path = join(prefix, key.get_ref());
-        if keys::kind(&path).is_some() {
+        if let Some(kind) = keys::kind(&path) {
+            if kind == Kind::Tables {
+                problems.extend(check_tables(&path, value, &format!("`[[{path}]]`")).err());
+            }
             continue;
         }
         match value.get_ref() {
@@ -168,16 +175,53 @@ fn find_unknown(prefix: &str, table: &DeTable<'_>, problems: &mut Vec<Problem>) 
     }
 }
 
+/// Refuses what is no list of tables, for which there are better words than serde's, and unknown keys in them.
+pub(crate) fn check_tables(
+    path: &str,
+    value: &Spanned<DeValue<'_>>,
+    expected: &str,
+) -> Result<(), Problem> {
+    let no_table = |span| Problem { span, message: format!("`{path}`: expected {expected}") };
+    let items = value.get_ref().as_array().ok_or_else(|| no_table(value.span()))?;
+    for item in items {
+        let table = item.get_ref().as_table().ok_or_else(|| no_table(item.span()))?;
+        let unknown = table.keys().filter(|key| keys::field(&join(path, key.get_ref())).is_none());
+        if let Some(key) = unknown.min_by_key(|key| key.span().start) {
+            return Err(Problem::unknown_key(key.span(), &join(path, key.get_ref())));
+        }
+    }
+    Ok(())
+}
+
+/// Moves a value and all in it to positions further on.
+pub(crate) fn shift(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
+    let moved = |span: Range<usize>| span.start + by..span.end + by;
+    let span = moved(value.span());
+    let inner = match value.into_inner() {
+        DeValue::Array(items) => {
+            DeValue::Array(items.into_iter().map(|item| shift(item, by)).collect())
+        }
+        DeValue::Table(table) => {
+            let entries = table.into_iter().map(|(key, value)| {
+                (Spanned::new(moved(key.span()), key.into_inner()), shift(value, by))
+            });
+            DeValue::Table(entries.collect())
+        }
+        plain => plain,
+    };
+    Spanned::new(span, inner)
+}
+
 /// Puts the keys of `from`, whose positions count from `base`, over those of `into`.
 fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, base: usize) {
-    let shift = |span: Range<usize>| span.start + base..span.end + base;
+    let moved = |span: Range<usize>| span.start + base..span.end + base;
     for (key, value) in from {
-        let key = Spanned::new(shift(key.span()), key.into_inner());
-        let span = shift(value.span());
+        let key = Spanned::new(moved(key.span()), key.into_inner());
+        let value_span = value.span();
         let value = match value.into_inner() {
             DeValue::Table(table) => {
                 let mut merged = DeTable::new();
-                let mut merged_span = span;
+                let mut merged_span = moved(value_span);
                 if let Some(existing) = into.remove(key.get_ref().as_ref()) {
                     let existing_span = existing.span();
                     if let DeValue::Table(existing) = existing.into_inner() {
@@ -188,15 +232,7 @@ fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, base: usize) {
                 merge(&mut merged, table, base);
                 Spanned::new(merged_span, DeValue::Table(merged))
             }
-            DeValue::Array(mut array) => {
-                for item in array.iter_mut() {
-                    let span = shift(item.span());
-                    let inner = std::mem::replace(item.get_mut(), DeValue::Boolean(false));
-                    *item = Spanned::new(span, inner);
-                }
-                Spanned::new(span, DeValue::Array(array))
-            }
-            plain => Spanned::new(span, plain),
+            plain => shift(Spanned::new(value_span, plain), base),
         };
         // Inserting over an equal key would keep the old key and its position.
         into.remove(key.get_ref().as_ref());
@@ -204,11 +240,22 @@ fn merge<'a>(into: &mut DeTable<'a>, from: DeTable<'a>, base: usize) {
     }
 }
 
-/// The path of the innermost key or value that holds the position.
+/// The path of the innermost key or value that holds the position, with the numbers of tables that stand in lists.
 fn path_at(table: &DeTable<'_>, at: &Range<usize>) -> Option<String> {
     let holds = |span: Range<usize>| span.start <= at.start && at.end <= span.end;
     table.iter().find_map(|(key, value)| {
-        let inner = value.get_ref().as_table().and_then(|table| path_at(table, at));
+        let inner = match value.get_ref() {
+            DeValue::Table(table) => path_at(table, at),
+            DeValue::Array(items) => items.iter().enumerate().find_map(|(number, item)| {
+                let inner = path_at(item.get_ref().as_table()?, at);
+                let number = number.to_string();
+                match inner {
+                    Some(inner) => Some(join(&number, &inner)),
+                    None => holds(item.span()).then_some(number),
+                }
+            }),
+            _ => None,
+        };
         match inner {
             Some(inner) => Some(join(key.get_ref(), &inner)),
             None if holds(key.span()) || holds(value.span()) => Some(key.get_ref().to_string()),
@@ -217,12 +264,21 @@ fn path_at(table: &DeTable<'_>, at: &Range<usize>) -> Option<String> {
     })
 }
 
-/// The value of a key.
+/// A path as people write it, without the numbers of items.
+fn without_numbers(path: &str) -> String {
+    let is_key = |part: &&str| !part.bytes().all(|byte| byte.is_ascii_digit());
+    path.split('.').filter(is_key).collect::<Vec<_>>().join(".")
+}
+
+/// The value of a key, or of an item that its number leads to.
 fn value_at<'t, 'a>(table: &'t DeTable<'a>, path: &str) -> Option<&'t Spanned<DeValue<'a>>> {
-    match path.split_once('.') {
-        None => table.get(path),
-        Some((first, rest)) => value_at(table.get(first)?.get_ref().as_table()?, rest),
-    }
+    let mut parts = path.split('.');
+    let first = table.get(parts.next()?)?;
+    parts.try_fold(first, |value, part| match value.get_ref() {
+        DeValue::Table(table) => table.get(part),
+        DeValue::Array(items) => items.get(part.parse::<usize>().ok()?),
+        _ => None,
+    })
 }
 
 /// The position of a key's value.
@@ -245,7 +301,7 @@ fn describe(path: Option<&str>, message: &str) -> String {
         Some(path) if keys::SECRETS.contains(&path) && message.starts_with("invalid type") => {
             format!("`{path}`: expected a text in quotes")
         }
-        Some(path) => format!("`{path}`: {message}"),
+        Some(path) => format!("`{}`: {message}", without_numbers(path)),
         None => message.to_owned(),
     }
 }

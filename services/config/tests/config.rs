@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use dvs_config::{
-    Api, Cluster, Config, ConfigError, InterfaceSelector, Mac, Management, Netboot, Network, Node,
-    Power, Run, Source,
+    Api, Bond, BondMode, Cluster, Config, ConfigError, InterfaceSelector, LacpRate, Mac,
+    Management, Netboot, Network, Node, Power, Run, Source, TransmitHashPolicy, Vlan,
 };
 use proptest::prelude::*;
 
@@ -270,6 +270,57 @@ prop_compose! {
 }
 
 prop_compose! {
+    /// The bond of this number, with adapters that no other one has and nothing is chosen for.
+    fn bond(number: usize)(
+        members in 1..4_u8,
+        pattern in any::<bool>(),
+        mode in 0..3_u8,
+        miimon_ms in Bond::MIIMON_MS_MIN..=Bond::MIIMON_MS_MAX,
+        has in any::<bool>(),
+        fast in any::<bool>(),
+        policy in 0..3_u8,
+    ) -> Bond {
+        let member = |port: u8| match pattern {
+            true => format!("ENP{number}S*F{port}").parse().unwrap(),
+            false => InterfaceSelector::Mac(Mac([6, 0, 0, 0, number as u8, port])),
+        };
+        let interfaces: Vec<_> = (0..members).map(member).collect();
+        let mode = [BondMode::ActiveBackup, BondMode::Ieee8023ad, BondMode::BalanceXor]
+            [usize::from(mode)];
+        let policies =
+            [TransmitHashPolicy::Layer2, TransmitHashPolicy::Layer23, TransmitHashPolicy::Layer34];
+        let primary = interfaces.last().cloned().filter(|_| has && mode == BondMode::ActiveBackup);
+        let rate = if fast { LacpRate::Fast } else { LacpRate::Slow };
+        Bond {
+            name: format!("BOND{number}").parse().unwrap(),
+            interfaces,
+            mode,
+            miimon_ms,
+            primary,
+            lacp_rate: (has && mode == BondMode::Ieee8023ad).then_some(rate),
+            transmit_hash_policy: (has && mode != BondMode::ActiveBackup)
+                .then(|| policies[usize::from(policy)]),
+        }
+    }
+}
+
+prop_compose! {
+    /// Bonds, and VLANs on them and on an adapter.
+    fn stacked()(count in 0..3_usize)(
+        bond in (0..count).map(bond).collect::<Vec<_>>(),
+        vlan in proptest::collection::btree_map(1..=Vlan::ID_MAX, (0..=count, any::<bool>()), 0..4),
+    ) -> (Vec<Bond>, Vec<Vlan>) {
+        let made = vlan.into_iter().map(|(id, (parent, named))| Vlan {
+            name: named.then(|| format!("LAN-{id}").parse().unwrap()),
+            parent: bond.get(parent).map_or("UPLINK", |bond| bond.name.as_str()).parse().unwrap(),
+            id,
+        });
+        let vlan = made.collect();
+        (bond, vlan)
+    }
+}
+
+prop_compose! {
     fn config()(
         name in "[a-z0-9]{1,10}",
         token in "[!-~]{1}[ -~]{14,100}[!-~]{1}",
@@ -278,6 +329,7 @@ prop_compose! {
         node in proptest::option::of("[a-z0-9]{1,10}"),
         cluster in proptest::collection::vec(selector(), 0..4),
         management in proptest::option::of(management()),
+        (bond, vlan) in stacked(),
         port in 1..=u16::MAX,
         netboot in proptest::option::of(netboot()),
         run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<[bool; 2]>())),
@@ -291,7 +343,7 @@ prop_compose! {
                 insecure,
             },
             node: Node { name: node.map(|name| name.parse().unwrap()) },
-            network: Network { cluster, management },
+            network: Network { cluster, management, bond, vlan },
             api: Api { port },
             netboot,
             run: run.map(|(arguments, [reboot, services])| Run {
@@ -326,6 +378,11 @@ proptest! {
         prop_assert_eq!(&merged.cluster, &second.cluster);
         prop_assert_eq!(&merged.api, &second.api);
         prop_assert_eq!(&merged.network.cluster, &second.network.cluster);
+        // A list goes as a whole, and is not written if it is empty.
+        let bond = if second.network.bond.is_empty() { &first } else { &second };
+        prop_assert_eq!(&merged.network.bond, &bond.network.bond);
+        let vlan = if second.network.vlan.is_empty() { &first } else { &second };
+        prop_assert_eq!(&merged.network.vlan, &vlan.network.vlan);
         prop_assert_eq!(merged.node.name, second.node.name.or(first.node.name));
         prop_assert_eq!(merged.run, second.run.or(first.run));
     }
@@ -334,7 +391,7 @@ proptest! {
     #[test]
     fn any_text_is_answered(
         toml in "([a-z\\[\\]\\.= '\"\n#é]|cluster|token|port){0,40}",
-        line in "([a-z\\[\\]= '\",é\t]|dvs\\.|cluster\\.|token=|api\\.port=|network\\.cluster=){0,20}",
+        line in "([a-z\\[\\]= '\",é\t]|dvs\\.|cluster\\.|token=|api\\.port=|network\\.cluster=|network\\.vlan=|\\{|\\}|parent=|id=5){0,20}",
     ) {
         for sources in [
             vec![(Source::FwCfg, toml.clone())],
@@ -373,4 +430,195 @@ fn booting_others_is_checked_and_errors_point_at_the_line() {
     let error = command_line_error(r#"dvs.netboot.append="dvs.cluster.tokn=a_secret_of_sixteen""#);
     assert!(error.contains("`netboot.append`: in the arguments, there is no key"), "{error}");
     assert!(!error.contains("a_secret"), "{error}");
+}
+
+const TRUNK: &str = "
+[network]
+cluster = ['bond0.100']
+[[network.bond]]
+name = 'bond0'
+interfaces = ['52:54:00:00:00:01', 'enp4s0']
+mode = '802.3ad'
+lacp_rate = 'fast'
+transmit_hash_policy = 'layer2+3'
+[[network.vlan]]
+parent = 'bond0'
+id = 100
+[[network.vlan]]
+name = 'lab'
+parent = 'en*'
+id = 4094
+";
+
+#[test]
+fn bonds_and_vlans_are_read() {
+    let network = read(&[(Source::FwCfg, TRUNK)]).unwrap().network;
+    let bond = &network.bond[0];
+    assert_eq!((bond.name.as_str(), bond.interfaces.len(), bond.miimon_ms), ("bond0", 2, 100));
+    assert_eq!(bond.mode, BondMode::Ieee8023ad);
+    assert_eq!(bond.lacp_rate, Some(LacpRate::Fast));
+    assert_eq!(bond.transmit_hash_policy, Some(TransmitHashPolicy::Layer23));
+    let vlans: Vec<_> = network.vlan.iter().map(|vlan| (vlan.interface_name(), vlan.id)).collect();
+    assert_eq!(vlans, [("bond0.100".to_owned(), 100), ("lab".to_owned(), 4094)]);
+    let least = "[[network.bond]]\nname = 'b'\ninterfaces = ['eth*']\nprimary = 'eth1'\n";
+    let bond = read(&[(Source::FwCfg, least)]).unwrap().network.bond.remove(0);
+    assert_eq!((bond.mode, bond.primary), (BondMode::ActiveBackup, "eth1".parse().ok()));
+}
+
+#[test]
+fn the_command_line_takes_tables() {
+    let config = read(&[(
+        Source::CommandLine,
+        "quiet dvs.network.bond={name='bond0',interfaces=['eth0','eth1']} \
+         dvs.network.vlan=\"[{parent='bond0', id=5}, {parent='bond0', id=6}]\" \
+         dvs.network.management.interface=bond0.5 dvs.network.management.address=10.1.2.3/24",
+    )])
+    .unwrap();
+    assert_eq!(config.network.bond[0].interfaces.len(), 2);
+    assert_eq!(config.network.vlan.iter().map(|vlan| vlan.id).collect::<Vec<_>>(), [5, 6]);
+    let line = "quiet dvs.network.vlan={parent='eth0',id=4095}";
+    assert_eq!(
+        command_line_error(line),
+        "kernel command line, column 42: `network.vlan.id`: 4095 is out of range, expected the number of a VLAN from 1 to 4094\n  \
+         |\n1 | dvs.network.vlan={parent='eth0',id=4095}\n  |                                    ^^^^"
+    );
+    let error = command_line_error("dvs.network.vlan={parent='eth0',idd=5}");
+    assert!(
+        error.contains(
+            "column 33: there is no key `network.vlan.idd`; did you mean `network.vlan.id`?"
+        ),
+        "{error}"
+    );
+    let error = command_line_error("dvs.network.vlan=eth0.5");
+    assert!(error.contains("expected `dvs.network.vlan={…}`, or several"), "{error}");
+    let error = command_line_error("dvs.network.vlan.id=5");
+    assert!(
+        error.contains("`network.vlan.id` stands in a table, expected `dvs.network.vlan={…}`"),
+        "{error}"
+    );
+    let error = command_line_error("dvs.network.vlan={parent='eth0'");
+    assert!(error.contains("column 32"), "{error}");
+}
+
+#[test]
+fn a_list_of_tables_of_a_later_source_replaces_the_earlier_one() {
+    let second =
+        "[[network.vlan]]\nparent = 'eth1'\nid = 7\n[[network.vlan]]\nparent = 'eth2'\nid = 0\n";
+    let file = Source::File("/x".into());
+    let error = read(&[(Source::FwCfg, TRUNK), (file.clone(), second)]).unwrap_err();
+    assert_eq!(error.origin(), Some(&file));
+    assert_eq!((error.line(), error.column()), (Some(6), Some(6)), "{error}");
+    let line = "dvs.network.vlan={parent='eth1',id=7} dvs.network.cluster=eth1.7";
+    let network = read(&[(file, TRUNK), (Source::CommandLine, line)]).unwrap().network;
+    assert_eq!((network.vlan.len(), network.bond.len()), (1, 1));
+}
+
+#[test]
+fn errors_of_bonds_and_vlans_point_at_the_line() {
+    let bond = |name: &str, rest: &str| format!("[[network.bond]]\nname = '{name}'\n{rest}\n");
+    let vlan = |rest: &str| format!("[[network.vlan]]\n{rest}\n");
+    let two = bond("bond0", "interfaces = ['eth0', 'en*']");
+    let cases = [
+        (bond("b", "interfaces = []"), 3, "`network.bond.interfaces`: a bond of no interfaces"),
+        (bond("b", "interfaces = ['eth0', 'a/b']"), 3, "`a/b` is no interface name"),
+        (bond("b", "mode = 'active-backup'"), 1, "missing field `interfaces`"),
+        (
+            bond("b", "interfaces = ['eth0']\nmode = 'balance-alb'"),
+            4,
+            "unknown variant `balance-alb`",
+        ),
+        (bond("b", "interfaces = ['eth0']\nmiimon_ms = 0"), 4, "expected 10 to 10000 milliseconds"),
+        (
+            bond("b", "interfaces = ['eth0']\nmiimon = 100"),
+            4,
+            "did you mean `network.bond.miimon_ms`?",
+        ),
+        (bond("sixteen-letters0", ""), 2, "`network.bond.name`: `sixteen-letters0` is no name"),
+        (bond("bond*", ""), 2, "`bond*` is no name"),
+        (bond("all", ""), 2, "`all` means something else"),
+        (bond("sec-eth0", ""), 2, "`sec-eth0` means something else"),
+        (format!("{two}{}", bond("bond0", "interfaces = ['eth1']")), 5, "another bond `bond0`"),
+        (
+            format!("{two}{}", bond("b1", "interfaces = ['eth1', 'eth0']")),
+            6,
+            "of the bond `bond0` already",
+        ),
+        (
+            format!("{two}{}", bond("b1", "interfaces = ['enp3s0']")),
+            6,
+            "of the bond `bond0` already",
+        ),
+        (format!("{two}{}", bond("b1", "interfaces = ['en*']")), 6, "of the bond `bond0` already"),
+        (format!("{two}{}", bond("b1", "interfaces = ['bond0']")), 6, "`bond0` is a bond, and"),
+        (bond("b1", "interfaces = ['b1']"), 3, "`b1` is a bond, and"),
+        (
+            bond("b", "interfaces = ['eth0']\nprimary = 'eth1'"),
+            4,
+            "`eth1` is none of the `interfaces`",
+        ),
+        (
+            bond("b", "interfaces = ['eth0']\nmode = '802.3ad'\nprimary = 'eth0'"),
+            5,
+            "only one of `active-backup`",
+        ),
+        (bond("b", "interfaces = ['eth0']\nlacp_rate = 'fast'"), 4, "only one of `802.3ad`"),
+        (
+            bond("b", "interfaces = ['eth0']\ntransmit_hash_policy = 'layer2'"),
+            4,
+            "`802.3ad` or `balance-xor`",
+        ),
+        (vlan("parent = 'eth0'\nid = 0"), 3, "`network.vlan.id`: 0 is out of range"),
+        (vlan("parent = 'eth0'\nid = 4095"), 3, "4095 is out of range"),
+        (vlan("parent = 'eth0'"), 1, "missing field `id`"),
+        (vlan("parent = 'en*'\nid = 5"), 2, "give the VLAN a `name`"),
+        (vlan("parent = '52:54:00:00:00:01'\nid = 5"), 2, "give the VLAN a `name`"),
+        (vlan("parent = 'enp0s31f6xy'\nid = 4094"), 2, "`enp0s31f6xy.4094` is no name"),
+        (
+            vlan("parent = 'eth0.5'\nid = 6") + &vlan("parent = 'eth0'\nid = 5"),
+            2,
+            "`eth0.5` is a VLAN itself",
+        ),
+        (vlan("name = 'v'\nparent = 'v'\nid = 6"), 3, "`v` is a VLAN itself"),
+        (
+            vlan("parent = 'eth0'\nid = 6") + &vlan("parent = 'eth0'\nid = 6"),
+            4,
+            "another VLAN `eth0.6`",
+        ),
+        (
+            vlan("name = 'v'\nparent = 'eth0'\nid = 6") + &vlan("parent = 'eth0'\nid = 6"),
+            7,
+            "is `v` already",
+        ),
+        (
+            format!("{two}{}", vlan("name = 'bond0'\nparent = 'bond0'\nid = 6")),
+            5,
+            "there is a bond `bond0`",
+        ),
+        (format!("{two}{}", vlan("parent = 'eth0'\nid = 6")), 5, "choose `bond0`"),
+        (
+            format!("{two}[network]\ncluster = ['eth9', 'eth0']"),
+            5,
+            "`network.cluster`: `eth0` is an interface of the bond",
+        ),
+        (
+            format!("{two}[network.management]\naddress = '10.0.0.1/8'\ninterface = 'enp3s0'"),
+            6,
+            "`network.management.interface`",
+        ),
+        (
+            format!("{two}[netboot]\ninterface = 'eth0'"),
+            5,
+            "`netboot.interface`: `eth0` is an interface of the bond",
+        ),
+        ("[network.bond]\nname = 'b'\n".to_owned(), 1, "expected `[[network.bond]]`"),
+        ("[network]\nvlan = ['eth0.5']\n".to_owned(), 2, "expected `[[network.vlan]]`"),
+    ];
+    for (text, line, expected) in cases {
+        let error = read(&[(Source::FwCfg, &text)]).unwrap_err();
+        assert!(error.to_string().contains(expected), "{text}: {error}");
+        assert_eq!(error.line(), Some(line), "{text}: {error}");
+    }
+    // What a pattern may select besides is up to the machine.
+    let rest = "[network]\ncluster = ['e*']\n[netboot]\ninterface = 'eth*'";
+    assert!(read(&[(Source::FwCfg, &format!("{two}{rest}"))]).is_ok());
 }

@@ -12,6 +12,8 @@ use crate::files::{IPXE_BIOS, SCRIPT, UNIFIED};
 
 /// How long an address may be used without being asked for again, in seconds.
 pub const LEASE_SECONDS: u32 = 3600;
+/// How long an address is kept for a machine that was offered it and has not requested it, in seconds.
+pub const OFFER_SECONDS: u32 = 60;
 
 /// Addresses that may be given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,17 @@ pub struct Pool {
 }
 
 impl Pool {
+    fn has(&self, address: Ipv4Addr) -> bool {
+        let number = u32::from(address).checked_sub(u32::from(self.first));
+        number.is_some_and(|number| number < self.count)
+    }
+
+    /// How many addresses are at most kept for machines that have not requested them: whoever is on the segment can ask in the names of
+    /// as many machines as he likes.
+    fn offers_max(&self) -> usize {
+        (self.count as usize / 2).max(1)
+    }
+
     /// The addresses of a range, given away by the one that has `own`.
     ///
     /// # Errors
@@ -41,13 +54,24 @@ pub struct Offers {
     server: Ipv4Addr,
     /// `None` beside another DHCP server, which has the addresses.
     pool: Option<Pool>,
-    leases: BTreeMap<Mac, (Ipv4Addr, Duration)>,
+    leases: BTreeMap<Mac, Kept>,
+    /// The address in the pool, by number, from which the next one is looked for: one that was offered stays free for long.
+    next: u32,
+}
+
+/// An address that is kept for a machine.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    address: Ipv4Addr,
+    until: Duration,
+    /// The machine wants it: it is more than an offer.
+    requested: bool,
 }
 
 impl Offers {
     /// A server at the address `server`.
     pub fn new(server: Ipv4Addr, pool: Option<Pool>) -> Self {
-        Self { server, pool, leases: BTreeMap::new() }
+        Self { server, pool, leases: BTreeMap::new(), next: 0 }
     }
 
     /// What `question` is answered at `now`, a time that only grows; `None` when it is another server's affair, or there is no address
@@ -72,35 +96,61 @@ impl Offers {
         if question.server.is_some_and(|chosen| chosen != server) {
             return None;
         }
-        let address = self.lease(question.mac, pool, now)?;
-        let kind = match question.kind {
-            Kind::Discover => Kind::Offer,
+        self.leases.retain(|_, kept| kept.until > now);
+        let (kind, address) = match question.kind {
             Kind::Inform => return Some(Answer { kind: Kind::Ack, server, lease: None, file }),
+            Kind::Discover => (Kind::Offer, self.offer(question.mac, pool, now)?),
             _ => {
                 let asked = question.wanted.unwrap_or(question.own);
-                if asked != address {
+                if !self.grant(question.mac, asked, pool, now) {
                     return Some(Answer { kind: Kind::Nak, server, lease: None, file: None });
                 }
-                Kind::Ack
+                (Kind::Ack, asked)
             }
         };
         let lease = Lease { address, mask: pool.mask, seconds: LEASE_SECONDS };
         Some(Answer { kind, server, lease: Some(lease), file })
     }
 
-    /// The address of a machine: the one that it had, or one that nobody has.
-    fn lease(&mut self, mac: Mac, pool: Pool, now: Duration) -> Option<Ipv4Addr> {
-        let until = now + Duration::from_secs(LEASE_SECONDS.into());
-        if let Some((address, end)) = self.leases.get_mut(&mac) {
-            *end = until;
-            return Some(*address);
+    /// The address that a machine may request: the one that is kept for it, or one that is kept for nobody. The oldest offers give way
+    /// to others.
+    fn offer(&mut self, mac: Mac, pool: Pool, now: Duration) -> Option<Ipv4Addr> {
+        let until = now + Duration::from_secs(OFFER_SECONDS.into());
+        if let Some(kept) = self.leases.get_mut(&mac) {
+            kept.until = kept.until.max(until);
+            return Some(kept.address);
         }
-        self.leases.retain(|_, (_, end)| *end > now);
-        let taken: BTreeSet<_> = self.leases.values().map(|(address, _)| *address).collect();
-        let all = (0..pool.count).map(|n| Ipv4Addr::from(u32::from(pool.first) + n));
-        let address = { all }.find(|address| !taken.contains(address))?;
-        self.leases.insert(mac, (address, until));
+        let offers = self.leases.iter().filter(|(_, kept)| !kept.requested);
+        let is_full = self.leases.len() >= pool.count as usize;
+        if is_full || offers.clone().count() >= pool.offers_max() {
+            let (&oldest, _) = offers.min_by_key(|(_, kept)| kept.until)?;
+            self.leases.remove(&oldest);
+        }
+        let taken: BTreeSet<_> = self.leases.values().map(|kept| kept.address).collect();
+        let mut numbers = (self.next..pool.count).chain(0..self.next.min(pool.count));
+        let address = |number| Ipv4Addr::from(u32::from(pool.first) + number);
+        let number = numbers.find(|number| !taken.contains(&address(*number)))?;
+        self.next = number + 1;
+        let address = address(number);
+        self.leases.insert(mac, Kept { address, until, requested: false });
         Some(address)
+    }
+
+    /// Whether a machine may use the address that it asks for: one that is kept for it, or for nobody who has requested it.
+    fn grant(&mut self, mac: Mac, asked: Ipv4Addr, pool: Pool, now: Duration) -> bool {
+        let until = now + Duration::from_secs(LEASE_SECONDS.into());
+        let others =
+            self.leases.iter().find(|(other, kept)| **other != mac && kept.address == asked);
+        let others = others.map(|(other, kept)| (*other, kept.requested));
+        let is_own = self.leases.get(&mac).is_none_or(|kept| kept.address == asked);
+        if !pool.has(asked) || !is_own || others.is_some_and(|(_, requested)| requested) {
+            return false;
+        }
+        if let Some((other, _)) = others {
+            self.leases.remove(&other);
+        }
+        self.leases.insert(mac, Kept { address: asked, until, requested: true });
+        true
     }
 }
 
@@ -138,7 +188,11 @@ mod tests {
     #[test]
     fn each_machine_gets_an_address_of_its_own_and_keeps_it() {
         let mut offers = Offers::new(SERVER, pool(2));
-        let mut ask = |number| address(offers.answer(&from(number, Kind::Discover), NOW));
+        let mut ask = |number| {
+            let offered = address(offers.answer(&from(number, Kind::Discover), NOW))?;
+            let request = Question { wanted: Some(offered), ..from(number, Kind::Request) };
+            address(offers.answer(&request, NOW))
+        };
         let (first, second) = (ask(1), ask(2));
         assert_eq!(first, Some([10, 9, 0, 2].into()));
         assert_eq!(second, Some([10, 9, 0, 3].into()));
@@ -146,6 +200,99 @@ mod tests {
         assert_eq!(ask(1), first);
         let later = NOW + Duration::from_secs(u64::from(LEASE_SECONDS) + 1);
         assert_eq!(address(offers.answer(&from(3, Kind::Discover), later)), first);
+    }
+
+    fn discover(offers: &mut Offers, number: u8, now: Duration) -> Option<Ipv4Addr> {
+        address(offers.answer(&from(number, Kind::Discover), now))
+    }
+
+    fn request(offers: &mut Offers, number: u8, wanted: Option<Ipv4Addr>, now: Duration) -> Kind {
+        offers.answer(&Question { wanted, ..from(number, Kind::Request) }, now).unwrap().kind
+    }
+
+    #[test]
+    fn an_offer_that_nobody_requests_is_kept_for_a_minute() {
+        let mut offers = Offers::new(SERVER, pool(2));
+        let first = discover(&mut offers, 1, NOW);
+        let just_before = NOW + Duration::from_secs(59);
+        assert_eq!(discover(&mut offers, 1, just_before), first);
+        let second = discover(&mut offers, 2, NOW + Duration::from_secs(120));
+        assert_ne!(
+            second, first,
+            "the address that was offered last is the last to be offered again"
+        );
+        assert_eq!(offers.leases.len(), 1);
+        // Whoever has requested keeps it for an hour, and asks for it again meanwhile.
+        assert_eq!(request(&mut offers, 2, second, NOW + Duration::from_secs(121)), Kind::Ack);
+        assert_eq!(discover(&mut offers, 2, NOW + Duration::from_secs(3700)), second);
+        assert_eq!(request(&mut offers, 1, second, NOW + Duration::from_secs(3715)), Kind::Nak);
+        assert_eq!(request(&mut offers, 1, second, NOW + Duration::from_secs(3761)), Kind::Ack);
+    }
+
+    #[test]
+    fn machines_get_addresses_while_somebody_asks_in_the_names_of_many() {
+        let mut offers = Offers::new(SERVER, pool(10));
+        assert_eq!(discover(&mut offers, 1, NOW), Some([10, 9, 0, 2].into()));
+        let mine = discover(&mut offers, 1, NOW);
+        for forged in 100..=255 {
+            assert!(discover(&mut offers, forged, NOW)
+                .is_some_and(|address| pool(10).unwrap().has(address)));
+            assert!(offers.leases.len() <= 5);
+        }
+        // By now it was offered to others many times.
+        assert_eq!(request(&mut offers, 1, mine, NOW), Kind::Ack);
+        for machine in 2..=10 {
+            let offered = discover(&mut offers, machine, NOW);
+            assert_eq!(request(&mut offers, machine, offered, NOW), Kind::Ack);
+            assert!(discover(&mut offers, 200 + machine, NOW) != offered);
+        }
+        let used: BTreeSet<_> = offers.leases.values().map(|kept| kept.address).collect();
+        assert_eq!((offers.leases.len(), used.len()), (10, 10));
+        assert_eq!(discover(&mut offers, 99, NOW), None);
+        assert_eq!(discover(&mut offers, 1, NOW), mine);
+    }
+
+    #[test]
+    fn what_is_refused_or_only_asked_about_takes_no_address() {
+        let mut offers = Offers::new(SERVER, pool(9));
+        assert_eq!(request(&mut offers, 1, Some([10, 9, 0, 11].into()), NOW), Kind::Nak);
+        assert_eq!(request(&mut offers, 1, Some([10, 9, 0, 1].into()), NOW), Kind::Nak);
+        assert_eq!(request(&mut offers, 1, None, NOW), Kind::Nak);
+        assert_eq!(offers.answer(&from(2, Kind::Inform), NOW).unwrap().kind, Kind::Ack);
+        assert!(offers.leases.is_empty());
+        // One that has another address has no use for a second one.
+        assert_eq!(request(&mut offers, 1, Some([10, 9, 0, 10].into()), NOW), Kind::Ack);
+        assert_eq!(request(&mut offers, 1, Some([10, 9, 0, 9].into()), NOW), Kind::Nak);
+    }
+
+    proptest::proptest! {
+        /// Whatever machines ask for, no two may use the same address, and offers stay within their share.
+        #[test]
+        fn no_address_is_used_by_two(
+            steps in proptest::collection::vec((0..12_u8, 0..6_u8, proptest::option::of(0..8_u8)), 0..200),
+        ) {
+            let mut offers = Offers::new(SERVER, pool(6));
+            let mut used: BTreeMap<Mac, (Ipv4Addr, Duration)> = BTreeMap::new();
+            let mut now = NOW;
+            for (machine, wait, wanted) in steps {
+                now += Duration::from_secs(u64::from(wait).pow(4));
+                let mut question = from(machine, Kind::Discover);
+                if let Some(number) = wanted {
+                    let address = Ipv4Addr::new(10, 9, 0, 1 + number);
+                    question = Question { kind: Kind::Request, wanted: Some(address), ..question };
+                }
+                let answer = offers.answer(&question, now);
+                if let Some(Answer { kind: Kind::Ack, lease: Some(lease), .. }) = answer {
+                    let until = now + Duration::from_secs(lease.seconds.into());
+                    used.insert(question.mac, (lease.address, until));
+                }
+                used.retain(|_, (_, until)| *until > now);
+                let addresses: BTreeSet<_> = used.values().map(|(address, _)| address).collect();
+                proptest::prop_assert_eq!(addresses.len(), used.len());
+                let only_offered = offers.leases.values().filter(|kept| !kept.requested).count();
+                proptest::prop_assert!(only_offered <= 3);
+            }
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dvs_bootdisk::{firmware, medium, volume};
-use dvs_config::{InterfaceAddress, InterfaceSelector, Mac, Netboot};
+use dvs_config::{InterfaceAddress, InterfaceKind, InterfaceSelector, Mac, Netboot};
 use dvs_netboot::files::Files;
 use dvs_netboot::server::{Report, Server, Settings};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{
+    InfoKind, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -217,17 +219,37 @@ fn choose(
     let mut names = Vec::new();
     for message in all {
         let RouteNetlinkMessage::NewLink(link) = message else { continue };
-        let (mut name, mut mac) = (None, None);
+        let (mut name, mut mac, mut permanent) = (None, None, None);
+        let (mut kind, mut is_member) = (InterfaceKind::Adapter, false);
+        let address = |bytes: &Vec<u8>| bytes.as_slice().try_into().ok().map(Mac);
         for attribute in &link.attributes {
             match attribute {
                 LinkAttribute::IfName(text) => name = Some(text.clone()),
-                LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+                LinkAttribute::Address(bytes) => mac = address(bytes),
+                LinkAttribute::PermAddress(bytes) => permanent = address(bytes),
+                LinkAttribute::LinkInfo(parts) => {
+                    for part in parts {
+                        match part {
+                            LinkInfo::Kind(InfoKind::Bond) => kind = InterfaceKind::Bond,
+                            LinkInfo::Kind(InfoKind::Vlan) => kind = InterfaceKind::Vlan,
+                            LinkInfo::Kind(_) => kind = InterfaceKind::Other,
+                            LinkInfo::PortKind(port) => is_member = *port == InfoPortKind::Bond,
+                            _ => {}
+                        }
+                    }
+                }
                 _ => {}
             }
         }
         let is_ethernet = link.header.link_layer_type == LinkLayerType::Ether;
-        let (Some(name), Some(mac), true) = (name, mac, is_ethernet) else { continue };
-        if wanted.matches(&name, mac) {
+        let (Some(name), Some(mac), true) = (name, permanent.or(mac), is_ethernet) else {
+            continue;
+        };
+        // What is in a bond sends and hears as the bond.
+        if is_member {
+            continue;
+        }
+        if wanted.selects(kind, &name, mac) {
             return Ok((name, link.header.index));
         }
         names.push(name);
@@ -301,6 +323,28 @@ mod tests {
         assert_eq!(choose("eth*"), Ok(("eth0".into(), 2)));
         let error = choose("lo").unwrap_err();
         assert!(error.ends_with("matches `lo`; it has eth0, eth1"), "{error}");
+    }
+
+    #[test]
+    fn no_member_of_a_bond_is_the_interface_and_a_vlan_only_if_it_is_named() {
+        let with = |message, part| {
+            let RouteNetlinkMessage::NewLink(mut link) = message else { unreachable!() };
+            link.attributes.push(LinkAttribute::LinkInfo(vec![part]));
+            RouteNetlinkMessage::NewLink(link)
+        };
+        let adapter = |name: &str, index| link(name, index, LinkLayerType::Ether);
+        let all = [
+            with(adapter("eth0", 2), LinkInfo::PortKind(InfoPortKind::Bond)),
+            with(adapter("eth1.5", 3), LinkInfo::Kind(InfoKind::Vlan)),
+            with(adapter("bond0", 4), LinkInfo::Kind(InfoKind::Bond)),
+            adapter("eth1", 5),
+        ];
+        let choose = |wanted: &str| choose(&all, &wanted.parse().unwrap()).map(|(name, _)| name);
+        assert_eq!(choose("eth*"), Ok("eth1".into()));
+        assert_eq!(choose("eth1.5"), Ok("eth1.5".into()));
+        assert_eq!(choose("bond?"), Ok("bond0".into()));
+        assert!(choose("eth0").unwrap_err().ends_with("it has eth1.5, bond0, eth1"));
+        assert!(choose("02:00:00:00:00:03").is_err());
     }
 
     #[test]

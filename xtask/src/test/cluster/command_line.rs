@@ -24,6 +24,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ("a command is run on a cluster and can act on it", exec),
     ("captures of a bad network can be dissected", captures::are_dissected),
     ("a link goes over another cable when one is pulled", cables::are_pulled),
+    ("a VLAN on a bond works as long as one cable of it does", cables::of_bonds_are_pulled),
     ("a cluster without QEMU is refused with one error", without_qemu),
 ];
 
