@@ -80,6 +80,7 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Need::FileSystems, &["fsck.minix"], "util-linux"),
     program(Need::BlockDevices, &["qemu-img"], "qemu-utils"),
     program(Need::BlockDevices, &["qemu-io"], "qemu-utils"),
+    program(Need::BlockDevices, &["qemu-nbd"], "qemu-utils"),
     program(Need::BlockDevices, &["nbdinfo"], "libnbd-bin"),
     program(Need::BlockDevices, &["nbdcopy"], "libnbd-bin"),
 ];

@@ -46,8 +46,9 @@ struct Serve {
     /// Bind this server slot, by which clients on this node find the server (0 to 62); else any slot
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..63))]
     slot: Option<u32>,
-    /// A device: `memory:SIZE[,block=BYTES]`, `file:PATH[,read-only][,create=SIZE]` or `disk:PATH[,read-only]`; the first
-    /// one has the minor 0, and so on
+    /// A device: `memory:SIZE[,block=BYTES]`, `file:PATH[,read-only][,create=SIZE]`, `disk:PATH[,read-only]`, or a volume of
+    /// an NBD server, `nbd://ADDRESS[:PORT]/EXPORT[,read-only]` or `nbd+unix:///EXPORT?socket=PATH[,read-only]`; the first one
+    /// has the minor 0, and so on
     #[arg(long = "device", value_name = "STORE", required = true)]
     devices: Vec<StoreSpec>,
     /// Have replicas of the devices of this group

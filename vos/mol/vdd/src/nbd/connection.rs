@@ -3,9 +3,9 @@
 
 use super::handshake::{shake, Agreed, REQUEST_BYTES_MAX};
 use super::wire::{
-    read_u16, read_u32, read_u64, CMD_DISCONNECT, CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE,
-    CMD_WRITE_ZEROES, EINVAL, EIO, ENOMEM, ENOSPC, EOVERFLOW, EPERM, FLAG_FUA, FLAG_NO_HOLE, REPLY,
-    REQUEST,
+    read_u16, read_u32, read_u64, Request, CMD_DISCONNECT, CMD_FLUSH, CMD_READ, CMD_TRIM,
+    CMD_WRITE, CMD_WRITE_ZEROES, EINVAL, EIO, ENOMEM, ENOSPC, EOVERFLOW, EPERM, FLAG_FUA,
+    FLAG_NO_HOLE, REPLY, REQUEST,
 };
 use super::Export;
 use mol_protocol::Errno;
@@ -29,14 +29,6 @@ pub enum NbdError {
     /// There is no such export.
     #[error("the client asked for the export `{0}`, which is not here")]
     Name(String),
-}
-
-struct Request {
-    flags: u16,
-    kind: u16,
-    cookie: u64,
-    position: u64,
-    bytes: u32,
 }
 
 /// Serves a client until it leaves. The export is named `name`.

@@ -3,8 +3,15 @@
 
 use std::io::{self, Read};
 
+/// What an export name may have at most, in bytes.
+pub(super) const NAME_BYTES_MAX: usize = 4096;
+/// The port that is meant if none is said.
+pub(super) const PORT: u16 = 10_809;
+
 pub(super) const HELLO: u64 = u64::from_be_bytes(*b"NBDMAGIC");
 pub(super) const OPTION: u64 = u64::from_be_bytes(*b"IHAVEOPT");
+/// What servers said before there were options.
+pub(super) const OLD_STYLE: u64 = 0x0000_4202_8186_1253;
 pub(super) const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
 pub(super) const REQUEST: u32 = 0x2560_9513;
 pub(super) const REPLY: u32 = 0x6744_6698;
@@ -23,8 +30,11 @@ pub(super) const REP_ACK: u32 = 1;
 pub(super) const REP_SERVER: u32 = 2;
 pub(super) const REP_INFO: u32 = 3;
 pub(super) const REP_ERR_UNSUP: u32 = (1 << 31) + 1;
+pub(super) const REP_ERR_POLICY: u32 = (1 << 31) + 2;
 pub(super) const REP_ERR_INVALID: u32 = (1 << 31) + 3;
+pub(super) const REP_ERR_TLS_REQD: u32 = (1 << 31) + 5;
 pub(super) const REP_ERR_UNKNOWN: u32 = (1 << 31) + 6;
+pub(super) const REP_ERR_SHUTDOWN: u32 = (1 << 31) + 7;
 pub(super) const REP_ERR_TOO_BIG: u32 = (1 << 31) + 9;
 
 pub(super) const INFO_EXPORT: u16 = 0;
@@ -55,6 +65,31 @@ pub(super) const ENOMEM: u32 = 12;
 pub(super) const EINVAL: u32 = 22;
 pub(super) const ENOSPC: u32 = 28;
 pub(super) const EOVERFLOW: u32 = 75;
+pub(super) const ENOTSUP: u32 = 95;
+pub(super) const ESHUTDOWN: u32 = 108;
+
+/// What a client asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request {
+    pub(super) flags: u16,
+    pub(super) kind: u16,
+    pub(super) cookie: u64,
+    pub(super) position: u64,
+    pub(super) bytes: u32,
+}
+
+impl Request {
+    /// As it goes over the wire.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut all = REQUEST.to_be_bytes().to_vec();
+        all.extend(self.flags.to_be_bytes());
+        all.extend(self.kind.to_be_bytes());
+        all.extend(self.cookie.to_be_bytes());
+        all.extend(self.position.to_be_bytes());
+        all.extend(self.bytes.to_be_bytes());
+        all
+    }
+}
 
 pub(super) fn read_u16(from: &mut impl Read) -> io::Result<u16> {
     read_bytes(from).map(u16::from_be_bytes)

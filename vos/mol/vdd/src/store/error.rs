@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Why a store is not there, and why it does not do what it is asked.
 
+use crate::nbd::SessionError;
 use core::fmt;
 use mol_protocol::Errno;
 use std::io;
@@ -61,6 +62,20 @@ pub enum OpenError {
         bytes: u64,
         /// What Linux says.
         error: io::Error,
+    },
+    /// The volume of a server is not to be had.
+    #[error("cannot open {uri} for a store: {error}")]
+    Nbd {
+        /// The volume.
+        uri: String,
+        /// Why not.
+        error: SessionError,
+    },
+    /// The volume of a server takes no writes.
+    #[error("cannot open {uri} for writing: its server lets it be read only; write `,read-only` behind it")]
+    NbdReadOnly {
+        /// The volume.
+        uri: String,
     },
     /// A store in memory cannot be like this.
     #[error(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the blocks of a device are: in memory, in a file, or on a disk of Linux.
+//! Where the blocks of a device are: in memory, in a file, on a disk of Linux, or on the volume of a foreign server.
 //!
 //! A store is one range of bytes. What was never written reads as zeros. Whoever writes sees to it that
 //! nobody else does: a store has no locks.
@@ -7,11 +7,14 @@
 mod error;
 mod file;
 mod memory;
+mod nbd;
 mod spec;
+mod unflushed;
 
 pub use self::error::{OpenError, Operation, StoreError};
 pub use self::file::{FileStore, Intent, BLOCK_BYTES_OF_A_FILE};
 pub use self::memory::{MemoryStore, CHUNK_BYTES};
+pub use self::nbd::{NbdStore, NBD_LIMIT};
 pub use self::spec::{read_size, SpecError, StoreSpec, BLOCK_BYTES_OF_MEMORY};
 
 /// What a store is like.

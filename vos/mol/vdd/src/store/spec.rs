@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Stores as people write them: `memory:64M`, `file:/images/a.img,create=1G`, `disk:/dev/vdb,read-only`.
+//! Stores as people write them: `memory:64M`, `file:/images/a.img,create=1G`, `disk:/dev/vdb,read-only`, `nbd://192.0.2.1/export`.
 
-use super::{FileStore, Intent, MemoryStore, OpenError, Store};
+use super::{FileStore, Intent, MemoryStore, NbdStore, OpenError, Store, NBD_LIMIT};
+use crate::nbd::{NbdUri, UriError};
 use core::str::FromStr;
 use std::path::PathBuf;
 
@@ -27,21 +28,28 @@ pub enum StoreSpec {
         /// How many bytes it is made with if it is not there.
         create: Option<u64>,
     },
+    /// A volume of a foreign NBD server.
+    Nbd {
+        /// Which.
+        uri: NbdUri,
+        /// What it is opened for.
+        intent: Intent,
+    },
 }
 
 /// Why a text is no store.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// It begins with none of the kinds.
-    #[error("`{0}` is no store: write memory:SIZE, file:PATH or disk:PATH")]
+    #[error("`{0}` is no store: write memory:SIZE, file:PATH, disk:PATH, nbd://… or nbd+unix://…")]
     Kind(String),
     /// A size is none.
     #[error("`{0}` is no size: write a number of bytes, or one with K, M, G or T behind it (powers of 1024)")]
     Size(String),
     /// There is no such option, or not for this kind.
     #[error(
-        "`{option}` is no option of {kind}: memory has block=BYTES, file has read-only and create=SIZE, disk has \
-         read-only"
+        "`{option}` is no option of {kind}: memory has block=BYTES, file has read-only and create=SIZE, disk and nbd \
+         have read-only"
     )]
     Option {
         /// What was written.
@@ -52,6 +60,9 @@ pub enum SpecError {
     /// A path is missing.
     #[error("a path is missing behind `{0}:`")]
     Path(&'static str),
+    /// A volume of a server is none.
+    #[error(transparent)]
+    Uri(#[from] UriError),
 }
 
 /// A number of bytes: `512`, `64K`, `1G`.
@@ -86,6 +97,7 @@ impl FromStr for StoreSpec {
             "memory" => "memory",
             "file" => "file",
             "disk" => "disk",
+            "nbd" | "nbd+unix" => "nbd",
             _ => return Err(SpecError::Kind(text.to_owned())),
         };
         let wrong = |option: &str| SpecError::Option { option: option.to_owned(), kind };
@@ -100,6 +112,17 @@ impl FromStr for StoreSpec {
         }
         if first.is_empty() {
             return Err(SpecError::Path(kind));
+        }
+        if kind == "nbd" {
+            let uri = text.split(',').next().unwrap_or_default().parse()?;
+            let mut intent = Intent::Write;
+            for option in parts {
+                match option {
+                    "read-only" => intent = Intent::Read,
+                    other => return Err(wrong(other)),
+                }
+            }
+            return Ok(Self::Nbd { uri, intent });
         }
         let (mut intent, mut create) = (Intent::Write, None);
         for option in parts {
@@ -127,6 +150,7 @@ impl StoreSpec {
                 Box::new(FileStore::create(path, *bytes)?)
             }
             Self::File { path, intent, .. } => Box::new(FileStore::open(path, *intent)?),
+            Self::Nbd { uri, intent } => Box::new(NbdStore::open(uri, *intent, NBD_LIMIT)?),
         })
     }
 }
@@ -146,6 +170,12 @@ mod tests {
         assert_eq!(read("file:/a:b"), file("/a:b", Intent::Write, None));
         assert_eq!(read("file:a,create=1G"), file("a", Intent::Write, Some(1 << 30)));
         assert_eq!(read("disk:/dev/vdb,read-only"), file("/dev/vdb", Intent::Read, None));
+        let nbd =
+            |text: &str, intent| StoreSpec::Nbd { uri: text.parse().expect("a volume"), intent };
+        let tcp = "nbd://192.0.2.1:1/a";
+        assert_eq!(read(tcp), nbd(tcp, Intent::Write));
+        let unix = "nbd+unix:///a?socket=/run/a";
+        assert_eq!(read(&format!("{unix},read-only")), nbd(unix, Intent::Read));
     }
 
     #[test]
@@ -159,6 +189,8 @@ mod tests {
         assert!(refused("memory:16777216T").starts_with("`16777216T` is no size"));
         assert!(refused("memory:1M,read-only").starts_with("`read-only` is no option of memory"));
         assert!(refused("disk:/d,create=1M").starts_with("`create=1M` is no option of disk"));
+        assert!(refused("nbd://192.0.2.1/a,create=1M").contains("is no option of nbd"));
+        assert!(refused("nbd:192.0.2.1").starts_with("`nbd:192.0.2.1` is no volume"));
         assert_eq!(refused("file:"), "a path is missing behind `file:`");
     }
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The NBD gateway over a store, against the programs of others and against clients that say what they should not.
+//! The NBD gateway over a store, against the programs of others and against clients that say what they should not; and the store
+//! on a foreign volume, against servers of others and of our own, and against such that say what they should not.
 
 mod bytes;
+mod servers;
 mod tools;
+mod volumes;
 
 use mol_protocol::Errno;
 use mol_vdd::nbd::{serve_connection, Export};
