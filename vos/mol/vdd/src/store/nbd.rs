@@ -16,6 +16,10 @@ pub const NBD_LIMIT: Duration = Duration::from_secs(4);
 const PAUSE: Duration = Duration::from_millis(50);
 /// How much is written at once where zeros must be written.
 const ZEROS_BYTES: u64 = 1 << 18;
+/// How much of a range is made zeros by one request, in the time that it may take.
+const ZEROED_BYTES: u64 = 16 << 20;
+/// How many times as fast a server is thought to make zeros as to be sent them.
+const ZEROING_SPEED: u64 = 16;
 
 /// A connection, of which everything must be over in time.
 #[derive(Debug)]
@@ -207,10 +211,22 @@ impl NbdStore {
     }
 
     /// Keeps what was answered, if it is not safe then.
-    fn keep(&mut self, is_safe: bool, change: impl FnOnce() -> Change) {
+    fn keep(&mut self, is_safe: bool, bytes: usize, change: impl FnOnce() -> Change) {
         if self.offer.can_flush {
-            self.link.get_mut().unflushed.keep(is_safe, change);
+            self.link.get_mut().unflushed.keep(is_safe, bytes, change);
         }
+    }
+
+    /// Makes a part of a range zeros.
+    fn zero_part(&mut self, position: u64, bytes: u64) -> Result<(), StoreError> {
+        let can_write_zeroes = self.offer.can_write_zeroes;
+        let sent = if can_write_zeroes { bytes / ZEROING_SPEED } else { bytes } as usize;
+        self.make_room(sent)?;
+        self.insist((Operation::Zero, position, bytes), |session| {
+            zero(session, can_write_zeroes, position, bytes)
+        })?;
+        self.keep(false, sent, || Change::Zero { position, bytes });
+        Ok(())
     }
 }
 
@@ -260,7 +276,7 @@ impl Store for NbdStore {
         self.insist((Operation::Write, position, bytes), |session| {
             session.write(position, from, is_safe)
         })?;
-        self.keep(is_safe, || Change::Write { position, data: from.into() });
+        self.keep(is_safe, from.len(), || Change::Write { position, data: from.into() });
         match safety {
             Safety::AtOnce if !is_safe => self.flush(),
             _ => Ok(()),
@@ -269,12 +285,13 @@ impl Store for NbdStore {
 
     fn zero(&mut self, position: u64, bytes: u64) -> Result<(), StoreError> {
         self.check_change(Operation::Zero, position, bytes)?;
-        self.make_room(0)?;
-        let can_write_zeroes = self.offer.can_write_zeroes;
-        self.insist((Operation::Zero, position, bytes), |session| {
-            zero(session, can_write_zeroes, position, bytes)
-        })?;
-        self.keep(false, || Change::Zero { position, bytes });
+        // A long range would take longer than a request may.
+        let mut done = 0;
+        while done < bytes {
+            let length = (bytes - done).min(ZEROED_BYTES);
+            self.zero_part(position + done, length)?;
+            done += length;
+        }
         Ok(())
     }
 

@@ -312,6 +312,24 @@ fn more_than_can_be_said_again_is_flushed_before() {
 }
 
 #[test]
+fn a_long_range_is_zeroed_in_parts_which_are_said_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("nbd");
+    let export = Forgetful::new(40 << 20);
+    export.disk.lock().unwrap().fill(7);
+    export.forget();
+    let last = serve(&export, &path);
+    let mut store = open(&format!("nbd+unix:///disk?socket={}", path.display()));
+    store.zero(512, (40 << 20) - 1024).expect("it is zeroed");
+    assert_eq!(export.disk.lock().unwrap()[4096], 7, "it is not flushed");
+    cut(&last);
+    let mut back = vec![9; 40 << 20];
+    store.read(0, &mut back).expect("it is read");
+    assert!(back[..512].iter().chain(&back[(40 << 20) - 512..]).all(|byte| *byte == 7));
+    assert!(back[512..(40 << 20) - 512].iter().all(|byte| *byte == 0), "a part is missing");
+}
+
+#[test]
 fn another_volume_in_the_place_of_the_first_gets_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let uri = image(folder.path());
