@@ -19,6 +19,7 @@ mod sources;
 mod status;
 mod supervisor;
 mod sys;
+mod terminals;
 mod trial;
 mod volumes;
 mod watchdog;

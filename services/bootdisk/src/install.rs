@@ -75,6 +75,19 @@ pub struct Target {
     pub found: Option<String>,
 }
 
+/// A disk that could be written to, and whether it could be made one that boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its model, as it says itself.
+    pub model: Option<String>,
+    /// What is on it, for people, if anything; or why it cannot be used.
+    pub state: Result<Option<String>, String>,
+}
+
 /// Where Linux tells of disks.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -143,6 +156,25 @@ impl Machine {
         let mut file = File::open(&path).map_err(failed("open", &path))?;
         let found = found(&mut file).map_err(failed("read", &path))?;
         Ok(Target { path, bytes, found })
+    }
+
+    /// All whole disks that could be written to and are not empty drives.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |disk: String| {
+            let name = disk.strip_prefix("/dev/")?;
+            let about = |file: &str| fs::read_to_string(self.block.join(name).join(file)).ok();
+            let sectors = about("size").and_then(|text| text.trim().parse::<u64>().ok());
+            let bytes = sectors.filter(|sectors| *sectors > 0)? * 512;
+            let model = about("device/model").map(|text| text.trim().to_owned());
+            let state = match self.examine(name) {
+                Ok(target) => Ok(target.found),
+                Err(Error::Unfit { why, .. }) => Err(why),
+                Err(error) => Err(error.to_string()),
+            };
+            let model = model.filter(|model| !model.is_empty());
+            Some(Listed { path: self.devices.join(name), bytes, model, state })
+        };
+        self.disks().into_iter().filter_map(listed).collect()
     }
 
     /// The names of whole disks that could be written to.
@@ -379,6 +411,25 @@ mod tests {
         let none = Content { image: b"MZ", ..wanted };
         assert!(matches!(target.install(&none, [1, 2], true), Err(Error::Image(_))));
         assert!(fs::read(fake.disk()).unwrap() == content, "the disk was changed");
+    }
+
+    #[test]
+    fn disks_are_listed_with_what_is_on_them_or_speaks_against_them() {
+        let fake = Fake::new(SIZE);
+        fake.tell("device/model", "QEMU HARDDISK   \n");
+        let expected = Listed {
+            path: fake.disk(),
+            bytes: SIZE,
+            model: Some("QEMU HARDDISK".into()),
+            state: Ok(None),
+        };
+        assert_eq!(fake.machine.list(), [expected.clone()]);
+        fake.tell("holders/md0", "");
+        let state = Err("it is in use: /dev/sda is part of md0".into());
+        assert_eq!(fake.machine.list(), [Listed { state, ..expected }]);
+        // A drive without a medium.
+        fake.tell("size", "0\n");
+        assert_eq!(fake.machine.list(), []);
     }
 
     #[test]

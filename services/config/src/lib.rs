@@ -26,7 +26,7 @@ mod value;
 
 pub use error::ConfigError;
 pub use interface::{InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSelectorError};
-pub use schema::{Api, Cluster, Config, Management, Netboot, Network, Node, Power, Run};
+pub use schema::{Api, Cluster, Config, Console, Management, Netboot, Network, Node, Power, Run};
 pub use source::Source;
 pub use value::{
     AddressRange, InterfaceAddress, JoinToken, KernelArguments, Name, ParseAddressError,

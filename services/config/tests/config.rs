@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use dvs_config::{
-    Api, Cluster, Config, ConfigError, InterfaceSelector, Mac, Management, Netboot, Network, Node,
-    Power, Run, Source,
+    Api, Cluster, Config, ConfigError, Console, InterfaceSelector, Mac, Management, Netboot,
+    Network, Node, Power, Run, Source,
 };
 use proptest::prelude::*;
 
@@ -279,6 +279,7 @@ prop_compose! {
         cluster in proptest::collection::vec(selector(), 0..4),
         management in proptest::option::of(management()),
         port in 1..=u16::MAX,
+        menu in any::<bool>(),
         netboot in proptest::option::of(netboot()),
         run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<[bool; 2]>())),
     ) -> Config {
@@ -293,6 +294,7 @@ prop_compose! {
             node: Node { name: node.map(|name| name.parse().unwrap()) },
             network: Network { cluster, management },
             api: Api { port },
+            console: Console { menu },
             netboot,
             run: run.map(|(arguments, [reboot, services])| Run {
                 command: std::iter::once("/x".to_owned()).chain(arguments).collect(),
