@@ -97,6 +97,10 @@ pub struct Machine {
     pub devices: PathBuf,
     /// What is mounted.
     pub mounts: PathBuf,
+    /// What the kernel was told as it started.
+    pub command_line: PathBuf,
+    /// What firmware has left for Linux.
+    pub firmware: PathBuf,
 }
 
 impl Default for Machine {
@@ -105,6 +109,8 @@ impl Default for Machine {
             block: firmware::BLOCK.into(),
             devices: "/dev".into(),
             mounts: "/proc/self/mounts".into(),
+            command_line: "/proc/cmdline".into(),
+            firmware: "/sys/firmware".into(),
         }
     }
 }
@@ -342,8 +348,13 @@ mod tests {
         fn new(bytes: u64) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let under = |name: &str| folder.path().join(name);
-            let machine =
-                Machine { block: under("block"), devices: under("dev"), mounts: under("mounts") };
+            let machine = Machine {
+                block: under("block"),
+                devices: under("dev"),
+                mounts: under("mounts"),
+                command_line: under("cmdline"),
+                firmware: under("firmware"),
+            };
             let fake = Self { folder, machine };
             for (file, text) in
                 [("ro", "0\n"), ("queue/logical_block_size", "512\n"), ("device/x", "")]

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod boot_disk;
+pub mod configuration;
 pub mod firmware;
 pub mod install;
 pub mod layout;

@@ -120,7 +120,7 @@ impl Default for Api {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Console {
-    /// Whether keys do more than show the state: who has the keyboard may restart the machine then, and install it on a disk.
+    /// Whether keys do more than show the state: who has the keyboard may restart the machine then, install and configure it.
     pub menu: bool,
 }
 

@@ -8,6 +8,7 @@ use dvs_api::{DiskListed, Event};
 use crate::facts::Facts;
 use crate::install::Disks;
 use crate::keys::Key;
+use crate::network::Form;
 use crate::page::{Menu, Next, Note, Page, Power, Turn};
 use crate::screen::{framed, Body, Screen, Size};
 use crate::status;
@@ -39,6 +40,18 @@ pub enum Action {
         /// Whether what is on it may be lost.
         wipe: bool,
     },
+    /// Find out what the node is configured to be.
+    ReadConfig,
+    /// Have the machine start next with this configuration. Without a cluster token it means the one that there is.
+    Keep {
+        /// The configuration.
+        toml: String,
+    },
+    /// Have the node use it until the machine restarts.
+    Apply {
+        /// The configuration.
+        toml: String,
+    },
     /// Leave the terminal to who was there before.
     Leave,
 }
@@ -52,6 +65,12 @@ pub enum Outcome {
     Disks(Result<Vec<DiskListed>, String>),
     /// The disk that boots this node now.
     Installed(Result<String, String>),
+    /// The configuration without its tokens, and whether it has one.
+    Config(Result<(String, bool), String>),
+    /// The device that has the configuration for the next start; or why it is nowhere, and the configuration.
+    Kept(Result<String, (String, String)>),
+    /// The keys that have changed, and those that would take a restart.
+    Applied(Result<[Vec<String>; 2], String>),
 }
 
 /// A screen with keys.
@@ -109,6 +128,7 @@ impl Console {
             Page::Question(question) => question.press(key, facts),
             Page::Disks(disks) => disks.press(key),
             Page::Confirmation(confirmation) => confirmation.press(key, facts),
+            Page::Form(form) => form.press(key, facts),
             Page::Work(_) => Turn::Stay,
             Page::Note(note) => note.press(key, facts),
         };
@@ -154,6 +174,34 @@ impl Console {
             Outcome::Installed(Err(why)) => {
                 Page::Note(Note::new("The node was not installed", why, None))
             }
+            Outcome::Config(read) => match read.and_then(|(toml, has)| Form::new(&toml, has)) {
+                Ok(form) => Page::Form(form),
+                Err(why) => Page::Note(Note::new("The configuration cannot be read", why, None)),
+            },
+            Outcome::Kept(Ok(device)) => {
+                let title = format!("{device} has the new configuration");
+                let text = "The node uses it when the machine has restarted, and at each start from then on.";
+                Page::Note(Note::new(title, text, Some(Next::Restart)))
+            }
+            Outcome::Kept(Err((why, toml))) => {
+                let text = format!(
+                    "{why}\n\nThe node can use it until the machine restarts, but for what is about interfaces, which takes a restart."
+                );
+                Page::Note(Note::new("It was written nowhere", text, Some(Next::Apply(toml))))
+            }
+            Outcome::Applied(Ok([changed, at_boot])) => {
+                let keys = |keys: Vec<String>| match keys.is_empty() {
+                    true => "nothing".to_owned(),
+                    false => keys.join(", "),
+                };
+                let text = format!(
+                    "Changed until the machine restarts: {}.\nNot changed, since it takes a restart: {}.",
+                    keys(changed),
+                    keys(at_boot)
+                );
+                Page::Note(Note::new("The node starts anew", text, None))
+            }
+            Outcome::Applied(Err(why)) => Page::Note(Note::new("Nothing was changed", why, None)),
         };
     }
 
@@ -168,6 +216,10 @@ impl Console {
             Page::Question(question) => (question.body(size), question.foot()),
             Page::Disks(disks) => (disks.body(size), choose()),
             Page::Confirmation(it) => (it.body(size), "Enter: go on   Esc: back".into()),
+            Page::Form(form) => {
+                let foot = "Up, Down: choose   Enter: next, and save at the end   Esc: back";
+                (form.body(&self.facts, size), foot.into())
+            }
             Page::Work(work) => (work.body(&self.facts, size), "please wait".into()),
             Page::Note(note) => (note.body(size), note.foot()),
         };

@@ -21,6 +21,16 @@ impl std::fmt::Debug for Field {
 }
 
 impl Field {
+    /// One that has a text already.
+    pub(crate) fn of(text: String) -> Self {
+        Self { text, masked: false }
+    }
+
+    /// One for a secret.
+    pub(crate) fn masked() -> Self {
+        Self { text: String::new(), masked: true }
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

@@ -7,6 +7,7 @@ mod facts;
 mod field;
 mod install;
 mod keys;
+mod network;
 mod page;
 mod paint;
 mod screen;

@@ -7,6 +7,7 @@ use crate::console::Action;
 use crate::facts::{spoken, Facts};
 use crate::install::{Confirmation, Disks};
 use crate::keys::Key;
+use crate::network::Form;
 use crate::screen::{Body, Line, Size, Style};
 
 /// What is on the screen.
@@ -19,6 +20,7 @@ pub(crate) enum Page {
     Question(Question),
     Disks(Disks),
     Confirmation(Confirmation),
+    Form(Form),
     /// Something is being done, which keys cannot stop.
     Work(Work),
     /// What came of it.
@@ -52,13 +54,15 @@ impl Turn {
 enum Item {
     Status,
     Install,
+    Network,
     Restart,
     ShutDown,
 }
 
-const ITEMS: [(Item, &str); 4] = [
+const ITEMS: [(Item, &str); 5] = [
     (Item::Status, "Status"),
     (Item::Install, "Install this node on a disk"),
+    (Item::Network, "Network and cluster"),
     (Item::Restart, "Restart the machine"),
     (Item::ShutDown, "Switch the machine off"),
 ];
@@ -84,6 +88,9 @@ impl Menu {
             None => Turn::Stay,
             Some(Item::Status) => Turn::Go(Page::Status),
             Some(Item::Install) => Turn::work(Action::ListDisks, "Looking at the disks", facts),
+            Some(Item::Network) => {
+                Turn::work(Action::ReadConfig, "Asking for the configuration", facts)
+            }
             Some(Item::Restart) => Turn::Go(Page::Question(Question(Power::Restart))),
             Some(Item::ShutDown) => Turn::Go(Page::Question(Question(Power::Off))),
         }
@@ -197,12 +204,14 @@ pub(crate) struct Note {
 }
 
 /// See [`Note`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Next {
     /// Restart, with `r`.
     Restart,
     /// The same that was refused, against all objections, with `f`.
     Force(Power),
+    /// Use this configuration until the machine restarts, with `a`.
+    Apply(String),
 }
 
 impl Note {
@@ -215,9 +224,12 @@ impl Note {
     }
 
     pub(crate) fn press(&self, key: Key, facts: &Facts) -> Turn {
-        match (key, self.next) {
+        match (key, &self.next) {
             (Key::Character('r' | 'R'), Some(Next::Restart)) => Power::Restart.turn(false, facts),
             (Key::Character('f' | 'F'), Some(Next::Force(power))) => power.turn(true, facts),
+            (Key::Character('a' | 'A'), Some(Next::Apply(toml))) => {
+                Turn::work(Action::Apply { toml: toml.clone() }, "Changing it", facts)
+            }
             (Key::Enter | Key::Escape, _) => Turn::menu(),
             _ => Turn::Stay,
         }
@@ -233,9 +245,10 @@ impl Note {
     }
 
     pub(crate) fn foot(&self) -> String {
-        match self.next {
+        match &self.next {
             None => "Enter: back".into(),
             Some(Next::Restart) => "r: restart   Enter: back".into(),
+            Some(Next::Apply(_)) => "a: use it until the machine restarts   Enter: back".into(),
             Some(Next::Force(power)) => {
                 format!("f: {} all the same   Enter: back", power.text())
             }

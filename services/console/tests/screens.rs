@@ -164,7 +164,7 @@ fn what_is_not_as_it_should_be_is_told_with_the_reason() {
         shown.contains("there is no key `x`") && shown.contains("start the machine again"),
         "{shown}"
     );
-    assert_eq!(press(&mut console, "\r4y"), []);
+    assert_eq!(press(&mut console, "\r5y"), []);
     assert!(text(&console.screen(SIZE)).contains("The menu is off"));
 }
 
@@ -192,13 +192,15 @@ fn the_menu_restarts_and_switches_off_after_a_question() {
     let mut console = console();
     assert_eq!(press(&mut console, "\r"), []);
     let shown = text(&console.screen(SIZE));
-    for item in ["1  Status", "2  Install this node on a disk", "3  Restart", "4  Switch"] {
+    for item in
+        ["1  Status", "2  Install this node on a disk", "3  Network", "4  Restart", "5  Switch"]
+    {
         assert!(shown.contains(item), "{shown}");
     }
-    // Down twice, Enter; then no, and by number; then yes.
-    assert_eq!(press(&mut console, "\x1b[B\x1b[B\r"), []);
+    // Down three times, Enter; then no, and by number; then yes.
+    assert_eq!(press(&mut console, "\x1b[B\x1b[B\x1b[B\r"), []);
     assert!(text(&console.screen(SIZE)).contains("Restart this machine?"));
-    assert_eq!(press(&mut console, "\rxn4"), []);
+    assert_eq!(press(&mut console, "\rxn5"), []);
     assert!(text(&console.screen(SIZE)).contains("Switch this machine off?"));
     assert_eq!(press(&mut console, "y"), [Action::ShutDown { force: false }]);
     // Keys do nothing until it is known what comes of it.
@@ -210,7 +212,7 @@ fn the_menu_restarts_and_switches_off_after_a_question() {
     assert_eq!(press(&mut console, "f"), [Action::ShutDown { force: true }]);
     console.done(Outcome::Power(Err(("it cannot be".into(), false))));
     assert_eq!(press(&mut console, "f"), []);
-    assert_eq!(press(&mut console, "\r3y"), [Action::Restart { force: false }]);
+    assert_eq!(press(&mut console, "\r4y"), [Action::Restart { force: false }]);
     console.done(Outcome::Power(Ok(())));
     assert!(text(&console.screen(SIZE)).contains("The machine restarts"));
 }
@@ -267,6 +269,108 @@ fn nothing_is_installed_before_the_name_of_the_disk_was_typed() {
     console.done(Outcome::Installed(Err("write to /dev/vda: it broke".into())));
     assert!(text(&console.screen(SIZE)).contains("write to /dev/vda: it broke"));
     assert_eq!(press(&mut console, "r"), []);
+}
+
+/// A form with what a node says that has a token.
+fn form() -> Console {
+    let mut console = console();
+    assert_eq!(press(&mut console, "\r3"), [Action::ReadConfig]);
+    let toml = "[cluster]\nname = 'lab'\nbootstrap_expect = 3\n[node]\nname = 'rack3'\n";
+    console.done(Outcome::Config(Ok((toml.into(), true))));
+    console
+}
+
+#[test]
+fn a_form_changes_what_a_site_needs_and_nothing_else() {
+    let mut console = form();
+    let shown = text(&console.screen(SIZE));
+    assert!(
+        shown.contains("\n  Cluster    lab\n") && shown.contains("\n  Nodes      3\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("  eth1       52:54:00:d5:00:01  no link\n"), "{shown}");
+    // The second interface; address; gateway; the name as it is; a token with all that TOML minds; four nodes.
+    let keys = "\x1b[C\x1b[C\r10.0.0.15/24\r10.0.0.1\r\rsixteen \"quotes\" \\ more\r\x154\r";
+    assert_eq!(press(&mut console, keys), []);
+    let shown = text(&console.screen(SIZE));
+    assert!(shown.contains("\n  Interface  eth1\n"), "{shown}");
+    assert!(shown.contains(&format!("\n  Token      {}\n", "*".repeat(23))), "{shown}");
+    assert!(!format!("{console:?}").contains("sixteen"), "a secret shows");
+    let actions = press(&mut console, "\r");
+    let [Action::Keep { toml }] = &actions[..] else { panic!("{actions:?}") };
+    let config: dvs_config::Config =
+        dvs_config::Config::from_sources(&[(dvs_config::Source::FwCfg, toml.clone())]).unwrap();
+    let management = config.network.management.unwrap();
+    assert_eq!(management.interface.to_string(), "eth1");
+    assert_eq!(management.address.to_string(), "10.0.0.15/24");
+    assert_eq!(management.gateway.unwrap().to_string(), "10.0.0.1");
+    assert_eq!(config.cluster.token.unwrap(), "sixteen \"quotes\" \\ more".parse().unwrap());
+    assert_eq!((config.cluster.bootstrap_expect, config.node.name.unwrap().as_str()), (4, "rack3"));
+    console.done(Outcome::Kept(Ok("/dev/sdb2".into())));
+    let shown = text(&console.screen(SIZE));
+    assert!(shown.contains("/dev/sdb2 has the new configuration"), "{shown}");
+    assert_eq!(press(&mut console, "r"), [Action::Restart { force: false }]);
+}
+
+#[test]
+fn a_form_that_is_wrong_says_so_in_the_words_of_the_configuration() {
+    let mut console = form();
+    let end = "\x1b[B\x1b[B\x1b[B\x1b[B\x1b[B\x1b[B\x1b[B\r";
+    // An address outside of any network, and no interface for it.
+    press(&mut console, "\r10.0.0.15\r");
+    assert_eq!(press(&mut console, end), []);
+    let shown = text(&console.screen(SIZE));
+    assert!(shown.contains("this form") && shown.contains("network.management"), "{shown}");
+    let up = "\x1b[A".repeat(7);
+    let mut press_and_show = |keys: &str| {
+        assert_eq!(press(&mut console, &format!("{up}{keys}{end}")), []);
+        text(&console.screen(SIZE))
+    };
+    let shown = press_and_show("eth1\r");
+    assert!(shown.contains("10.0.0.15"), "{shown}");
+    let shown = press_and_show("\r/24\r10.9.9.9");
+    assert!(shown.contains("10.9.9.9 is\n  outside of the network of 10.0.0.15/24"), "{shown}");
+    let shown = press_and_show("\r\r\x15\r\r\r\x15many");
+    assert!(shown.contains("bootstrap_expect") && shown.contains("a whole number"), "{shown}");
+    let shown = press_and_show("\r\r\r\rshort\r\x151");
+    assert!(shown.contains("cluster.token") && !shown.contains("short"), "{shown}");
+    // Without a token, it means the one that the node has.
+    let actions = press(&mut console, &format!("{up}\r\r\r\r\x15\r\x153{end}"));
+    let [Action::Keep { toml }] = &actions[..] else { panic!("{actions:?}") };
+    assert!(toml.contains("bootstrap_expect = 3") && !toml.contains("token"), "{toml}");
+}
+
+#[test]
+fn what_cannot_be_kept_holds_until_the_machine_restarts() {
+    let mut console = form();
+    let actions = press(&mut console, "\x1b[B\x1b[B\x1b[B\x15bal\r\r\r\r");
+    let [Action::Keep { toml }] = &actions[..] else { panic!("{actions:?}") };
+    let toml = toml.clone();
+    let why = "this node keeps nothing over a reboot".to_owned();
+    console.done(Outcome::Kept(Err((why.clone(), toml.clone()))));
+    let shown = text(&console.screen(SIZE));
+    assert!(
+        shown.contains(&why) && shown.contains("a: use it until the machine restarts"),
+        "{shown}"
+    );
+    assert_eq!(press(&mut console, "a"), [Action::Apply { toml }]);
+    let keys = |key: &str| vec![key.to_owned()];
+    let applied = [keys("cluster.name"), keys("network.management.address")];
+    console.done(Outcome::Applied(Ok(applied)));
+    let shown = text(&console.screen(SIZE));
+    assert!(shown.contains("Changed until the machine restarts: cluster.name."), "{shown}");
+    assert!(shown.contains("it takes a restart: network.management.address."), "{shown}");
+    let mut console = console_of_nobody();
+    assert!(text(&console.screen(SIZE)).contains("there is no key `x`"));
+    assert_eq!(press(&mut console, "\r"), []);
+}
+
+/// One whose node tells a configuration that is not understood here.
+fn console_of_nobody() -> Console {
+    let mut console = console();
+    press(&mut console, "\r3");
+    console.done(Outcome::Config(Ok(("x = 1\n".into(), false))));
+    console
 }
 
 #[test]
@@ -338,7 +442,7 @@ proptest! {
     #[test]
     fn any_keys_are_answered(
         bytes in proptest::collection::vec(prop_oneof![
-            Just(b'\r'), Just(0x1b), Just(b'['), Just(b'B'), b'1'..=b'5', any::<u8>(),
+            Just(b'\r'), Just(0x1b), Just(b'['), Just(b'B'), b'1'..=b'6', any::<u8>(),
         ], 0..60),
         rows in 0..60_usize,
         columns in 0..200_usize,

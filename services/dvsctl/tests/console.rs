@@ -13,7 +13,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use dvs_api::{
-    DiskListed, Event, Events, InstallRequest, Installed, PowerAction, PowerAnswer, PowerRequest,
+    ConfigChange, ConfigChanged, ConfigMode, DiskListed, Event, Events, InstallRequest, Installed,
+    MachineConfig, PowerAction, PowerAnswer, PowerRequest,
 };
 use rustix::pty::{grantpt, openpt, ptsname, unlockpt, OpenptFlags};
 use rustix::termios::{tcgetattr, tcsetwinsize, LocalModes, Winsize};
@@ -23,6 +24,7 @@ use rustix::termios::{tcgetattr, tcsetwinsize, LocalModes, Winsize};
 struct Asked {
     power: Mutex<Vec<(PowerAction, bool)>>,
     installed: Mutex<Vec<(String, bool)>>,
+    configured: Mutex<Vec<(ConfigMode, String)>>,
 }
 
 fn routes(asked: &Arc<Asked>) -> Router {
@@ -73,7 +75,22 @@ fn routes(asked: &Arc<Asked>) -> Router {
         install.installed.lock().unwrap().push((disk.clone(), wipe));
         Json(Installed { node: Some(0), disk, bytes: 8 << 30 })
     };
+    let config = Json(MachineConfig {
+        node: Some(0),
+        toml: "[cluster]\nname = 'lab'\n".into(),
+        has_token: true,
+        running: true,
+        trial_s: None,
+    });
+    let configure = Arc::clone(asked);
+    let configure = move |Json(change): Json<ConfigChange>| async move {
+        configure.configured.lock().unwrap().push((change.mode, change.toml));
+        let kept_on = Some("/dev/vdb".into());
+        let (changed, at_boot) = (Vec::new(), vec!["cluster.name".into()]);
+        Json(ConfigChanged { node: Some(0), changed, at_boot, trial_s: None, kept_on })
+    };
     Router::new()
+        .route("/v1/config", get(|| async { config }).put(configure))
         .route("/v1/nodes", get(|| async { Json(Vec::<dvs_api::Node>::new()) }))
         .route("/v1/events", get(events))
         .route("/v1/power", post(power))
@@ -193,8 +210,8 @@ fn a_node_is_shown_as_it_is_and_restarts_by_its_menu() {
     resize(&shown.terminal, 30, 100);
     shown.see(&format!("\x1b[29;1H\x1b[0m{}", "-".repeat(100)));
     shown.press("\r");
-    shown.see("3  Restart the machine");
-    shown.press("3");
+    shown.see("4  Restart the machine");
+    shown.press("4");
     shown.see("Restart this machine?");
     shown.press("y");
     shown.see("no other node could vote");
@@ -223,6 +240,23 @@ fn a_node_is_installed_on_the_disk_that_was_named() {
     shown.press("\x15vda\r");
     shown.see("/dev/vda boots this node from now on");
     assert_eq!(*shown.asked.installed.lock().unwrap(), [("/dev/vda".to_owned(), true)]);
+}
+
+#[test]
+fn a_node_is_told_its_address_and_cluster_by_a_form() {
+    let mut shown = Shown::new("", &[]);
+    shown.press("\r3");
+    shown.see("Network and cluster");
+    shown.see("  Cluster    lab");
+    shown.press("\x1b[C\r10.0.0.15/24\r\r\x15bal\r\r\r");
+    shown.see("  Interface  eth0");
+    shown.press("\r");
+    shown.see("/dev/vdb has the new configuration");
+    let configured = shown.asked.configured.lock().unwrap();
+    let [(ConfigMode::Reboot, toml)] = &configured[..] else { panic!("{configured:?}") };
+    for part in ["name = \"bal\"", "interface = \"eth0\"", "address = \"10.0.0.15/24\""] {
+        assert!(toml.contains(part), "{toml}");
+    }
 }
 
 #[test]
