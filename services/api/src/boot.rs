@@ -111,3 +111,25 @@ pub struct Installed {
     /// Its size in bytes.
     pub bytes: u64,
 }
+
+/// `POST /v1/boot/disk/wipe`: make a disk that boots a node one that boots nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WipeRequest {
+    /// The disk, such as `/dev/vda`.
+    pub disk: String,
+    /// Only say whether it could be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer of `POST /v1/boot/disk/wipe`: the disk boots nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Wiped {
+    /// The node that answers, if it has an id.
+    pub node: Option<u32>,
+    /// The disk.
+    pub disk: String,
+    /// Whether it was only looked at.
+    pub dry_run: bool,
+}

@@ -37,7 +37,7 @@ pub use agreed::{
 pub use barriers::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
 pub use boot::{
     BootDisk, BootImage, BootImageState, BootStatus, DiskFound, DiskListed, InstallRequest,
-    Installed,
+    Installed, WipeRequest, Wiped,
 };
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,

@@ -2,7 +2,7 @@
 //! The volume that a machine has its configuration from when it starts, and how another one gets there.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +68,7 @@ impl ConfigVolume {
     pub fn write(&self, text: &str) -> Result<(), Error> {
         let device = self.device.display();
         let attempt = format!("write {} on the volume {device}", Source::VOLUME_FILE);
-        let mut write = || -> io::Result<()> {
+        let write = || -> io::Result<()> {
             // Exclusive: nobody has it mounted meanwhile.
             let flags = OFlags::EXCL.bits().cast_signed();
             let mut options = File::options();
@@ -140,7 +140,7 @@ fn change<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Cursor, SeekFrom};
+    use std::io::{Cursor, Seek, SeekFrom, Write};
 
     use dvs_image::volume::{build, Kind};
 

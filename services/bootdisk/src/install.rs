@@ -276,6 +276,16 @@ impl io::Write for ReadOnly<'_> {
 }
 
 impl Target {
+    /// The device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For `map_err`: what was attempted.
+    pub(crate) fn failed(&self, attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
+        failed(attempt, &self.path)
+    }
+
     /// Makes the disk one that boots, with `identifiers`, random numbers by which it is told from others. What was on it is lost; it
     /// must be allowed to be, with `wipe`.
     ///
@@ -405,6 +415,32 @@ mod tests {
         let error = target.install(&content, [7, 8], false).unwrap_err().to_string();
         assert!(error.contains("has partitions: dvs-boot, which would be lost"), "{error}");
         target.install(&content, [9, 10], true).unwrap();
+    }
+
+    #[test]
+    fn only_a_disk_that_boots_a_node_and_nothing_else_is_wiped() {
+        let fake = Fake::new(SIZE);
+        let refused = |fake: &Fake| fake.machine.examine_boot_disk("sda").unwrap_err().to_string();
+        assert!(refused(&fake).contains("does not boot a node: it has no partition dvs-boot"));
+        let image = image(1);
+        let config = "[cluster]\ntoken = 'a token of sixteen letters'\n";
+        let content = Content { loader: b"loader", image: &image, version: "1.0", config };
+        fake.machine.examine("sda").unwrap().install(&content, [7, 8], false).unwrap();
+        let before = fs::read(fake.disk()).unwrap();
+        // What is behind the partition is not the node's, but for the second table at the end.
+        let mut marked = before.clone();
+        marked[110 << 20] = 1;
+        fs::write(fake.disk(), &marked).unwrap();
+        fake.tell("holders/md0", "");
+        assert!(refused(&fake).contains("it is in use"));
+        fs::remove_dir_all(fake.machine.block.join("sda/holders")).unwrap();
+        let target = fake.machine.examine_boot_disk("/dev/sda").unwrap();
+        target.wipe().unwrap();
+        let after = fs::read(fake.disk()).unwrap();
+        let left: Vec<_> = (0..after.len()).filter(|at| after[*at] != 0).collect();
+        assert_eq!(left, [110 << 20]);
+        assert!(refused(&fake).contains("does not boot a node"));
+        assert!(matches!(target.wipe(), Err(Error::Unfit { .. } | Error::Disk { .. })));
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod install;
 pub mod layout;
 pub mod medium;
 pub mod volume;
+mod wipe;
 
 pub use boot_disk::{BootDisk, Error, Listed};

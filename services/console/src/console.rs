@@ -175,7 +175,7 @@ impl Console {
                 Page::Note(Note::new("The node was not installed", why, None))
             }
             Outcome::Config(read) => match read.and_then(|(toml, has)| Form::new(&toml, has)) {
-                Ok(form) => Page::Form(form),
+                Ok(form) => Page::Form(Box::new(form)),
                 Err(why) => Page::Note(Note::new("The configuration cannot be read", why, None)),
             },
             Outcome::Kept(Ok(device)) => {

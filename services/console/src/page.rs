@@ -20,7 +20,7 @@ pub(crate) enum Page {
     Question(Question),
     Disks(Disks),
     Confirmation(Confirmation),
-    Form(Form),
+    Form(Box<Form>),
     /// Something is being done, which keys cannot stop.
     Work(Work),
     /// What came of it.

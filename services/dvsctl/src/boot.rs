@@ -67,7 +67,7 @@ fn open(image: &Path) -> Result<(File, u64), Failure> {
 }
 
 /// Asks whoever sits there whether what is on a disk may be lost.
-fn confirmed(text: &str) -> Result<bool, Failure> {
+pub(crate) fn confirmed(text: &str) -> Result<bool, Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Ok(false);
     }

@@ -228,8 +228,10 @@ pub(crate) enum NodeCommand {
     },
     /// Have a node come back as if it had never been one; one that was removed may come back
     ///
-    /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again.
-    Reset(PowerArguments),
+    /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again. With --disk, what
+    /// boots a node on that disk is wiped when it was removed, its configuration and secrets included. With --disk or --shutdown, the
+    /// machine stays out of the cluster as after `node remove`.
+    Reset(ResetArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -292,6 +294,21 @@ pub(crate) struct PowerArguments {
     #[arg(long = "timeout", value_name = "S", default_value_t = 180,
           value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub(crate) timeout_s: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    #[command(flatten)]
+    pub(crate) power: PowerArguments,
+    /// Wipe what boots a node on this disk of its machine, such as /dev/vda. One that has anything else is refused
+    #[arg(long, value_name = "DISK")]
+    pub(crate) disk: Option<String>,
+    /// Wipe the disk without being asked
+    #[arg(long, requires = "disk")]
+    pub(crate) wipe: bool,
+    /// Switch the machine off instead of having it come back
+    #[arg(long)]
+    pub(crate) shutdown: bool,
 }
 
 #[derive(Debug, Args)]

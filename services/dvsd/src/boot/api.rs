@@ -10,11 +10,11 @@ use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use dvs_api::{
     BootDisk, BootImage, BootImageState, BootStatus, DiskFound, DiskListed, InstallRequest,
-    Installed,
+    Installed, WipeRequest, Wiped,
 };
 use dvs_bootdisk::install::{self, Content};
 use dvs_bootdisk::Listed;
@@ -79,6 +79,7 @@ pub fn routes(daemon: Handle, boot: Boot, netboot: Netboot, directory: PathBuf) 
     Router::new()
         .route("/v1/boot", get(show))
         .route("/v1/boot/disk", get(examine).put(install).post(install_running))
+        .route("/v1/boot/disk/wipe", post(wipe))
         .route("/v1/boot/disks", get(list))
         .with_state(Arc::new(api))
 }
@@ -95,6 +96,8 @@ pub fn describe(api: &mut Description) {
     let summary =
         "Make a disk of the answering node one that boots, with the image that the node runs";
     api.post("/v1/boot/disk", summary).takes::<InstallRequest>().answers::<Installed>();
+    let summary = "Make a disk of the answering node that boots a node one that boots nothing";
+    api.post("/v1/boot/disk/wipe", summary).takes::<WipeRequest>().answers::<Wiped>();
     let summary = "The disks of the answering node, and which could be made ones that boot";
     api.get("/v1/boot/disks", summary).answers::<Vec<DiskListed>>();
 }
@@ -208,6 +211,24 @@ async fn install_running(
         Failure(StatusCode::CONFLICT, text)
     })?;
     api.write(disk, image, version, wipe).await
+}
+
+/// Writes zeros over what boots a node on a disk.
+async fn wipe(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Wiped>, Failure> {
+    let WipeRequest { disk, dry_run } = serde_json::from_slice(&body)
+        .map_err(|error| bad(format!("which disk is to be wiped: {error}")))?;
+    let _installing = api.installing.try_lock().map_err(|_| busy())?;
+    let (name, machine) = (disk.clone(), api.boot.machine.clone());
+    let wiped = blocking(move || {
+        let target = machine.examine_boot_disk(&name)?;
+        if dry_run {
+            return Ok(());
+        }
+        println!("wiping {name}");
+        target.wipe()
+    });
+    wiped.await.map_err(refused)?;
+    Ok(Json(Wiped { node: api.node(), disk, dry_run }))
 }
 
 fn busy() -> Failure {
