@@ -470,7 +470,7 @@ mod tests {
             model: Some("QEMU HARDDISK".into()),
             state: Ok(None),
         };
-        assert_eq!(fake.machine.list(), [expected.clone()]);
+        assert_eq!(fake.machine.list(), std::slice::from_ref(&expected));
         fake.tell("holders/md0", "");
         let state = Err("it is in use: /dev/sda is part of md0".into());
         assert_eq!(fake.machine.list(), [Listed { state, ..expected }]);
