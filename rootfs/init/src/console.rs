@@ -2,7 +2,7 @@
 //! The console: where PID 1 speaks to people.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread;
@@ -54,6 +54,11 @@ impl Console {
         Self::new(None)
     }
 
+    /// To wait for what somebody types.
+    pub(crate) fn reads(&self) -> Option<BorrowedFd<'_>> {
+        self.device.as_ref().map(AsFd::as_fd)
+    }
+
     /// For another process to write to, blocking.
     pub(crate) fn for_command() -> io::Result<File> {
         File::options().read(true).write(true).open(PATH)
@@ -62,6 +67,33 @@ impl Console {
     /// To be polled for writing; `None` when nothing waits.
     pub(crate) fn wants_to_write(&self) -> Option<BorrowedFd<'_>> {
         self.device.as_ref().filter(|_| !self.pending.is_empty()).map(AsFd::as_fd)
+    }
+}
+
+/// What somebody has typed at the console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// The enter key, perhaps after other keys.
+    Line,
+    /// Nothing, or not all of a line.
+    Less,
+    /// There is nobody and never will be: the console is none that can be read.
+    Gone,
+}
+
+impl<W: Read> Console<W> {
+    /// Takes what was typed since the last call; never waits.
+    pub(crate) fn typed(&mut self) -> Typed {
+        let Some(device) = &mut self.device else { return Typed::Gone };
+        let mut bytes = [0; 256];
+        match device.read(&mut bytes) {
+            Ok(0) => Typed::Gone,
+            Ok(length) if bytes[..length].iter().any(|it| b"\r\n".contains(it)) => Typed::Line,
+            Ok(_) => Typed::Less,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Typed::Less,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Typed::Less,
+            Err(_) => Typed::Gone,
+        }
     }
 }
 
@@ -123,7 +155,7 @@ impl<W: Write> Console<W> {
 mod tests {
     use std::io::{self, Write};
 
-    use super::{Console, PENDING_CAP};
+    use super::{Console, Typed, PENDING_CAP};
 
     /// Takes so many bytes, then would block.
     #[derive(Debug, Default)]
@@ -175,5 +207,16 @@ mod tests {
         console.device.as_mut().unwrap().room = 100;
         console.flush();
         assert_eq!(console.device.unwrap().taken, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn only_the_enter_key_counts_of_what_is_typed() {
+        let typed =
+            |text: &[u8]| Console { device: Some(text), pending: Vec::new(), dropped: 0 }.typed();
+        assert_eq!(typed(b"\n"), Typed::Line);
+        assert_eq!(typed(b"abc\r"), Typed::Line);
+        assert_eq!(typed(b"abc"), Typed::Less);
+        // A console that has hung up would be readable for ever.
+        assert_eq!(typed(b""), Typed::Gone);
     }
 }

@@ -18,17 +18,19 @@ use rustix::system::RebootCommand;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::boot::{Booted, LOG_FOLDER, RUN_FOLDER};
-use crate::console::Console;
+use crate::console::{Console, Typed};
 use crate::fault::Fault;
 use crate::processes::{
-    reap, signal_all, signal_group, start_command, Ended, Reaped, Service, SERVICES,
+    reap, signal_all, signal_group, start_command, start_guest, Ended, Reaped, Service, SCREEN,
+    SERVICES,
 };
 use crate::shutdown::{Alive, Goal, Shutdown, Step};
 use crate::status::Status;
 use crate::supervisor::Supervisor;
+use crate::terminals::Terminals;
 use crate::trial::{self, Trial, Verdict};
 use crate::watchdog::{self, Watchdogs};
-use crate::{mounts, power_button};
+use crate::{mounts, power_button, sources};
 
 /// How often a configuration error is said again, for who connects to the console later.
 const REMINDER: Duration = Duration::from_secs(30);
@@ -88,6 +90,10 @@ struct Init {
     command: Option<(Run, Option<i32>)>,
     /// A configuration error, and when to say it again.
     complaint: Option<(String, Duration)>,
+    /// Whether somebody may press enter at the console, where nothing else reads.
+    listens: bool,
+    /// The process that whoever did so has got.
+    guest: Option<i32>,
     shutdown: Option<Shutdown>,
     has_children: bool,
     banner: String,
@@ -129,6 +135,7 @@ pub(crate) fn run(booted: Booted) -> Result<std::convert::Infallible, Fault> {
                 init.request(Goal::PowerOff);
             }
         }
+        init.hear_console();
         for signal in signals.take() {
             if let Some((_, goal)) = REQUESTS.iter().find(|(request, _)| *request == signal) {
                 init.request(*goal);
@@ -167,6 +174,9 @@ fn wait_for(
     fds.extend(signals.0.iter().map(|(_, stream)| readable(stream.as_fd())));
     fds.extend(buttons.iter().map(|button| readable(button.as_fd())));
     fds.extend(init.services.iter().map(|service| readable(service.output.as_fd())));
+    // While a guest has the console, what is typed is for him.
+    let listens = init.listens && init.guest.is_none() && init.shutdown.is_none();
+    fds.extend(init.console.reads().filter(|_| listens).map(readable));
     fds.extend(
         init.console.wants_to_write().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)),
     );
@@ -182,26 +192,35 @@ fn wait_for(
 
 impl Init {
     fn new(
-        console: Console,
+        mut console: Console,
         config: Result<Config, String>,
         mut watchdogs: Watchdogs,
     ) -> Result<Self, Fault> {
         let mut services = Vec::new();
         let mut command = None;
         let mut complaint = None;
+        let terminals = Terminals::found();
+        // The screen tells what is wrong as well.
+        let mut entries: Vec<_> = terminals.screen.then_some(SCREEN).into_iter().collect();
         match config {
-            Err(error) => complaint = Some((error, Duration::ZERO)),
+            Err(error) => {
+                let path = Path::new(RUN_FOLDER).join("complaint");
+                if let Err(fault) = sources::write_file(&path, 0o600, error.as_bytes()) {
+                    console.say(&format!("dvs: warning: {fault}"));
+                }
+                complaint = Some((error, Duration::ZERO));
+            }
             Ok(Config { run, .. }) => {
-                let entries = match &run {
-                    Some(Run { services: false, .. }) => [].as_slice(),
-                    _ => SERVICES.as_slice(),
-                };
-                for entry in entries {
-                    let attempt = Fault::when(format!("make a pipe for {}", entry.name));
-                    services.push(Service::new(*entry, Path::new(LOG_FOLDER)).map_err(attempt)?);
+                match &run {
+                    Some(Run { services: false, .. }) => entries.clear(),
+                    _ => entries.splice(..0, SERVICES).for_each(drop),
                 }
                 command = run.map(|run| (run, None));
             }
+        }
+        for entry in entries {
+            let attempt = Fault::when(format!("make a pipe for {}", entry.name));
+            services.push(Service::new(entry, Path::new(LOG_FOLDER)).map_err(attempt)?);
         }
         watchdogs.allow(watchdog::TURN);
         let mut init = Self {
@@ -209,6 +228,9 @@ impl Init {
             console,
             supervisor: Supervisor::new(services.len()),
             services,
+            // The command has the console for itself.
+            listens: terminals.line && command.is_none(),
+            guest: None,
             command,
             complaint,
             shutdown: None,
@@ -295,6 +317,27 @@ impl Init {
         }
     }
 
+    /// Lets in whoever presses enter at the console.
+    fn hear_console(&mut self) {
+        if !self.listens || self.guest.is_some() || self.shutdown.is_some() {
+            return;
+        }
+        match self.console.typed() {
+            Typed::Less => return,
+            Typed::Gone => return self.listens = false,
+            Typed::Line => {}
+        }
+        match Console::for_command().and_then(|console| start_guest(&console)) {
+            Ok(pid) => {
+                self.guest = Some(pid);
+                self.has_children = true;
+            }
+            Err(error) => {
+                self.console.say(&format!("dvs: warning: cannot show the menu here: {error}"));
+            }
+        }
+    }
+
     fn reap_all(&mut self) {
         loop {
             match reap() {
@@ -308,6 +351,9 @@ impl Init {
     fn ended(&mut self, pid: i32, ended: Ended) {
         if matches!(self.command, Some((_, Some(command))) if command == pid) {
             return self.command_ended(ended.code(), "");
+        }
+        if self.guest == Some(pid) {
+            return self.guest = None;
         }
         let now = self.now();
         let Some(end) = self.supervisor.ended(pid, now) else { return };

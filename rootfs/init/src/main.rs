@@ -20,6 +20,7 @@ mod stacked;
 mod status;
 mod supervisor;
 mod sys;
+mod terminals;
 mod trial;
 mod volumes;
 mod watchdog;

@@ -23,11 +23,21 @@ const READ_SHARE: usize = 64 << 10;
 pub(crate) struct ServiceEntry {
     pub(crate) name: &'static str,
     pub(crate) program: &'static str,
+    pub(crate) arguments: &'static [&'static str],
 }
 
 /// The services of a node.
 pub(crate) const SERVICES: [ServiceEntry; 1] =
-    [ServiceEntry { name: "dvsd", program: "/usr/bin/dvsd" }];
+    [ServiceEntry { name: "dvsd", program: "/usr/bin/dvsd", arguments: &[] }];
+/// What runs where there is a screen.
+pub(crate) const SCREEN: ServiceEntry = ServiceEntry {
+    name: "console",
+    program: "/usr/bin/dvsctl",
+    arguments: &["console", "--terminal", "/dev/tty1"],
+};
+
+/// What whoever presses enter at the console gets, until he leaves.
+const GUEST: [&str; 5] = ["/usr/bin/dvsctl", "console", "--guest", "--terminal", "/dev/console"];
 
 /// A service's program and the way its output takes.
 ///
@@ -52,6 +62,7 @@ impl Service {
     /// Starts the program in a process group of its own.
     pub(crate) fn start(&self) -> io::Result<i32> {
         let child = Command::new(self.entry.program)
+            .args(self.entry.arguments)
             .env_clear()
             .env("PATH", SEARCH_PATH)
             .current_dir("/")
@@ -121,6 +132,11 @@ pub(crate) fn start_command(command: &[String], console: &File) -> io::Result<i3
         .process_group(0)
         .spawn()?;
     Ok(child.id().cast_signed())
+}
+
+/// Starts what shows the state and the menu at the console.
+pub(crate) fn start_guest(console: &File) -> io::Result<i32> {
+    start_command(&GUEST.map(str::to_owned), console)
 }
 
 /// How a process ended.
@@ -213,12 +229,12 @@ mod tests {
     fn output_goes_to_the_log_and_complaints_to_the_console_too() {
         let folder = tempfile::tempdir().unwrap();
         let script = folder.path().join("service");
-        fs::write(&script, "#!/bin/sh\necho fine; echo error: not fine >&2; printf 'no end'\n")
+        fs::write(&script, "#!/bin/sh\necho $1; echo error: not fine >&2; printf 'no end'\n")
             .unwrap();
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&script, permissions).unwrap();
         let program: &'static str = script.to_str().unwrap().to_owned().leak();
-        let entry = ServiceEntry { name: "test", program };
+        let entry = ServiceEntry { name: "test", program, arguments: &["fine"] };
         let mut service = Service::new(entry, folder.path()).unwrap();
         let pid = rustix::process::Pid::from_raw(service.start().unwrap()).unwrap();
         let status = rustix::process::waitpid(Some(pid), WaitOptions::empty()).unwrap().unwrap().1;
@@ -233,7 +249,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_an_error_not_an_end() {
         let folder = tempfile::tempdir().unwrap();
-        let entry = ServiceEntry { name: "test", program: "/nonexistent/program" };
+        let entry = ServiceEntry { name: "test", program: "/nonexistent/program", arguments: &[] };
         let service = Service::new(entry, folder.path()).unwrap();
         assert_eq!(service.start().unwrap_err().kind(), std::io::ErrorKind::NotFound);
     }

@@ -94,13 +94,21 @@ fn read(device: &Path, limit: u64) -> io::Result<Option<String>> {
         Err(Errno::NODEV | Errno::NXIO | Errno::INVAL | Errno::NOMEDIUM) => return Ok(None),
         mounted => mounted?,
     }
-    let text = match File::open(point.join(Source::VOLUME_FILE)) {
-        Ok(file) => crate::sources::read_limited(file, limit).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    };
+    let text = read_in(point, limit);
     unmount(point, UnmountFlags::empty())?;
     text
+}
+
+/// The configuration in the folder of a volume. A power cut while it was replaced has left the next one at least.
+fn read_in(folder: &Path, limit: u64) -> io::Result<Option<String>> {
+    for name in [Source::VOLUME_FILE, Source::NEXT_FILE] {
+        match File::open(folder.join(name)) {
+            Ok(file) => return crate::sources::read_limited(file, limit).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -114,6 +122,17 @@ mod tests {
         assert_eq!(patience("dvs_volume=5 dvs_volume=0"), Some(Duration::ZERO));
         assert_eq!(patience("dvs_volume=9999"), Some(PATIENCE_MAX));
         assert_eq!(patience("dvs_volume=soon"), None);
+    }
+
+    #[test]
+    fn the_next_configuration_counts_where_a_power_cut_has_left_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = || read_in(folder.path(), 100).unwrap();
+        assert_eq!(read(), None);
+        fs::write(folder.path().join(Source::NEXT_FILE), "next").unwrap();
+        assert_eq!(read().as_deref(), Some("next"));
+        fs::write(folder.path().join(Source::VOLUME_FILE), "now").unwrap();
+        assert_eq!(read().as_deref(), Some("now"));
     }
 
     #[test]

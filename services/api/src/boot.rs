@@ -72,7 +72,36 @@ pub struct DiskFound {
     pub found: Option<String>,
 }
 
-/// Answer of `PUT /v1/boot/disk`, whose body is a unified kernel image: the disk boots the node from now on.
+/// An element of `GET /v1/boot/disks`: a whole disk that could be written to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiskListed {
+    /// The disk.
+    pub disk: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its model, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// What is on it, for people; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<String>,
+    /// Why it cannot be made one that boots, for people; `None` if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unfit: Option<String>,
+}
+
+/// `POST /v1/boot/disk`: make a disk one that boots, with the image that the node runs itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InstallRequest {
+    /// The disk, such as `/dev/vda`.
+    pub disk: String,
+    /// Whether what is on it may be lost.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// Answer of `POST /v1/boot/disk`, and of `PUT /v1/boot/disk`, whose body is a unified kernel image: the disk boots the node from now on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Installed {
     /// The node that answers, if it has an id.
@@ -81,4 +110,26 @@ pub struct Installed {
     pub disk: String,
     /// Its size in bytes.
     pub bytes: u64,
+}
+
+/// `POST /v1/boot/disk/wipe`: make a disk that boots a node one that boots nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WipeRequest {
+    /// The disk, such as `/dev/vda`.
+    pub disk: String,
+    /// Only say whether it could be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Answer of `POST /v1/boot/disk/wipe`: the disk boots nothing any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Wiped {
+    /// The node that answers, if it has an id.
+    pub node: Option<u32>,
+    /// The disk.
+    pub disk: String,
+    /// Whether it was only looked at.
+    pub dry_run: bool,
 }

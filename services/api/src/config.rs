@@ -65,6 +65,9 @@ pub struct ConfigChanged {
     pub at_boot: Vec<String>,
     /// For how many seconds it is on trial; `None` if it is not.
     pub trial_s: Option<u64>,
+    /// The device of the volume that has it for the next boot; `None` but for [`ConfigMode::Reboot`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_on: Option<String>,
 }
 
 /// Answer of `POST /v1/config/confirm`.

@@ -35,7 +35,10 @@ pub use agreed::{
     WAIT_MS_MAX,
 };
 pub use barriers::{Barrier, BarrierDeparture, BarrierLeft, BarrierPassage, BarrierRequest};
-pub use boot::{BootDisk, BootImage, BootImageState, BootStatus, DiskFound, Installed};
+pub use boot::{
+    BootDisk, BootImage, BootImageState, BootStatus, DiskFound, DiskListed, InstallRequest,
+    Installed, WipeRequest, Wiped,
+};
 pub use config::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };

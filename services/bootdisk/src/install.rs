@@ -75,6 +75,19 @@ pub struct Target {
     pub found: Option<String>,
 }
 
+/// A disk that could be written to, and whether it could be made one that boots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Its model, as it says itself.
+    pub model: Option<String>,
+    /// What is on it, for people, if anything; or why it cannot be used.
+    pub state: Result<Option<String>, String>,
+}
+
 /// Where Linux tells of disks.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -84,6 +97,10 @@ pub struct Machine {
     pub devices: PathBuf,
     /// What is mounted.
     pub mounts: PathBuf,
+    /// What the kernel was told as it started.
+    pub command_line: PathBuf,
+    /// What firmware has left for Linux.
+    pub firmware: PathBuf,
 }
 
 impl Default for Machine {
@@ -92,6 +109,8 @@ impl Default for Machine {
             block: firmware::BLOCK.into(),
             devices: "/dev".into(),
             mounts: "/proc/self/mounts".into(),
+            command_line: "/proc/cmdline".into(),
+            firmware: "/sys/firmware".into(),
         }
     }
 }
@@ -143,6 +162,25 @@ impl Machine {
         let mut file = File::open(&path).map_err(failed("open", &path))?;
         let found = found(&mut file).map_err(failed("read", &path))?;
         Ok(Target { path, bytes, found })
+    }
+
+    /// All whole disks that could be written to and are not empty drives.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |disk: String| {
+            let name = disk.strip_prefix("/dev/")?;
+            let about = |file: &str| fs::read_to_string(self.block.join(name).join(file)).ok();
+            let sectors = about("size").and_then(|text| text.trim().parse::<u64>().ok());
+            let bytes = sectors.filter(|sectors| *sectors > 0)? * 512;
+            let model = about("device/model").map(|text| text.trim().to_owned());
+            let state = match self.examine(name) {
+                Ok(target) => Ok(target.found),
+                Err(Error::Unfit { why, .. }) => Err(why),
+                Err(error) => Err(error.to_string()),
+            };
+            let model = model.filter(|model| !model.is_empty());
+            Some(Listed { path: self.devices.join(name), bytes, model, state })
+        };
+        self.disks().into_iter().filter_map(listed).collect()
     }
 
     /// The names of whole disks that could be written to.
@@ -238,6 +276,16 @@ impl io::Write for ReadOnly<'_> {
 }
 
 impl Target {
+    /// The device.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For `map_err`: what was attempted.
+    pub(crate) fn failed(&self, attempt: &'static str) -> impl FnOnce(io::Error) -> Error {
+        failed(attempt, &self.path)
+    }
+
     /// Makes the disk one that boots, with `identifiers`, random numbers by which it is told from others. What was on it is lost; it
     /// must be allowed to be, with `wipe`.
     ///
@@ -310,8 +358,13 @@ mod tests {
         fn new(bytes: u64) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let under = |name: &str| folder.path().join(name);
-            let machine =
-                Machine { block: under("block"), devices: under("dev"), mounts: under("mounts") };
+            let machine = Machine {
+                block: under("block"),
+                devices: under("dev"),
+                mounts: under("mounts"),
+                command_line: under("cmdline"),
+                firmware: under("firmware"),
+            };
             let fake = Self { folder, machine };
             for (file, text) in
                 [("ro", "0\n"), ("queue/logical_block_size", "512\n"), ("device/x", "")]
@@ -365,6 +418,32 @@ mod tests {
     }
 
     #[test]
+    fn only_a_disk_that_boots_a_node_and_nothing_else_is_wiped() {
+        let fake = Fake::new(SIZE);
+        let refused = |fake: &Fake| fake.machine.examine_boot_disk("sda").unwrap_err().to_string();
+        assert!(refused(&fake).contains("does not boot a node: it has no partition dvs-boot"));
+        let image = image(1);
+        let config = "[cluster]\ntoken = 'a token of sixteen letters'\n";
+        let content = Content { loader: b"loader", image: &image, version: "1.0", config };
+        fake.machine.examine("sda").unwrap().install(&content, [7, 8], false).unwrap();
+        let before = fs::read(fake.disk()).unwrap();
+        // What is behind the partition is not the node's, but for the second table at the end.
+        let mut marked = before.clone();
+        marked[110 << 20] = 1;
+        fs::write(fake.disk(), &marked).unwrap();
+        fake.tell("holders/md0", "");
+        assert!(refused(&fake).contains("it is in use"));
+        fs::remove_dir_all(fake.machine.block.join("sda/holders")).unwrap();
+        let target = fake.machine.examine_boot_disk("/dev/sda").unwrap();
+        target.wipe().unwrap();
+        let after = fs::read(fake.disk()).unwrap();
+        let left: Vec<_> = (0..after.len()).filter(|at| after[*at] != 0).collect();
+        assert_eq!(left, [110 << 20]);
+        assert!(refused(&fake).contains("does not boot a node"));
+        assert!(matches!(target.wipe(), Err(Error::Unfit { .. } | Error::Disk { .. })));
+    }
+
+    #[test]
     fn disks_with_data_are_not_overwritten_unasked() {
         let fake = Fake::new(SIZE);
         let mut content = vec![0; SIZE as usize];
@@ -379,6 +458,25 @@ mod tests {
         let none = Content { image: b"MZ", ..wanted };
         assert!(matches!(target.install(&none, [1, 2], true), Err(Error::Image(_))));
         assert!(fs::read(fake.disk()).unwrap() == content, "the disk was changed");
+    }
+
+    #[test]
+    fn disks_are_listed_with_what_is_on_them_or_speaks_against_them() {
+        let fake = Fake::new(SIZE);
+        fake.tell("device/model", "QEMU HARDDISK   \n");
+        let expected = Listed {
+            path: fake.disk(),
+            bytes: SIZE,
+            model: Some("QEMU HARDDISK".into()),
+            state: Ok(None),
+        };
+        assert_eq!(fake.machine.list(), std::slice::from_ref(&expected));
+        fake.tell("holders/md0", "");
+        let state = Err("it is in use: /dev/sda is part of md0".into());
+        assert_eq!(fake.machine.list(), [Listed { state, ..expected }]);
+        // A drive without a medium.
+        fake.tell("size", "0\n");
+        assert_eq!(fake.machine.list(), []);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 }
 
 /// The keys that exist, and how each reads bare text.
-pub(crate) const KEYS: [(&str, Kind); 20] = [
+pub(crate) const KEYS: [(&str, Kind); 21] = [
     ("cluster.name", Kind::Text),
     ("cluster.token", Kind::Text),
     ("cluster.join_token", Kind::Text),
@@ -37,6 +37,7 @@ pub(crate) const KEYS: [(&str, Kind); 20] = [
     ("network.bond", Kind::Tables),
     ("network.vlan", Kind::Tables),
     ("api.port", Kind::Integer),
+    ("console.menu", Kind::Boolean),
     ("netboot.interface", Kind::Text),
     ("netboot.address", Kind::Text),
     ("netboot.addresses", Kind::Text),
@@ -97,7 +98,8 @@ pub(crate) fn is_secret(path: &str) -> bool {
 /// A key that stands in the wrong section, or in none, is found by its last part.
 pub(crate) fn nearest(path: &str) -> Option<&'static str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let sections = ["cluster", "node", "network", "network.management", "api", "netboot", "run"];
+    let sections =
+        ["cluster", "node", "network", "network.management", "api", "console", "netboot", "run"];
     let closeness = |candidate: &str| {
         let whole = strsim::damerau_levenshtein(path, candidate);
         // One more than a whole match as good: the section was wrong too.
@@ -148,6 +150,7 @@ mod tests {
         }];
         let name = Some("lab".parse().unwrap());
         config.network.vlan = vec![Vlan { name, parent: "bond0".parse().unwrap(), id: 7 }];
+        config.console.menu = false;
         config.netboot = Some(Netboot {
             interface: "eth0".parse().unwrap(),
             address: Some("10.0.0.1/24".parse().unwrap()),

@@ -29,7 +29,7 @@ pub use error::ConfigError;
 pub use interface::{
     InterfaceKind, InterfaceSelector, Mac, NamePattern, ParseMacError, ParseSelectorError,
 };
-pub use schema::{Api, Cluster, Config, Management, Netboot, Network, Node, Power, Run};
+pub use schema::{Api, Cluster, Config, Console, Management, Netboot, Network, Node, Power, Run};
 pub use source::Source;
 pub use stacked::{
     Bond, BondMode, InterfaceName, LacpRate, ParseInterfaceNameError, TransmitHashPolicy, Vlan,

@@ -24,6 +24,9 @@ pub struct Config {
     pub network: Network,
     /// `[api]`: where `dvsd` answers `dvsctl`.
     pub api: Api,
+    /// `[console]`: what its own screen and keyboard are for.
+    #[serde(skip_serializing_if = "Console::is_default")]
+    pub console: Console,
     /// `[netboot]`: which machines this one boots over the network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub netboot: Option<Netboot>,
@@ -117,6 +120,27 @@ pub struct Api {
 impl Default for Api {
     fn default() -> Self {
         Self { port: 7700 }
+    }
+}
+
+/// `[console]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Console {
+    /// Whether keys do more than show the state: who has the keyboard may restart the machine then, install and configure it.
+    pub menu: bool,
+}
+
+impl Console {
+    /// Whether it need not be written down, so that releases before this one can read what is.
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self { menu: true }
     }
 }
 

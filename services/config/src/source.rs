@@ -37,6 +37,8 @@ impl Source {
     pub const FW_CFG_NAME: &'static str = "opt/dvs/config";
     /// What a configuration is called in the root of a volume.
     pub const VOLUME_FILE: &'static str = "dvs.toml";
+    /// What the next one is called there until it has taken that one's place. It counts where there is no other.
+    pub const NEXT_FILE: &'static str = "dvs-next.toml";
 }
 
 impl fmt::Display for Source {

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use dvs_config::{
-    Api, Bond, BondMode, Cluster, Config, ConfigError, InterfaceSelector, LacpRate, Mac,
+    Api, Bond, BondMode, Cluster, Config, ConfigError, Console, InterfaceSelector, LacpRate, Mac,
     Management, Netboot, Network, Node, Power, Run, Source, TransmitHashPolicy, Vlan,
 };
 use proptest::prelude::*;
@@ -331,6 +331,7 @@ prop_compose! {
         management in proptest::option::of(management()),
         (bond, vlan) in stacked(),
         port in 1..=u16::MAX,
+        menu in any::<bool>(),
         netboot in proptest::option::of(netboot()),
         run in proptest::option::of((proptest::collection::vec("\\PC{0,10}", 0..4), any::<[bool; 2]>())),
     ) -> Config {
@@ -345,6 +346,7 @@ prop_compose! {
             node: Node { name: node.map(|name| name.parse().unwrap()) },
             network: Network { cluster, management, bond, vlan },
             api: Api { port },
+            console: Console { menu },
             netboot,
             run: run.map(|(arguments, [reboot, services])| Run {
                 command: std::iter::once("/x".to_owned()).chain(arguments).collect(),

@@ -3,8 +3,9 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, IsTerminal};
+use std::path::Path;
 
-use dvs_api::{BootImageState, BootStatus, DiskFound, Installed, Node};
+use dvs_api::{BootImageState, BootStatus, DiskFound, InstallRequest, Installed, Node};
 
 use crate::agreed::escaped;
 use crate::arguments::{InstallArguments, Output};
@@ -20,12 +21,8 @@ pub(crate) fn install(
 ) -> Result<(), Failure> {
     let InstallArguments { node, disk, image, image_version, wipe } = arguments;
     let endpoint = cluster.node(*node)?;
-    let failed =
-        |error: io::Error| Failure::Refused(format!("read the image {}: {error}", image.display()));
-    let file = File::open(image).map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
-    let disk = escaped(disk);
-    let there: DiskFound = endpoint.get(&format!("/v1/boot/disk?disk={disk}"))?;
+    let image = image.as_deref().map(open).transpose()?;
+    let there: DiskFound = endpoint.get(&format!("/v1/boot/disk?disk={}", escaped(disk)))?;
     if let (Some(found), false) = (&there.found, wipe) {
         let size = there.bytes >> 20;
         let text = format!(
@@ -36,20 +33,41 @@ pub(crate) fn install(
             return Err(Failure::Refused(format!("{text}; say --wipe if you mean it")));
         }
     }
-    let version = escaped(image_version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION")));
     let wipe = *wipe || there.found.is_some();
-    let path = format!("/v1/boot/disk?disk={disk}&wipe={wipe}&version={version}");
     if io::stderr().is_terminal() {
         eprintln!("node {node} writes to {}…", there.disk);
     }
-    let installed: Installed = endpoint.put_stream(&path, bytes, file)?;
+    let installed: Installed = match image {
+        Some((file, bytes)) => {
+            let version = image_version.as_deref().unwrap_or(env!("CARGO_PKG_VERSION"));
+            let (disk, version) = (escaped(disk), escaped(version));
+            let path = format!("/v1/boot/disk?disk={disk}&wipe={wipe}&version={version}");
+            endpoint.put_stream(&path, bytes, file)?
+        }
+        None => {
+            let request = InstallRequest { disk: disk.clone(), wipe };
+            endpoint.post("/v1/boot/disk", &request)?
+        }
+    };
     print(output, &installed, || {
         format!("{} boots node {node} from now on, if its firmware chooses it\n", installed.disk)
     })
 }
 
+/// An image, and its size in bytes.
+fn open(image: &Path) -> Result<(File, u64), Failure> {
+    let open = || {
+        let file = File::open(image)?;
+        let bytes = file.metadata()?.len();
+        Ok((file, bytes))
+    };
+    open().map_err(|error: io::Error| {
+        Failure::Refused(format!("read the image {}: {error}", image.display()))
+    })
+}
+
 /// Asks whoever sits there whether what is on a disk may be lost.
-fn confirmed(text: &str) -> Result<bool, Failure> {
+pub(crate) fn confirmed(text: &str) -> Result<bool, Failure> {
     if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
         return Ok(false);
     }

@@ -112,7 +112,7 @@ fn apply(
             }
         };
         let node = node_of(changed.node);
-        if !changed.at_boot.is_empty() {
+        if !changed.at_boot.is_empty() && changed.kept_on.is_none() {
             eprintln!(
                 "note: {node} keeps what takes a reboot, and has it from where it boots from: {}",
                 changed.at_boot.join(", ")
@@ -132,6 +132,16 @@ fn apply(
     let line = |changed: &ConfigChanged| {
         let node = node_of(changed.node);
         let keys = changed.changed.join(", ");
+        if let Some(device) = &changed.kept_on {
+            let keys = changed.at_boot.join(", ");
+            return match (keys.is_empty(), dry_run) {
+                (true, _) => format!("{node}: {device} has what it runs with\n"),
+                (_, true) => {
+                    format!("{node}: would change {keys} on {device} for its next start\n")
+                }
+                (_, false) => format!("{node}: {keys} changed on {device}, for its next start\n"),
+            };
+        }
         match (changed.changed.is_empty(), dry_run, changed.trial_s) {
             (true, ..) => format!("{node}: nothing to change\n"),
             (_, true, _) => format!("{node}: would change {keys}\n"),

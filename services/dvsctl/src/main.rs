@@ -8,6 +8,7 @@ mod barrier;
 mod boot;
 mod cluster;
 mod config;
+mod console;
 mod context;
 mod dc;
 mod election;
@@ -83,6 +84,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Completions { shell } => return pages::completions(*shell),
         Command::Man { directory } => return pages::manual(directory),
         Command::Config(ConfigCommand::Validate { file }) => return config::validate(output, file),
+        // It is about the node that it runs on, which may not answer yet.
+        Command::Console(console) => return console::run(console),
         _ => context::cluster(arguments)?,
     };
     match &arguments.command {
@@ -123,7 +126,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Config(command) => return config::run(&cluster, output, command),
         Command::Support(support) => return support::run(&cluster, output, support),
         Command::Segment(command) => return segment::run(&cluster, output, command),
-        Command::Context(_) | Command::Completions { .. } | Command::Man { .. } => {}
+        Command::Context(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Console(_) => {}
         Command::Version => return version(&cluster, output),
     }
     Ok(ExitCode::SUCCESS)

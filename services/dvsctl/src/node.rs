@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use dvs_api::{
     Node, NodeDrain, NodePhase, NodeRemoval, NodeRename, NodeStanding, NodeState, PowerAction,
-    PowerAnswer, PowerRequest,
+    PowerAnswer, PowerRequest, WipeRequest, Wiped,
 };
 
-use crate::arguments::{DrainArguments, NodeCommand, Output, PowerArguments, RemoveArguments};
+use crate::arguments::{
+    DrainArguments, NodeCommand, Output, PowerArguments, RemoveArguments, ResetArguments,
+};
 use crate::cluster::{Cluster, Error};
 use crate::{print, Failure};
 
@@ -161,13 +163,19 @@ fn out(cluster: &Cluster, node: u32, force: bool, barred: bool) -> Result<NodeSt
     // The removed node itself cannot tell what became of it.
     let endpoint = cluster.agreeing_but(Some(node))?;
     progress(&format!("giving the vote of node {node} to another one, and removing it"));
+    // One that is not kept out may come back at once, in a later life.
+    let last = match barred {
+        true => u32::MAX,
+        false => self::standing(cluster, node)?.incarnation,
+    };
     let path = format!("/v1/nodes/{node}/remove");
     let removal = NodeRemoval { force, barred };
     let standing: NodeStanding = endpoint.post(&path, &removal)?;
     let deadline = Instant::now() + HEEDED;
     loop {
         let nodes: Vec<Node> = endpoint.get("/v1/nodes")?;
-        if nodes.iter().all(|seen| seen.id != node) {
+        let is_it = |seen: &Node| seen.id == node && seen.incarnation <= last;
+        if !nodes.iter().any(is_it) {
             return Ok(standing);
         }
         if Instant::now() >= deadline {
@@ -180,13 +188,20 @@ fn out(cluster: &Cluster, node: u32, force: bool, barred: bool) -> Result<NodeSt
     }
 }
 
-fn reset(cluster: &Cluster, output: Output, reset: &PowerArguments) -> Result<(), Failure> {
-    let PowerArguments { node, force, no_wait, timeout_s } = *reset;
+fn reset(cluster: &Cluster, output: Output, reset: &ResetArguments) -> Result<(), Failure> {
+    let ResetArguments { power, disk, wipe, shutdown } = reset;
+    let PowerArguments { node, force, no_wait, timeout_s } = *power;
     let before = standing(cluster, node)?;
     let deadline = Instant::now() + Duration::from_secs(timeout_s);
     let (standing, incarnation) = match before.phase {
         // It hears that it may come back, and does by itself.
         NodePhase::Removed => {
+            if disk.is_some() || *shutdown {
+                return Err(Failure::Refused(format!(
+                    "node {node} was removed and is asked nothing any more: have it come back with `dvsctl node reset {node}`, and then reset \
+                     it with --disk or --shutdown"
+                )));
+            }
             let path = format!("/v1/nodes/{node}/allow");
             (cluster.agreeing_but(Some(node))?.post(&path, &())?, before.incarnation)
         }
@@ -198,17 +213,52 @@ fn reset(cluster: &Cluster, output: Output, reset: &PowerArguments) -> Result<()
                     "node {node} is reached by another node only, which will not know it once it is removed; name its API with --endpoint"
                 )));
             }
-            let standing = out(cluster, node, force, false)?;
-            let request = PowerRequest { action: PowerAction::Reboot, force: true };
+            // What is refused is refused before anything is done.
+            if let Some(disk) = disk {
+                let request = WipeRequest { disk: disk.clone(), dry_run: true };
+                let Wiped { disk, .. } = itself.post("/v1/boot/disk/wipe", &request)?;
+                let text = format!(
+                    "{disk} of node {node} boots it, and its images, configuration and secrets there would be lost"
+                );
+                if !wipe && !crate::boot::confirmed(&text)? {
+                    return Err(Failure::Refused(format!("{text}; say --wipe if you mean it")));
+                }
+            }
+            // Its vote goes first: a node that cannot give it away has to go on booting. One that is to come back by itself may.
+            let stays_out = disk.is_some() || *shutdown;
+            let standing = out(cluster, node, force, stays_out)?;
+            if let Some(disk) = disk {
+                progress(&format!("wiping {disk} of node {node}"));
+                let request = WipeRequest { disk: disk.clone(), dry_run: false };
+                let wiped = itself.post::<Wiped>("/v1/boot/disk/wipe", &request);
+                wiped.map_err(|error| {
+                    Failure::Refused(format!(
+                        "node {node} was removed, but {disk} is not wiped: {error}; have it come back with `dvsctl node reset {node}` and try again"
+                    ))
+                })?;
+            }
+            let action = if *shutdown { PowerAction::Shutdown } else { PowerAction::Reboot };
+            let request = PowerRequest { action, force: true };
             let answer: PowerAnswer = itself.post("/v1/power", &request)?;
             (standing, answer.incarnation.unwrap_or_default().max(before.incarnation))
         }
     };
-    if !no_wait {
+    let stays_out = disk.is_some() || *shutdown;
+    if !no_wait && !stays_out {
         await_back(cluster, node, incarnation, deadline)?;
     }
-    print(output, &standing, || match no_wait {
-        true => format!("node {node} may come back, with nothing of what it was\n"),
-        false => format!("node {node} is back and ready, with nothing of what it was\n"),
+    print(output, &standing, || {
+        let what = if *shutdown { "switches itself off" } else { "restarts" };
+        let wiped = disk.iter().map(|disk| format!("; {disk} boots nothing any more"));
+        match (stays_out, no_wait) {
+            (true, _) => format!(
+                "node {node} was removed and {what}{}; its machine stays out until `dvsctl node reset {node}`\n",
+                wiped.collect::<String>()
+            ),
+            (false, true) => format!("node {node} may come back, with nothing of what it was\n"),
+            (false, false) => {
+                format!("node {node} is back and ready, with nothing of what it was\n")
+            }
+        }
     })
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Output, Stdio};
 
+use dvs_image::volume;
 use fake::{eventually, Segment};
 use program::{failure, program, stdout};
 
@@ -190,6 +191,45 @@ fn a_configuration_is_applied_on_trial_and_confirmed() {
     fs::write(&file, "[cluster]\nnaem = 'x'\n").unwrap();
     let error = failure(&apply("--all"), 1);
     assert!(error.contains("wanted.toml") && error.contains("did you mean"), "{error}");
+}
+
+#[test]
+fn a_configuration_for_the_next_start_goes_to_the_volume_that_is_read_then() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(1);
+    let all = || dvsctl(&urls, "node list");
+    eventually(all, |output| String::from_utf8_lossy(&output.stdout).contains(" ready "));
+    let directory = segment.run_directory(1);
+    fs::write(directory.join("cmdline"), "quiet dvs_volume=5\n").unwrap();
+    for folder in ["block/vdb", "devices"] {
+        fs::create_dir_all(directory.join(folder)).unwrap();
+    }
+    let (kind, label) = (volume::Kind::Fitting, volume::CONFIG_LABEL);
+    let content = volume::build(2 << 20, kind, label, &[]).unwrap();
+    let device = directory.join("devices/vdb");
+    fs::write(&device, &content).unwrap();
+    let file = directory.join("wanted.toml");
+    let address = "[network.management]\ninterface = 'eth1'\naddress = '10.0.0.15/24'\n";
+    fs::write(&file, format!("[node]\nname = 'a'\n{address}")).unwrap();
+    let apply = |more: &str| {
+        stdout(&dvsctl(&urls, &format!("config apply {} --node 0 {more}", file.display())))
+    };
+    let keys = "node.name, network.management";
+    let expected =
+        format!("node 0: would change {keys} on {} for its next start\n", device.display());
+    assert_eq!(apply("--mode reboot --dry-run"), expected);
+    assert!(fs::read(&device).unwrap() == content, "the volume was changed");
+    let before = fs::read_to_string(directory.join("config.toml")).unwrap();
+    let expected = format!("node 0: {keys} changed on {}, for its next start\n", device.display());
+    assert_eq!(apply("--mode reboot"), expected);
+    let mut disk = fs::File::open(&device).unwrap();
+    let kept = volume::read(&mut disk, "dvs.toml").unwrap().unwrap();
+    let kept = String::from_utf8(kept).unwrap();
+    // The file has no token: the node's own is meant.
+    for part in ["name = \"a\"", "address = \"10.0.0.15/24\"", TOKEN] {
+        assert!(kept.contains(part), "{kept}");
+    }
+    assert_eq!(fs::read_to_string(directory.join("config.toml")).unwrap(), before);
 }
 
 #[test]

@@ -181,6 +181,55 @@ fn a_removed_node_stays_out_until_it_is_reset() {
     assert!(told.starts_with("node 1, node1, was removed"), "{told}");
 }
 
+#[test]
+fn a_node_is_reset_with_the_disk_that_boots_it_and_with_no_other() {
+    let segment = Segment::new();
+    let urls = segment.boot_all(3);
+    await_ready(&urls, 3);
+    await_voters(&urls, 3);
+    let directory = segment.run_directory(2);
+    let add = |name: &str, content: &[u8]| {
+        let about = directory.join("block").join(name);
+        let size = (content.len() / 512).to_string();
+        let files =
+            [("ro", "0"), ("size", &size), ("queue/logical_block_size", "512"), ("device/x", "")];
+        for (file, text) in files {
+            std::fs::create_dir_all(about.join(file).parent().unwrap()).unwrap();
+            std::fs::write(about.join(file), text).unwrap();
+        }
+        std::fs::create_dir_all(directory.join("devices")).unwrap();
+        std::fs::write(directory.join("devices").join(name), content).unwrap();
+    };
+    let boots = dvs_image::disk::build(&vec![7; 96 << 20]).unwrap();
+    add("vda", &boots);
+    add("vdb", &vec![1; 100 << 20]);
+    let reset = |words: &[&str]| dvsctl(&urls, &[&["node", "reset", "1"], words].concat());
+    let error = program::failure(&reset(&["--disk", "/dev/vdb", "--wipe"]), 1);
+    assert!(error.contains("it does not boot a node: it has no partition dvs-boot"), "{error}");
+    // Nobody is there to be asked.
+    let error = program::failure(&reset(&["--disk", "/dev/vda"]), 1);
+    assert!(error.contains("configuration and secrets there would be lost; say --wipe"), "{error}");
+    let disk = || std::fs::read(directory.join("devices/vda")).unwrap();
+    assert!(disk() == boots, "the disk was changed");
+    let nodes: Vec<Node> = ask(&urls, &["node", "list"]).unwrap();
+    assert!(nodes.iter().all(|node| node.state == NodeState::Ready), "{nodes:?}");
+    let told = stdout(&reset(&["--disk", "/dev/vda", "--wipe", "--shutdown"]));
+    let expected = "node 1 was removed and switches itself off; /dev/vda boots nothing any more; its machine stays out until `dvsctl node \
+                    reset 1`\n";
+    assert_eq!(told, expected);
+    assert!(disk().iter().all(|byte| *byte == 0), "something is left on the disk");
+    assert_eq!(segment.asked(), [(2, PowerAction::Shutdown)]);
+    let rest = [urls[0].clone(), urls[2].clone()];
+    let nodes: Vec<Node> = ask(&rest, &["node", "list"]).unwrap();
+    assert!(nodes.iter().all(|node| node.id != 1), "{nodes:?}");
+    let error = program::failure(&dvsctl(&rest, &["node", "reset", "1", "--shutdown"]), 1);
+    assert!(error.contains("node 1 was removed and is asked nothing any more"), "{error}");
+    // One whose machine goes on may come back at once, as a later life of it.
+    let told = stdout(&dvsctl(&urls, &["node", "reset", "2", "--no-wait", "--force"]));
+    assert_eq!(told, "node 2 may come back, with nothing of what it was\n");
+    assert_eq!(segment.asked(), [(3, PowerAction::Reboot)]);
+}
+
 fn alive(url: &str) -> bool {
     let agent = ureq::Agent::config_builder().proxy(None).build().new_agent();
     agent.get(format!("{url}/v1/version")).call().is_ok()

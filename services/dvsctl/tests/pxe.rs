@@ -8,7 +8,7 @@ mod program;
 use std::fs;
 use std::process::Output;
 
-use dvs_api::{Event, NetbootStatus, Node};
+use dvs_api::{DiskListed, Event, InstallRequest, NetbootStatus, Node};
 use dvs_netboot::files::{IPXE_BIOS, SCRIPT};
 use fake::netboot::image;
 use fake::{eventually, Boot, Segment};
@@ -33,6 +33,51 @@ fn script(segment: &Segment, number: u8) -> String {
 fn alone(segment: &Segment) -> Vec<String> {
     let token = "the token of this cluster";
     vec![segment.boot(&Boot { number: 1, token, expect: 3, dvk: true, insecure: false })]
+}
+
+#[test]
+fn a_node_installs_the_image_that_it_runs() {
+    let segment = Segment::new();
+    let urls = alone(&segment);
+    let directory = segment.run_directory(1);
+    let tell = |file: &str, text: &str| {
+        let path = directory.join("block/vda").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    for (file, text) in [("ro", "0"), ("queue/logical_block_size", "512"), ("device/x", "")] {
+        tell(file, text);
+    }
+    let bytes = 120 << 20;
+    tell("size", &(bytes / 512).to_string());
+    fs::create_dir(directory.join("devices")).unwrap();
+    fs::File::create(directory.join("devices/vda")).unwrap().set_len(bytes).unwrap();
+    let agent = ureq::Agent::config_builder().proxy(None).http_status_as_error(false);
+    let agent = agent.build().new_agent();
+    let post = |wipe: bool| {
+        let request = InstallRequest { disk: "/dev/vda".into(), wipe };
+        let answer = agent.post(format!("{}/v1/boot/disk", urls[0])).send_json(&request);
+        answer.unwrap().body_mut().read_json::<dvs_api::Error>().unwrap().error
+    };
+    let disks = || -> Vec<DiskListed> {
+        let answer = agent.get(format!("{}/v1/boot/disks", urls[0])).call();
+        answer.unwrap().body_mut().read_json().unwrap()
+    };
+    let listed = disks();
+    assert_eq!((listed.len(), listed[0].bytes, &listed[0].unfit), (1, bytes, &None));
+    let error = post(false);
+    assert!(
+        error.contains("does not find the image that it runs, or name an image with"),
+        "{error}"
+    );
+    // The image is there now; the pretended machine lacks the boot loader only, which is in the root of a node.
+    segment.netboot.with_image.lock().unwrap().insert(1);
+    let error = post(false);
+    assert!(error.starts_with("read the boot loader /usr/libexec/dvs/"), "{error}");
+    assert!(!directory.join("netboot/installed").exists(), "the copy of the image stays");
+    tell("holders/md0", "");
+    assert_eq!(disks()[0].unfit.as_deref(), Some("it is in use: /dev/vda is part of md0"));
+    assert!(post(true).contains("it is in use"));
 }
 
 #[test]

@@ -75,8 +75,9 @@ pub fn router(
 ) -> Router {
     let agreed = agreement::api::routes(daemon.agreement.clone());
     let metrics = metrics::routes(daemon.clone());
-    let configuration = configuration::routes(daemon.clone(), directory.clone());
-    let boot = boot::api::routes(daemon.clone(), boot, directory.clone());
+    let configuration =
+        configuration::routes(daemon.clone(), boot.machine.clone(), directory.clone());
+    let boot = boot::api::routes(daemon.clone(), boot, netboot.clone(), directory.clone());
     let look = look::routes(daemon.clone(), directory);
     let containers = containers::api::routes(daemon.clone(), runtime);
     let endpoints = endpoints::routes(daemon.clone());

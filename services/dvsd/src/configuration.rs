@@ -12,8 +12,11 @@ use axum::{Json, Router};
 use dvs_api::{
     ConfigChange, ConfigChanged, ConfigConfirmed, ConfigMode, MachineConfig, TRIAL_S_MAX,
 };
+use dvs_bootdisk::configuration::ConfigVolume;
+use dvs_bootdisk::install::Machine;
 
 use crate::api::{bad, Failure};
+use crate::containers::blocking;
 use crate::daemon::Handle;
 use crate::openapi::Description;
 use crate::trial::{self, Plan};
@@ -24,12 +27,14 @@ struct Configuration {
     directory: PathBuf,
     /// What the daemon was started with.
     running: Option<String>,
+    /// Whose volumes keep a configuration over a reboot.
+    machine: Machine,
 }
 
 /// The routes. `directory` is where PID 1 leaves what services need to know.
-pub fn routes(daemon: Handle, directory: PathBuf) -> Router {
+pub fn routes(daemon: Handle, machine: Machine, directory: PathBuf) -> Router {
     let running = trial::read(&directory).ok().map(|(text, _)| text);
-    let configuration = Configuration { daemon, directory, running };
+    let configuration = Configuration { daemon, directory, running, machine };
     Router::new()
         .route("/v1/config", get(show).put(change))
         .route("/v1/config/confirm", post(confirm))
@@ -54,6 +59,29 @@ fn failed(text: String) -> Failure {
 impl Configuration {
     fn node(&self) -> Option<u32> {
         self.daemon.snapshots.borrow().status.node
+    }
+}
+
+impl Configuration {
+    /// Writes a configuration to where this machine has it from when it starts; nothing changes before.
+    async fn keep(&self, plan: Plan, dry_run: bool) -> Result<Json<ConfigChanged>, Failure> {
+        let Plan { wanted, changed, at_boot, .. } = plan;
+        let machine = self.machine.clone();
+        let volume = blocking(move || ConfigVolume::of(&machine)).await.map_err(|why| {
+            let text = format!(
+                "this node keeps nothing over a reboot: {why}; change it where it boots from"
+            );
+            Failure(StatusCode::CONFLICT, text)
+        })?;
+        let device = volume.device().display().to_string();
+        if !dry_run {
+            let written = blocking(move || volume.write(&wanted.to_toml())).await;
+            written.map_err(|error| failed(error.to_string()))?;
+            println!("the next start has its configuration from {device}, which was changed");
+        }
+        let at_boot = [changed, at_boot].concat();
+        let (changed, kept_on) = (Vec::new(), Some(device));
+        Ok(Json(ConfigChanged { node: self.node(), changed, at_boot, trial_s: None, kept_on }))
     }
 }
 
@@ -85,21 +113,19 @@ async fn change(
         return Err(bad(format!("trial_s = {trial_s}: expected 5 to {TRIAL_S_MAX}")));
     }
     let conflict = |text: String| Failure(StatusCode::CONFLICT, text);
-    if mode == ConfigMode::Reboot {
-        return Err(conflict(
-            "this node keeps nothing over a reboot: it takes its configuration from where it boots from, so change it there"
-                .into(),
-        ));
-    }
     let (_, running) = trial::read(&state.directory).map_err(failed)?;
     let plan = trial::plan(&running, &toml).map_err(|error| bad(error.to_string()))?;
-    let Plan { config, changed, at_boot } = plan;
+    if mode == ConfigMode::Reboot {
+        return state.keep(plan, dry_run).await;
+    }
+    let Plan { config, changed, at_boot, .. } = plan;
     let trial_s = (mode == ConfigMode::Try && !changed.is_empty()).then_some(trial_s);
     if !changed.is_empty() && !dry_run {
         let until_s = trial_s.map(|trial_s| trial::now_s() + trial_s);
         trial::begin(&state.directory, &config, until_s).map_err(conflict)?;
     }
-    Ok(Json(ConfigChanged { node: state.node(), changed, at_boot, trial_s }))
+    let kept_on = None;
+    Ok(Json(ConfigChanged { node: state.node(), changed, at_boot, trial_s, kept_on }))
 }
 
 async fn confirm(

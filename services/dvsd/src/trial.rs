@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct Plan {
     /// What is to be the configuration now: the wanted one, but for what takes a reboot.
     pub config: Config,
+    /// The wanted one, whole.
+    pub wanted: Config,
     /// The keys that change.
     pub changed: Vec<String>,
     /// The keys that would take a reboot, and stay as they are.
@@ -61,8 +63,9 @@ pub fn plan(running: &Config, wanted: &str) -> Result<Plan, ConfigError> {
     // PID 1 has set up interfaces, and started what it is to start, when services begin.
     let boot = |key: &String| key.starts_with("network") || key.starts_with("run");
     let (at_boot, changed) = keys.into_iter().partition(boot);
-    let config = Config { network: running.network.clone(), run: running.run.clone(), ..wanted };
-    Ok(Plan { config, changed, at_boot })
+    let (network, run) = (running.network.clone(), running.run.clone());
+    let config = Config { network, run, ..wanted.clone() };
+    Ok(Plan { config, wanted, changed, at_boot })
 }
 
 /// The dotted keys at which two configurations differ.
@@ -277,7 +280,8 @@ mod tests {
         let running = config(RUNNING);
         let wanted = "[cluster]\nname = 'bal'\n[node]\nname = 'a'\n[network.management]\ninterface = 'eth1'\n\
              address = '10.0.2.16/24'\n";
-        let Plan { config, changed, at_boot } = plan(&running, wanted).unwrap();
+        let Plan { config, wanted, changed, at_boot } = plan(&running, wanted).unwrap();
+        assert!(wanted.to_toml().contains("10.0.2.16/24") && wanted.cluster.token.is_some());
         assert_eq!(changed, ["cluster.name", "node.name"]);
         assert_eq!(at_boot, ["network.management.address"]);
         assert_eq!(

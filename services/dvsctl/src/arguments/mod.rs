@@ -3,6 +3,7 @@
 
 mod agreed;
 mod config;
+mod console;
 mod context;
 mod dc;
 mod image;
@@ -27,6 +28,7 @@ pub(crate) use agreed::{
     PutArguments,
 };
 pub(crate) use config::{ApplyArguments, ConfigCommand, Which};
+pub(crate) use console::ConsoleArguments;
 pub(crate) use context::{AddArguments, ContextCommand, TokenArguments};
 pub(crate) use dc::{
     CreateArguments, DcCommand, DcLogsArguments, DcSetArguments, DefinitionArguments,
@@ -158,6 +160,9 @@ pub(crate) enum Command {
     Context(ContextCommand),
     /// Versions of dvsctl and of each node that is reached
     Version,
+    /// Show the state of the node that this runs on on a terminal, with a menu: PID 1 starts it
+    #[command(hide = true)]
+    Console(ConsoleArguments),
     /// Print what makes a shell complete dvsctl's words, such as: source <(dvsctl completions bash)
     Completions {
         /// The shell
@@ -223,8 +228,10 @@ pub(crate) enum NodeCommand {
     },
     /// Have a node come back as if it had never been one; one that was removed may come back
     ///
-    /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again.
-    Reset(PowerArguments),
+    /// One that is a node gives its vote away, is removed, restarts with nothing of what it was, and joins again. With --disk, what
+    /// boots a node on that disk is wiped when it was removed, its configuration and secrets included. With --disk or --shutdown, the
+    /// machine stays out of the cluster as after `node remove`.
+    Reset(ResetArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -290,16 +297,31 @@ pub(crate) struct PowerArguments {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ResetArguments {
+    #[command(flatten)]
+    pub(crate) power: PowerArguments,
+    /// Wipe what boots a node on this disk of its machine, such as /dev/vda. One that has anything else is refused
+    #[arg(long, value_name = "DISK")]
+    pub(crate) disk: Option<String>,
+    /// Wipe the disk without being asked
+    #[arg(long, requires = "disk")]
+    pub(crate) wipe: bool,
+    /// Switch the machine off instead of having it come back
+    #[arg(long)]
+    pub(crate) shutdown: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct InstallArguments {
     /// Id of the node
     pub(crate) node: u32,
     /// The disk, such as /dev/vda or /dev/nvme0n1; a wrong name is answered with those that there are
     pub(crate) disk: String,
-    /// The unified kernel image, as `cargo xtask image pxe` makes it: dvs.efi
+    /// The unified kernel image, as `cargo xtask image pxe` makes it: dvs.efi [default: the one that the node runs]
     #[arg(long, value_name = "FILE")]
-    pub(crate) image: PathBuf,
+    pub(crate) image: Option<PathBuf>,
     /// The version of the image, for people [default: that of dvsctl]
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", requires = "image")]
     pub(crate) image_version: Option<String>,
     /// Lose what is on the disk, without being asked
     #[arg(long)]

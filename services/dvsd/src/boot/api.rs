@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
-use dvs_api::{BootDisk, BootImage, BootImageState, BootStatus, DiskFound, Installed};
+use dvs_api::{
+    BootDisk, BootImage, BootImageState, BootStatus, DiskFound, DiskListed, InstallRequest,
+    Installed, WipeRequest, Wiped,
+};
 use dvs_bootdisk::install::{self, Content};
 use dvs_bootdisk::Listed;
 use dvs_slots::record::Fate;
@@ -26,6 +30,7 @@ use crate::containers::blocking;
 use crate::daemon::Handle;
 use crate::images::stream;
 use crate::machine;
+use crate::netboot::Netboot;
 use crate::openapi::Description;
 use crate::trial;
 
@@ -39,6 +44,8 @@ const MEMORY_PART: u64 = 2;
 struct Api {
     daemon: Handle,
     boot: Boot,
+    /// It knows where the image is that this node runs.
+    netboot: Netboot,
     /// Where PID 1 leaves what services need to know.
     directory: PathBuf,
     /// Held while a disk is written.
@@ -67,11 +74,13 @@ struct InstallQuery {
 }
 
 /// The routes. `directory` is where PID 1 leaves what services need to know.
-pub fn routes(daemon: Handle, boot: Boot, directory: PathBuf) -> Router {
-    let api = Api { daemon, boot, directory, installing: Mutex::default() };
+pub fn routes(daemon: Handle, boot: Boot, netboot: Netboot, directory: PathBuf) -> Router {
+    let api = Api { daemon, boot, netboot, directory, installing: Mutex::default() };
     Router::new()
         .route("/v1/boot", get(show))
-        .route("/v1/boot/disk", get(examine).put(install))
+        .route("/v1/boot/disk", get(examine).put(install).post(install_running))
+        .route("/v1/boot/disk/wipe", post(wipe))
+        .route("/v1/boot/disks", get(list))
         .with_state(Arc::new(api))
 }
 
@@ -84,6 +93,13 @@ pub fn describe(api: &mut Description) {
     let summary =
         "Make a disk of the answering node one that boots; the body is a unified kernel image";
     api.put("/v1/boot/disk", summary).query::<InstallQuery>().answers::<Installed>();
+    let summary =
+        "Make a disk of the answering node one that boots, with the image that the node runs";
+    api.post("/v1/boot/disk", summary).takes::<InstallRequest>().answers::<Installed>();
+    let summary = "Make a disk of the answering node that boots a node one that boots nothing";
+    api.post("/v1/boot/disk/wipe", summary).takes::<WipeRequest>().answers::<Wiped>();
+    let summary = "The disks of the answering node, and which could be made ones that boot";
+    api.get("/v1/boot/disks", summary).answers::<Vec<DiskListed>>();
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {
@@ -93,6 +109,37 @@ fn broken(error: impl std::fmt::Display) -> Failure {
 impl Api {
     fn node(&self) -> Option<u32> {
         self.daemon.snapshots.borrow().status.node
+    }
+
+    /// Makes a disk one that boots an image. Only one is written at a time.
+    async fn write(
+        &self,
+        disk: String,
+        image: Vec<u8>,
+        version: String,
+        wipe: bool,
+    ) -> Result<Json<Installed>, Failure> {
+        let (name, machine) = (disk.clone(), self.boot.machine.clone());
+        let target = blocking(move || machine.examine(&name)).await.map_err(refused)?;
+        let (_, config) = trial::read(&self.directory).map_err(broken)?;
+        let random = || -> Result<u128, Failure> {
+            let half = || getrandom::u64().map_err(|error| broken(format!("entropy: {error}")));
+            Ok(u128::from(half()?) << 64 | u128::from(half()?))
+        };
+        let identifiers = [random()?, random()?];
+        let loader = fs::read(Path::new(LOADER))
+            .map_err(|error| broken(format!("read the boot loader {LOADER}: {error}")))?;
+        let bytes = target.bytes;
+        println!("writing image {version} to {disk}");
+        let written = blocking(move || {
+            let config = config.to_toml();
+            let content =
+                Content { loader: &loader, image: &image, version: &version, config: &config };
+            target.install(&content, identifiers, wipe)
+        });
+        written.await.map_err(refused)?;
+        println!("{disk} boots this node from now on");
+        Ok(Json(Installed { node: self.node(), disk, bytes }))
     }
 }
 
@@ -132,6 +179,62 @@ async fn examine(
     Ok(Json(DiskFound { disk, bytes: target.bytes, found: target.found }))
 }
 
+/// All disks.
+async fn list(State(api): State<Arc<Api>>) -> Result<Json<Vec<DiskListed>>, Failure> {
+    let machine = api.boot.machine.clone();
+    let disks = blocking(move || machine.list()).await;
+    let told = |listed: install::Listed| {
+        let install::Listed { path, bytes, model, state } = listed;
+        let (found, unfit) = match state {
+            Ok(found) => (found, None),
+            Err(why) => (None, Some(why)),
+        };
+        DiskListed { disk: path.display().to_string(), bytes, model, found, unfit }
+    };
+    Ok(Json(disks.into_iter().map(told).collect()))
+}
+
+/// Writes the image that this node runs to a disk.
+async fn install_running(
+    State(api): State<Arc<Api>>,
+    body: Bytes,
+) -> Result<Json<Installed>, Failure> {
+    let InstallRequest { disk, wipe } = serde_json::from_slice(&body)
+        .map_err(|error| bad(format!("which disk is to be written to: {error}")))?;
+    let _installing = api.installing.try_lock().map_err(|_| busy())?;
+    // Before anything is copied: what is asked for may be out of the question.
+    let (name, machine) = (disk.clone(), api.boot.machine.clone());
+    blocking(move || machine.examine(&name)).await.map_err(refused)?;
+    let netboot = api.netboot.clone();
+    let (image, version) = blocking(move || netboot.running_image()).await.map_err(|why| {
+        let text = format!("{why}, or name an image with `dvsctl node install --image`");
+        Failure(StatusCode::CONFLICT, text)
+    })?;
+    api.write(disk, image, version, wipe).await
+}
+
+/// Writes zeros over what boots a node on a disk.
+async fn wipe(State(api): State<Arc<Api>>, body: Bytes) -> Result<Json<Wiped>, Failure> {
+    let WipeRequest { disk, dry_run } = serde_json::from_slice(&body)
+        .map_err(|error| bad(format!("which disk is to be wiped: {error}")))?;
+    let _installing = api.installing.try_lock().map_err(|_| busy())?;
+    let (name, machine) = (disk.clone(), api.boot.machine.clone());
+    let wiped = blocking(move || {
+        let target = machine.examine_boot_disk(&name)?;
+        if dry_run {
+            return Ok(());
+        }
+        println!("wiping {name}");
+        target.wipe()
+    });
+    wiped.await.map_err(refused)?;
+    Ok(Json(Wiped { node: api.node(), disk, dry_run }))
+}
+
+fn busy() -> Failure {
+    unavailable("another disk of this node is being written; try again when that is done")
+}
+
 /// Takes an image in and writes it to a disk.
 async fn install(
     State(api): State<Arc<Api>>,
@@ -139,32 +242,10 @@ async fn install(
     request: Request,
 ) -> Result<Json<Installed>, Failure> {
     let InstallQuery { disk, wipe, version } = query(asked)?;
-    let busy =
-        || unavailable("another disk of this node is being written; try again when that is done");
     let _installing = api.installing.try_lock().map_err(|_| busy())?;
     // An answer before all has come would not be heard.
     let image = received(request).await?;
-    let (name, machine) = (disk.clone(), api.boot.machine.clone());
-    let target = blocking(move || machine.examine(&name)).await.map_err(refused)?;
-    let (_, config) = trial::read(&api.directory).map_err(broken)?;
-    let random = || -> Result<u128, Failure> {
-        let half = || getrandom::u64().map_err(|error| broken(format!("entropy: {error}")));
-        Ok(u128::from(half()?) << 64 | u128::from(half()?))
-    };
-    let identifiers = [random()?, random()?];
-    let loader = fs::read(Path::new(LOADER))
-        .map_err(|error| broken(format!("read the boot loader {LOADER}: {error}")))?;
-    let bytes = target.bytes;
-    println!("writing image {version} to {disk}");
-    let written = blocking(move || {
-        let config = config.to_toml();
-        let content =
-            Content { loader: &loader, image: &image, version: &version, config: &config };
-        target.install(&content, identifiers, wipe)
-    });
-    written.await.map_err(refused)?;
-    println!("{disk} boots this node from now on");
-    Ok(Json(Installed { node: api.node(), disk, bytes }))
+    api.write(disk, image, version, wipe).await
 }
 
 /// An image, which has to fit into memory.

@@ -52,8 +52,13 @@ impl Boot {
     pub fn of_pretended_machine(directory: &Path) -> Self {
         let disk = Err("a pretended machine has booted from nothing".to_owned());
         let under = |name: &str| directory.join(name);
-        let machine =
-            Machine { block: under("block"), devices: under("devices"), mounts: under("mounts") };
+        let machine = Machine {
+            block: under("block"),
+            devices: under("devices"),
+            mounts: under("mounts"),
+            command_line: under("cmdline"),
+            firmware: under("firmware"),
+        };
         Self { disk, machine }
     }
 }

@@ -22,6 +22,8 @@ const RESERVE: u64 = 16 << 20;
 /// Where an image is while this node copies its own, and while somebody hands one over: both may be going on.
 pub(super) const COPIED: &str = "copied";
 pub(super) const RECEIVED: &str = "received";
+/// The same while it copies its own to a disk.
+pub(super) const INSTALLED: &str = "installed";
 
 /// An image.
 #[derive(Clone, Debug)]
@@ -69,6 +71,17 @@ impl Image {
         let command_line = text(".cmdline")?;
         let (linux, initramfs) = (part(".linux")?, part(".initrd")?);
         Ok(Self { release, bytes, file: Arc::new(file), head, command_line, linux, initramfs })
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// For people: when it cannot be read.
+    pub(super) fn content(&self) -> Result<Vec<u8>, String> {
+        let mut content = vec![0; self.bytes as usize];
+        let read = self.file.read_exact_at(&mut content, 0);
+        read.map_err(|error| format!("read the image: {error}"))?;
+        Ok(content)
     }
 
     /// What machines are served: with more kernel arguments, and iPXE for those with a BIOS that have none, if it is at hand.

@@ -28,10 +28,11 @@ use tokio::time::timeout;
 use crate::agreement::Journal;
 use crate::containers::blocking;
 use crate::rejects::Throttle;
+use crate::release;
 use crate::sightings::Sighting;
 use crate::trial;
 pub use host::{Host, Interface, Service, ThisMachine};
-use image::{Shelf, COPIED};
+use image::{Shelf, COPIED, INSTALLED};
 
 /// How often the configuration is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -143,6 +144,14 @@ impl Netboot {
         });
         let (booted, machines) = (booted.count, machines.collect());
         NetbootStatus { node, wanted, serves, trouble, booted, machines }
+    }
+
+    /// The image that this node runs, and which release it is.
+    ///
+    /// # Errors
+    /// For people: why it is not to be had.
+    pub fn running_image(&self) -> Result<(Vec<u8>, String), String> {
+        self.0.running_image()
     }
 
     fn shelf(&self) -> Shelf {
@@ -315,6 +324,23 @@ impl Shared {
             let _ = fs::remove_file(&partial);
         }
         kept
+    }
+
+    /// The image that this node runs, which is kept no longer than it is asked for.
+    fn running_image(&self) -> Result<(Vec<u8>, String), String> {
+        let shelf = Shelf::new(&self.directory);
+        if let Some((kept, _)) = shelf.image()? {
+            if kept.release == release::own() {
+                return Ok((kept.content()?, kept.release));
+            }
+        }
+        let (partial, mut file) = shelf.begin(INSTALLED)?;
+        let copied = self.host.copy_image(&mut file);
+        // The file is there as long as it is open.
+        let _ = fs::remove_file(&partial);
+        copied?;
+        let image = image::Image::of(file)?;
+        Ok((image.content()?, image.release))
     }
 
     /// Takes in what the server says.
