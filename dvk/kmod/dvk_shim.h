@@ -41,11 +41,18 @@ u32 dvk_netdev_mtu(const struct net_device *dev);
 struct sk_buff *dvk_packet_new(u32 bytes, u8 **data);
 void dvk_packet_free(struct sk_buff *packet);
 struct sk_buff *dvk_packet_own(struct sk_buff *packet, u8 **data);
-void dvk_packet_transmit(struct sk_buff *packet, struct net_device *dev, u16 ethertype,
-			 const u8 *destination, u32 len);
+/* Frames on their way to a device, in order. */
+struct dvk_burst {
+	struct sk_buff *first;
+	struct sk_buff *last;
+};
+
+void dvk_burst_add_packet(struct dvk_burst *burst, struct net_device *dev, u16 ethertype,
+			  const u8 *destination, struct sk_buff *packet, u32 len);
+void dvk_burst_add_bytes(struct dvk_burst *burst, struct net_device *dev, u16 ethertype,
+			 const u8 *destination, const u8 *payload, u32 len);
+void dvk_burst_send(struct dvk_burst *burst, struct net_device *dev);
 const u8 *dvk_skb_flat(struct sk_buff *skb, u32 offset, u32 len);
-int dvk_netdev_transmit(struct net_device *dev, u16 ethertype, const u8 *destination,
-			const u8 *payload, u32 len);
 
 /* dvk_tipc.c */
 struct dvk_tipc;
@@ -118,7 +125,9 @@ int dvk_file_open(u32 minor, bool writable, void **private);
 void dvk_file_release(void *private);
 long dvk_file_ioctl(void *private, unsigned int cmd, unsigned long arg);
 __poll_t dvk_file_poll(void *private, struct file *file, void *table);
-void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len);
+void dvk_frame_received(struct net_device *dev, const u8 *source, const u8 *payload, u32 len,
+			bool last, const void **link);
+void dvk_frames_received(const void *link);
 void dvk_tipc_received(void *peer, const u8 *payload, u32 len);
 void dvk_tipc_has_room(void *peer);
 void dvk_netdev_gone(struct net_device *dev);

@@ -11,6 +11,7 @@ use super::uapi::{to_kernel, Argument};
 use core::ffi::c_void;
 use kernel::bindings;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 fn status(result: Result<(), Errno>) -> c_long {
     match result {
@@ -88,21 +89,51 @@ unsafe extern "C" fn dvk_file_poll(
     }
 }
 
-/// A frame of the DVK's ethertype arrived; called in a softirq.
+/// A frame of the DVK's ethertype arrived; called in a softirq. A link
+/// answers the frames that it gets at once after the `last` one, after the next one that is for
+/// another link, or when [`dvk_frames_received`] says so.
 ///
 /// # Safety
-/// `source` points to a MAC address, `payload` to `len` bytes.
+/// `source` points to a MAC address, `payload` to `len` bytes, `link` to null or to what this left
+/// there before.
 #[no_mangle]
 unsafe extern "C" fn dvk_frame_received(
     device: *mut c_void,
     source: *const u8,
     payload: *const u8,
     len: u32,
+    last: bool,
+    link: *mut *const c_void,
 ) {
     // SAFETY: by this function's contract.
     let (source, frame) =
         unsafe { (*source.cast::<[u8; 6]>(), core::slice::from_raw_parts(payload, len as usize)) };
-    PeerLink::frame_received(device, &source, frame);
+    // SAFETY: as above: it is a reference that was left there, and is taken.
+    let before = unsafe { link.replace(core::ptr::null()) };
+    // SAFETY: as above.
+    let before = unsafe { peer_from_raw(before) };
+    let now = PeerLink::frame_received(device, &source, frame, last, before);
+    // SAFETY: by this function's contract.
+    unsafe { link.write(now.map_or(core::ptr::null(), |peer| Arc::into_raw(peer).cast())) }
+}
+
+/// No more frames come for now.
+///
+/// # Safety
+/// `link` is what [`dvk_frame_received`] left, and is not used again.
+#[no_mangle]
+unsafe extern "C" fn dvk_frames_received(link: *const c_void) {
+    // SAFETY: by this function's contract.
+    if let Some(peer) = unsafe { peer_from_raw(link) } {
+        peer.frames_received();
+    }
+}
+
+/// # Safety
+/// `raw` is null or from [`Arc::into_raw`], and not used again.
+unsafe fn peer_from_raw(raw: *const c_void) -> Option<Arc<PeerLink>> {
+    // SAFETY: by this function's contract.
+    (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw.cast()) })
 }
 
 /// A frame came by TIPC; called with softirqs held off.

@@ -169,6 +169,7 @@ impl LocalPort {
     /// See [`Port::fail`]. For the thread that began the call, which need not sleep then.
     pub(crate) fn fail(&self, call: u32, error: Errno) {
         self.with(|port| port.fail(call, error));
+        self.ended.store(call, Release);
         sys::finish_sleep();
     }
 
@@ -238,7 +239,9 @@ impl LocalPort {
     pub(crate) fn take_answer(&self, peer: Peer, call: u32, answer: Answer) {
         // Nothing that begins or withdraws a call is returned to a thread that is in one.
         if let Some(step) = answer.step(call) {
-            self.with(|port| port.apply(peer, &step));
+            if self.with(|port| port.apply(peer, &step)).wake {
+                self.ended.store(call, Release);
+            }
         }
         sys::finish_sleep();
     }

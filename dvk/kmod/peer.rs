@@ -2,6 +2,7 @@
 //! A peer node: the link protocol over the transport that is attached, and what becomes of the
 //! records it brings.
 
+mod arrival;
 pub(crate) mod look;
 mod proxy;
 #[cfg(CONFIG_DVK_TIPC)]
@@ -12,7 +13,7 @@ use super::abi::ioctl::{
     self, LinkInfo, CONTAINER_NONE, EVENT_FORGED, EVENT_LINK_DETACHED, EVENT_LINK_FOUND,
     EVENT_LINK_INCOMPATIBLE, EVENT_LINK_LOST, EVENT_LINK_RESET, EVENT_LINK_UP,
 };
-use super::abi::wire::frame::{Chunk, Chunks, Frame, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW};
+use super::abi::wire::frame::{Chunk, Chunks, HEADER_BYTES, MAX_RECORD_BYTES, MAX_WINDOW};
 use super::abi::wire::record::{Record, Step, RECORD_BYTES};
 use super::abi::wire::transfer::{self, CopyRecord, CopyStep, DataHead};
 use super::abi::Endpoint;
@@ -487,59 +488,6 @@ impl PeerLink {
         self.fenced.wake();
     }
 
-    /// Takes a frame that `device` received from the Ethernet address `source`.
-    pub(crate) fn frame_received(device: *const c_void, source: &[u8; 6], bytes: &[u8]) {
-        let Ok(dvs) = dvs::get() else { return };
-        let Ok(frame) = Frame::decode(bytes) else {
-            dvs.malformed.increase();
-            trace::frame_rejected(None, c"malformed");
-            return;
-        };
-        let Some(peer) = dvs.peers.get(frame.header.source.node) else {
-            dvs.strangers.increase();
-            trace::frame_rejected(Some(frame.header.source.node), c"stranger");
-            return;
-        };
-        peer.take_frame(device, source, &frame);
-    }
-
-    fn take_frame(&self, device: *const c_void, source: &[u8; 6], frame: &Frame<'_>) {
-        let now = sys::now_ns();
-        let mut state = self.state.lock();
-        let expected = |carrier: &Carrier| carrier.is_from(device, source);
-        if !state.carrier.as_ref().is_some_and(expected) {
-            self.forged(&mut state, c"sender");
-            return;
-        }
-        self.take_expected(&mut state, now, frame);
-    }
-
-    /// Takes what came the way it is to come: a frame of the peer, if nothing is wrong.
-    fn take_bytes(&self, state: &mut State, now: u64, bytes: &[u8]) {
-        match Frame::decode(bytes) {
-            Ok(frame) if frame.header.source.node == self.node => {
-                self.take_expected(state, now, &frame);
-            }
-            _ => self.forged(state, c"sender"),
-        }
-    }
-
-    /// Takes a frame that came the way it is to come.
-    fn take_expected(&self, state: &mut State, now: u64, frame: &Frame<'_>) {
-        match state.link.on_frame(now, frame) {
-            Ok(chunks) => {
-                // After a restart, what else the stream brought belongs to nobody.
-                let mut flow = self.take_chunks(state, chunks);
-                while flow.is_continue() {
-                    let Some(stored) = state.link.next_stored() else { break };
-                    flow = self.take_chunks(state, stored.chunks());
-                }
-            }
-            Err(reject) => trace::frame_rejected(Some(self.node), reject.name()),
-        }
-        self.pump(state, now);
-    }
-
     fn take_chunks(&self, state: &mut State, mut chunks: Chunks<'_>) -> ControlFlow<()> {
         chunks.try_for_each(|chunk| self.take_chunk(state, &chunk))
     }
@@ -787,10 +735,11 @@ impl PeerLink {
         let mut earliest = 0;
         match carrier {
             Some(Carrier::Ethernet { device, address }) => {
+                let mut burst = device.burst(address);
                 while let Some(frame) = link.poll_outgoing(now) {
                     match frame {
-                        Outgoing::Data(packet, bytes) => device.transmit(address, packet, bytes),
-                        Outgoing::Short(frame) => device.transmit_bytes(address, &frame),
+                        Outgoing::Data(packet, bytes) => burst.add(packet, bytes),
+                        Outgoing::Short(frame) => burst.add_bytes(&frame),
                     }
                 }
             }

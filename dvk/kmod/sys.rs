@@ -30,23 +30,26 @@ extern "C" {
     fn dvk_netdev_put(dev: *mut c_void);
     fn dvk_netdev_name(dev: *mut c_void, name: *mut u8);
     fn dvk_netdev_mtu(dev: *const c_void) -> u32;
-    fn dvk_netdev_transmit(
+    fn dvk_packet_new(bytes: u32, data: *mut *mut u8) -> *mut c_void;
+    fn dvk_packet_free(packet: *mut c_void);
+    fn dvk_packet_own(packet: *mut c_void, data: *mut *mut u8) -> *mut c_void;
+    fn dvk_burst_add_packet(
+        burst: *mut RawBurst,
+        dev: *mut c_void,
+        ethertype: u16,
+        destination: *const u8,
+        packet: *mut c_void,
+        len: u32,
+    );
+    fn dvk_burst_add_bytes(
+        burst: *mut RawBurst,
         dev: *mut c_void,
         ethertype: u16,
         destination: *const u8,
         payload: *const u8,
         len: u32,
-    ) -> c_int;
-    fn dvk_packet_new(bytes: u32, data: *mut *mut u8) -> *mut c_void;
-    fn dvk_packet_free(packet: *mut c_void);
-    fn dvk_packet_own(packet: *mut c_void, data: *mut *mut u8) -> *mut c_void;
-    fn dvk_packet_transmit(
-        packet: *mut c_void,
-        dev: *mut c_void,
-        ethertype: u16,
-        destination: *const u8,
-        len: u32,
     );
+    fn dvk_burst_send(burst: *mut RawBurst, dev: *mut c_void);
     #[cfg(CONFIG_DVK_TIPC)]
     fn dvk_tipc_open(
         service: u32,
@@ -607,35 +610,66 @@ impl NetDevice {
         core::ptr::eq(self.0.as_ptr(), device)
     }
 
-    /// Queues the first `bytes` of a packet as a frame of the DVK's ethertype. The device shares the
-    /// packet until the frame has left. Losing it is for the link protocol to notice.
-    pub(crate) fn transmit(&self, destination: &[u8; 6], packet: &Packet, bytes: usize) {
+    /// Frames to `destination` that leave when it is dropped, to be made where softirqs are held off.
+    pub(crate) fn burst<'d>(&'d self, destination: &'d [u8; 6]) -> Burst<'d> {
+        let frames = RawBurst { first: core::ptr::null_mut(), last: core::ptr::null_mut() };
+        Burst { device: self, destination, frames }
+    }
+}
+
+/// `struct dvk_burst`.
+#[repr(C)]
+struct RawBurst {
+    first: *mut c_void,
+    last: *mut c_void,
+}
+
+/// Frames of the DVK's ethertype that a device gets at once, so that it has to be told of them only
+/// once. Losing them is for the link protocol to notice.
+pub(crate) struct Burst<'d> {
+    device: &'d NetDevice,
+    destination: &'d [u8; 6],
+    frames: RawBurst,
+}
+
+impl Burst<'_> {
+    /// Adds the first `bytes` of a packet. The device shares the packet until the frame has left.
+    pub(crate) fn add(&mut self, packet: &Packet, bytes: usize) {
         let len = packet.len.min(bytes as u32);
         // SAFETY: packet and device live as long as the references, and the packet is as long.
         unsafe {
-            dvk_packet_transmit(
-                packet.skb.as_ptr(),
-                self.0.as_ptr(),
+            dvk_burst_add_packet(
+                &mut self.frames,
+                self.device.0.as_ptr(),
                 ETHERTYPE,
-                destination.as_ptr(),
+                self.destination.as_ptr(),
+                packet.skb.as_ptr(),
                 len,
             )
         }
     }
 
-    /// As [`transmit`](Self::transmit), for a frame that is copied.
-    pub(crate) fn transmit_bytes(&self, destination: &[u8; 6], payload: &[u8]) {
+    /// Adds a frame that is copied.
+    pub(crate) fn add_bytes(&mut self, payload: &[u8]) {
         let Ok(len) = u32::try_from(payload.len()) else { return };
         // SAFETY: the device lives as long as the reference; the pointers are to live slices.
         unsafe {
-            dvk_netdev_transmit(
-                self.0.as_ptr(),
+            dvk_burst_add_bytes(
+                &mut self.frames,
+                self.device.0.as_ptr(),
                 ETHERTYPE,
-                destination.as_ptr(),
+                self.destination.as_ptr(),
                 payload.as_ptr(),
                 len,
             )
-        };
+        }
+    }
+}
+
+impl Drop for Burst<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the frames are those that were added, and the device lives as long as the reference.
+        unsafe { dvk_burst_send(&mut self.frames, self.device.0.as_ptr()) }
     }
 }
 
