@@ -22,11 +22,12 @@ use dvs_config::Mac;
 
 use super::peers::{Heard, Peers};
 use super::roster::Roster;
-use super::{Identity, CANDIDATE_MS, DOWN_MS};
+use super::{Identity, BEACON_GAP_MS, BEACON_MS, CANDIDATE_MS, DOWN_MS};
 use crate::beacon::{Phase, MEMBERS_MAX, PEERS_MAX};
 
-/// Milliseconds for which nothing may change before a cluster is proposed.
-pub const SETTLE_MS: u64 = 1_000;
+/// Milliseconds for which nothing may change before a cluster is proposed: whoever belongs to one has said so meanwhile, to each of those
+/// who would form another, and one of them who hears it is enough to keep all from it.
+pub const SETTLE_MS: u64 = BEACON_MS + BEACON_GAP_MS;
 /// The same for a node that nobody answers: longer, since what it missed might be a cluster.
 const SETTLE_ALONE_MS: u64 = 2_500;
 /// A proposer that was not heard for so many milliseconds no longer binds who accepted.
