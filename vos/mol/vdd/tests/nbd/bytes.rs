@@ -1,33 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Clients that say bytes of their own.
 
-use crate::Shared;
+use crate::{Shared, Talk};
 use mol_vdd::nbd::{serve_connection, NbdError, GREETING};
 use proptest::prelude::*;
-use std::io::{self, Cursor, Read, Write};
-
-/// A client that says all it has to say at once, and keeps what it is told.
-struct Talk {
-    says: Cursor<Vec<u8>>,
-    told: Vec<u8>,
-}
-
-impl Read for Talk {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.says.read(into)
-    }
-}
-
-impl Write for Talk {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.told.extend(from);
-        Ok(from.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use std::io::Cursor;
 
 fn talk(export: &mut Shared, says: &[u8]) -> (Result<(), NbdError>, Vec<u8>) {
     let mut talk = Talk { says: Cursor::new(says.to_vec()), told: Vec::new() };

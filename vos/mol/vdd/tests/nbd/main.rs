@@ -10,6 +10,7 @@ mod volumes;
 use mol_protocol::Errno;
 use mol_vdd::nbd::{serve_connection, Export};
 use mol_vdd::store::{MemoryStore, Safety, Store};
+use std::io::{self, Cursor, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -93,5 +94,28 @@ impl Gateway {
 
     fn uri(&self, name: &str) -> String {
         format!("nbd+unix:///{name}?socket={}", self.socket().display())
+    }
+}
+
+/// A peer that says all it has to say at once, and keeps what it is told.
+struct Talk {
+    says: Cursor<Vec<u8>>,
+    told: Vec<u8>,
+}
+
+impl Read for Talk {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.says.read(into)
+    }
+}
+
+impl Write for Talk {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.told.extend(from);
+        Ok(from.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

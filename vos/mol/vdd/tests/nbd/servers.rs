@@ -1,35 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Servers that say what they should not, or nothing.
 
+use crate::Talk;
 use mol_vdd::nbd::{Session, SessionError};
 use mol_vdd::store::{Intent, NbdStore, Store};
 use proptest::prelude::*;
-use std::io::{self, Cursor, Read, Write};
+use std::io::{self, Cursor, Write};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
-
-/// A server that says all it has to say at once.
-struct Talk {
-    says: Cursor<Vec<u8>>,
-    told: Vec<u8>,
-}
-
-impl Read for Talk {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.says.read(into)
-    }
-}
-
-impl Write for Talk {
-    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
-        self.told.extend(from);
-        Ok(from.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 const INFO: u32 = 3;
 const ACK: u32 = 1;
