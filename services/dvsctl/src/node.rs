@@ -191,12 +191,14 @@ fn out(cluster: &Cluster, node: u32, force: bool, barred: bool) -> Result<NodeSt
 fn reset(cluster: &Cluster, output: Output, reset: &ResetArguments) -> Result<(), Failure> {
     let ResetArguments { power, disk, wipe, shutdown } = reset;
     let PowerArguments { node, force, no_wait, timeout_s } = *power;
+    // One that is to come back by itself may.
+    let stays_out = disk.is_some() || *shutdown;
     let before = standing(cluster, node)?;
     let deadline = Instant::now() + Duration::from_secs(timeout_s);
     let (standing, incarnation) = match before.phase {
         // It hears that it may come back, and does by itself.
         NodePhase::Removed => {
-            if disk.is_some() || *shutdown {
+            if stays_out {
                 return Err(Failure::Refused(format!(
                     "node {node} was removed and is asked nothing any more: have it come back with `dvsctl node reset {node}`, and then reset \
                      it with --disk or --shutdown"
@@ -224,8 +226,7 @@ fn reset(cluster: &Cluster, output: Output, reset: &ResetArguments) -> Result<()
                     return Err(Failure::Refused(format!("{text}; say --wipe if you mean it")));
                 }
             }
-            // Its vote goes first: a node that cannot give it away has to go on booting. One that is to come back by itself may.
-            let stays_out = disk.is_some() || *shutdown;
+            // Its vote goes first: a node that cannot give it away has to go on booting.
             let standing = out(cluster, node, force, stays_out)?;
             if let Some(disk) = disk {
                 progress(&format!("wiping {disk} of node {node}"));
@@ -243,7 +244,6 @@ fn reset(cluster: &Cluster, output: Output, reset: &ResetArguments) -> Result<()
             (standing, answer.incarnation.unwrap_or_default().max(before.incarnation))
         }
     };
-    let stays_out = disk.is_some() || *shutdown;
     if !no_wait && !stays_out {
         await_back(cluster, node, incarnation, deadline)?;
     }
