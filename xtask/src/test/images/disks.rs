@@ -23,6 +23,7 @@ use dvs_slots::slots::{self, Mark, Slots, FOLDER};
 use super::{await_ready, options, PATIENCE};
 use crate::artefacts::Artefacts;
 use crate::image::{self, What};
+use crate::initramfs;
 use crate::qemu::Boot;
 use crate::step::Session;
 use crate::test::cluster::program::{self, Ended};
@@ -143,6 +144,13 @@ fn begins_with(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u
     image::unified_with(session, built, &arguments(rest))
 }
 
+/// An image in which busybox is PID 1, told what to do.
+fn begins_with_busybox(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u8>> {
+    let mut built = built.clone();
+    built.root.node = initramfs::shell(session)?;
+    begins_with(session, &built, &format!("rdinit={BUSYBOX} -- {rest}"))
+}
+
 /// A good image with a byte of its root changed, in the middle.
 fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
     // Parts of it may be there, PID 1 as well.
@@ -154,19 +162,16 @@ fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
     Ok(image)
 }
 
-const BUSYBOX: &str = "/usr/libexec/dvs/busybox";
+/// Of the root that machines have which have a shell and nothing else.
+const BUSYBOX: &str = "/bin/busybox";
 
 const NO_INIT: Failing =
     Failing { make: |session, built| begins_with(session, built, "rdinit=/none"), cause: SILENT };
 const DAMAGED_ROOT: Failing = Failing { make: with_damaged_root, cause: SILENT };
-const INIT_ENDS: Failing = Failing {
-    make: |session, built| begins_with(session, built, "rdinit=/usr/bin/dvsctl"),
-    cause: SILENT,
-};
+const INIT_ENDS: Failing =
+    Failing { make: |session, built| begins_with_busybox(session, built, "true"), cause: SILENT };
 const INIT_HANGS: Failing = Failing {
-    make: |session, built| {
-        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sleep 100000"))
-    },
+    make: |session, built| begins_with_busybox(session, built, "sleep 100000"),
     cause: SILENT,
 };
 /// It takes the watchdog over, as PID 1 does, and feeds it no more.
@@ -174,7 +179,7 @@ const INIT_HANGS_LATER: Failing = Failing {
     make: |session, built| {
         let script =
             format!("{BUSYBOX} mount -t devtmpfs d /dev; exec 3>/dev/watchdog0; exec {BUSYBOX} sleep 100000");
-        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sh -c \"{script}\""))
+        begins_with_busybox(session, built, &format!("sh -c \"{script}\""))
     },
     cause: SILENT,
 };
