@@ -7,8 +7,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// A name, and what is done by it.
+type Program = (&'static str, fn() -> ExitCode);
+
 /// Each by the name of the link to it.
-const PROGRAMS: [(&str, fn() -> ExitCode); 4] = [
+const PROGRAMS: [Program; 4] = [
     ("dvsctl", dvsctl::main),
     ("dvsd", dvsd::main),
     ("dvs-proxy", dvs_proxy::main),

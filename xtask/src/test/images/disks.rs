@@ -2,7 +2,7 @@
 //! What nodes do with disks: install themselves on one, try an image, give one up that fails.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -16,7 +16,7 @@ use dvs_image::disk::{self, Part};
 use dvs_image::volume::{self, File};
 use dvs_image::{uki, watchdog};
 use dvs_netboot::files::UNIFIED;
-use dvs_qemu::{access, Cluster};
+use dvs_qemu::{access, Cluster, Remote};
 use dvs_slots::record::{self, Entry, Record};
 use dvs_slots::slots::{self, Mark, Slots, FOLDER};
 
@@ -31,8 +31,9 @@ use crate::test::cluster::program::{self, Ended};
 type Scenario = fn(&Session, &Artefacts, &Path) -> Result<(), String>;
 
 /// What is tried, and whether only where there is time for all.
-pub(super) const SCENARIOS: [(&str, Scenario, bool); 7] = [
+pub(super) const SCENARIOS: [(&str, Scenario, bool); 8] = [
     ("a node installs itself on a disk, boots from it and confirms an image", installs, false),
+    ("whoever sits at a serial console installs a node from a CD", installs_by_menu, true),
     ("a disk boots the image before one without PID 1", no_init, true),
     ("a disk boots the image before one with a damaged root", damaged_root, true),
     ("a disk boots the image before one whose PID 1 ends", init_ends, true),
@@ -120,6 +121,50 @@ fn installs(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), S
         }
         let console = fs::read_to_string(&cluster.description().nodes[0].log).unwrap_or_default();
         ensure!(!console.contains("Failed to rename"), "the boot loader could not count a try");
+        Ok(())
+    };
+    attempt().map_err(|error| format!("{error:#}"))
+}
+
+/// A node that has booted from a CD, with an empty disk: by the menu of its console, which shows what comes of each key.
+fn installs_by_menu(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    let attempt = || -> Result<()> {
+        let iso = image::path(folder, What::Iso);
+        let mut options = options(session, built, Boot::IsoUefi, iso, 1, "install-by-menu")?;
+        options.spare_disks = true;
+        let cluster = Cluster::start(options)?;
+        await_ready(&cluster, PATIENCE)?;
+        let screen = cluster.console(0);
+        let mut keyboard = Remote::new(cluster.run().to_owned()).console(0)?;
+        let mut seen = screen.end();
+        let mut press = |keys: &str, shown: &str| -> Result<()> {
+            keyboard.write_all(keys.as_bytes()).context("typing")?;
+            seen = screen
+                .wait_for_since(seen, shown, PATIENCE)
+                .with_context(|| format!("waiting for what {keys:?} leads to"))?;
+            Ok(())
+        };
+        press("\r", "Enter: menu   Esc: leave")?;
+        press("\r", "2  Install this node on a disk")?;
+        press("2", DISK)?;
+        press("\r", "Type vda to go on")?;
+        // Another name than the disk's is not enough.
+        press("vdb\r", "That is not the name of this disk.")?;
+        press("\x7f\x7f\x7fvda\r", "/dev/vda boots this node from now on")?;
+        press("\x1b", "2  Install this node on a disk")?;
+        press("\x1b", "Enter: menu   Esc: leave")?;
+        press("\x1b", "\x1b[J")?;
+
+        cluster.node(0).kill()?;
+        cluster.node(0).start()?;
+        await_ready(&cluster, PATIENCE)?;
+        let images = images(&|words: &[&str]| dvsctl(built, &cluster, words))?;
+        let states: Vec<_> =
+            images.iter().map(|image| (image.number, image.state, image.runs)).collect();
+        ensure!(
+            states == [(1, BootImageState::Confirmed, true)],
+            "the node has not booted from its disk: {states:?}"
+        );
         Ok(())
     };
     attempt().map_err(|error| format!("{error:#}"))
