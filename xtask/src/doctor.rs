@@ -62,6 +62,7 @@ const fn program(need: Need, names: &'static [&'static str], package: &'static s
 const REQUIREMENTS: &[Requirement] = &[
     program(Need::Userspace, &["cc"], "gcc"),
     Requirement { need: Need::Userspace, check: Check::Header("stdlib.h"), package: "libc6-dev" },
+    program(Need::Userspace, &["mksquashfs"], "squashfs-tools"),
     program(Need::Kernel, &["make"], "make"),
     program(Need::Kernel, &["flex"], "flex"),
     program(Need::Kernel, &["bison"], "bison"),

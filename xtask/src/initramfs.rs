@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The initial root of a node: programs and files of `rootfs/manifest.toml` as a compressed cpio archive, the same bytes for
-//! the same content.
+//! What a node has as its initial root: PID 1 and the root, which is an image of the programs and files of `rootfs/manifest.toml`, as a
+//! compressed cpio archive. The same content gives the same bytes.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use dvs_image::root::{Checksum, CHECKSUM, IMAGE};
 
+use crate::cpio::{Archive, Node};
 use crate::digest::Digest;
 use crate::manifest::{Layer, Manifest};
 use crate::package;
 use crate::release::{self, Release};
+use crate::squashfs;
 use crate::step::Session;
 use crate::userspace::{self, Programs};
 
@@ -41,27 +44,38 @@ pub(crate) struct Root {
 pub(crate) fn build(session: &Session, test: bool, version: &str) -> Result<Root> {
     let root = &session.workspace.root;
     let manifest = Manifest::read(root)?;
-    let programs = userspace::build(session, &manifest.packages(test))?;
+    let programs = userspace::of_node(session, &manifest, test)?;
     for (binary, source) in manifest.c_programs(test) {
         userspace::build_c(session, &programs, &binary, &source)?;
     }
-    let archive = |layer: &Layer| -> Result<_> {
+    let archive = |layer: &Layer| {
         let archive = layer.archive(root, &programs, |pin| package::unpacked(session, pin));
-        Ok(archive.context("packing the root image")?.bytes())
+        archive.context("packing the root image")
     };
-    let mut archives = vec![archive(&manifest.node)?];
+    let (initial, mut image) = (archive(&manifest.initial)?, archive(&manifest.node)?);
     let key = release::signing_key()?;
-    let release = Release::of(session, version, &archives, &key)?;
-    archives.push(release.archive(&key)?);
-    let node = kept(session, &archives)?;
+    let release = Release::of(session, version, &[initial.bytes(), image.bytes()], &key)?;
+    release.add_to(&mut image, &key)?;
+    let node = node(session, initial, &image)?;
     let test = match test {
-        true => {
-            archives.push(archive(&manifest.test)?);
-            Some(kept(session, &archives)?)
-        }
+        true => Some(laid_over(session, &node, &archive(&manifest.test)?.bytes())?),
         false => None,
     };
     Ok(Root { node, test, programs, release })
+}
+
+/// Packs the initial root of a node, with the image of its root.
+fn node(session: &Session, mut initial: Archive, image: &Archive) -> Result<PathBuf> {
+    let mut digest = Digest::new("initramfs", 2);
+    digest.bytes("initial", &initial.bytes());
+    digest.bytes("image", &image.bytes());
+    packed(session, &digest.finish(), || {
+        let image = squashfs::image(image)?;
+        let checksum = Checksum::of(&image[..]).context("summing the root image up")?;
+        initial.add(CHECKSUM, 0o444, Node::File(format!("{checksum}\n").into_bytes()))?;
+        initial.add(IMAGE, 0o444, Node::File(image))?;
+        compressed(&initial.bytes())
+    })
 }
 
 /// Packs the root of a machine that has a shell and nothing else.
@@ -74,7 +88,10 @@ pub(crate) fn shell(session: &Session) -> Result<PathBuf> {
     let programs = Programs::in_directory(root);
     let layer = Manifest::read(root)?.shell;
     let archive = layer.archive(root, &programs, |pin| package::unpacked(session, pin));
-    kept(session, &[archive.context("packing the root of a bare shell")?.bytes()])
+    let archive = archive.context("packing the root of a bare shell")?.bytes();
+    let mut digest = Digest::new("initramfs", 1);
+    digest.bytes("archive", &archive);
+    packed(session, &digest.finish(), || compressed(&archive))
 }
 
 /// Lays the files of the manifest's layer for benchmarks over a packed archive.
@@ -88,23 +105,19 @@ pub(crate) fn for_benchmarks(session: &Session, root: &Root) -> Result<PathBuf> 
     let unpacked = |pin: package::Pin<'_>| package::unpacked(session, pin);
     let layer = manifest.bench.archive(&session.workspace.root, &root.programs, unpacked);
     let layer = layer.context("packing what is compared with")?.bytes();
-    let mut digest = Digest::new("initramfs", 1);
-    digest.file("below", below)?;
-    digest.bytes("archive", &layer);
-    packed(session, &digest.finish(), || {
-        let mut bytes = fs::read(below).with_context(|| format!("reading {}", below.display()))?;
-        bytes.extend(compressed(&[layer])?);
-        Ok(bytes)
-    })
+    laid_over(session, below, &layer)
 }
 
-/// Finds the compressed form of `archives`, laid one over the other, in the cache, or makes it.
-fn kept(session: &Session, archives: &[Vec<u8>]) -> Result<PathBuf> {
+/// Lays an archive over a packed one: what the kernel unpacks one after the other, PID 1 lays over the root.
+fn laid_over(session: &Session, below: &Path, archive: &[u8]) -> Result<PathBuf> {
     let mut digest = Digest::new("initramfs", 1);
-    for archive in archives {
-        digest.bytes("archive", archive);
-    }
-    packed(session, &digest.finish(), || compressed(archives))
+    digest.file("below", below)?;
+    digest.bytes("archive", archive);
+    packed(session, &digest.finish(), || {
+        let mut bytes = fs::read(below).with_context(|| format!("reading {}", below.display()))?;
+        bytes.extend(compressed(archive)?);
+        Ok(bytes)
+    })
 }
 
 /// Finds what is packed under a key in the cache, or packs it.
@@ -128,13 +141,9 @@ fn packed(session: &Session, key: &str, pack: impl FnOnce() -> Result<Vec<u8>>) 
     Ok(path)
 }
 
-/// Each archive in a frame of its own; the kernel unpacks one after the other.
-fn compressed(archives: &[Vec<u8>]) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    for archive in archives {
-        bytes.extend(zstd::bulk::compress(archive, LEVEL).context("compressing the root image")?);
-    }
-    Ok(bytes)
+/// The kernel unpacks archives that are compressed on their own one after the other.
+fn compressed(archive: &[u8]) -> Result<Vec<u8>> {
+    zstd::bulk::compress(archive, LEVEL).context("compressing the root image")
 }
 
 #[cfg(test)]
@@ -152,8 +161,8 @@ mod tests {
             archive.add("/dev/console", 0o600, cpio::Node::Device { major: 5, minor: 1 }).unwrap();
             archive.bytes()
         };
-        let once = compressed(&[archive(), archive()]).unwrap();
-        assert_eq!(once, compressed(&[archive(), archive()]).unwrap());
-        assert_eq!(zstd::stream::decode_all(&once[..]).unwrap(), [archive(), archive()].concat());
+        let once = compressed(&archive()).unwrap();
+        assert_eq!(once, compressed(&archive()).unwrap());
+        assert_eq!(zstd::stream::decode_all(&once[..]).unwrap(), archive());
     }
 }

@@ -22,6 +22,7 @@ mod pxe;
 mod qemu;
 mod release;
 mod source;
+mod squashfs;
 mod step;
 mod store;
 mod test;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `rootfs/manifest.toml`: what goes into the root of a node, and what is laid over it for tests.
+//! `rootfs/manifest.toml`: what goes into the image of a node, and what is laid over it for tests.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,10 @@ const MANIFEST: &str = "rootfs/manifest.toml";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    /// What every node has.
+    /// What the kernel unpacks, which mounts the root.
+    #[serde(default)]
+    pub(crate) initial: Layer,
+    /// The root of every node.
     pub(crate) node: Layer,
     /// What nodes under test have besides.
     pub(crate) test: Layer,
@@ -158,7 +161,8 @@ impl Manifest {
     /// The packages whose binaries the node holds, and with `test`, after these, the others that its overlay does. The two are compiled
     /// apart: features that programs of tests ask of a library must not change what is shipped.
     pub(crate) fn packages(&self, test: bool) -> Vec<BTreeSet<String>> {
-        let node = self.node.packages();
+        let node: BTreeSet<_> =
+            self.initial.packages().into_iter().chain(self.node.packages()).collect();
         let others = test.then(|| self.test.packages().difference(&node).cloned().collect());
         std::iter::once(node).chain(others).collect()
     }
@@ -170,9 +174,20 @@ impl Manifest {
             .collect()
     }
 
+    /// The names by which a program of the node is called besides its own, each with the binary: links of the root to it.
+    pub(crate) fn names(&self) -> Vec<(String, String)> {
+        let Layer { links, programs, .. } = &self.node;
+        let name = |link: &Link| {
+            let program = programs.iter().find(|program| program.path == link.target)?;
+            let (_, name) = link.path.rsplit_once('/')?;
+            Some((name.to_owned(), program.binary.clone()))
+        };
+        links.iter().filter_map(name).collect()
+    }
+
     fn programs(&self, test: bool) -> impl Iterator<Item = &Program> {
         let overlay = test.then_some(&self.test);
-        std::iter::once(&self.node).chain(overlay).flat_map(|layer| &layer.programs)
+        [&self.initial, &self.node].into_iter().chain(overlay).flat_map(|layer| &layer.programs)
     }
 }
 
@@ -304,7 +319,7 @@ mod tests {
             );
         }
         let [node] = &manifest.packages(false)[..] else { panic!("one set") };
-        assert!(node.contains("dvs-init") && !node.contains("dvk-conformance"));
+        assert!(node.contains("dvs-programs") && !node.contains("dvk-conformance"));
         assert_eq!(manifest.packages(true)[0], *node, "what is shipped is compiled as ever");
         assert!(manifest.packages(true)[1].is_disjoint(node));
     }

@@ -71,16 +71,15 @@ impl Release {
         )
     }
 
-    /// What is laid over the root for that.
+    /// Adds the files that say so to a root.
     ///
     /// # Errors
     /// As of [`Archive::add`].
-    pub(crate) fn archive(&self, key: &SigningKey) -> Result<Vec<u8>> {
+    pub(crate) fn add_to(&self, archive: &mut Archive, key: &SigningKey) -> Result<()> {
         let keys = format!("# Who may sign upgrades of this image\n{}\n", key.public());
-        let mut archive = Archive::default();
         archive.add("/etc/os-release", 0o644, Node::File(self.os_release().into_bytes()))?;
         archive.add("/etc/dvs/release-keys", 0o644, Node::File(keys.into_bytes()))?;
-        Ok(archive.bytes())
+        Ok(())
     }
 }
 

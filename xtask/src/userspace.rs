@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::doctor::{self, Need};
+use crate::manifest::Manifest;
 use crate::source::Pins;
 use crate::step::Session;
 
@@ -31,6 +34,28 @@ impl Programs {
     pub(crate) fn path(&self, binary: &str) -> PathBuf {
         self.directory.join(binary)
     }
+}
+
+/// Compiles the programs of a node, with `test` also those of the overlay for tests. What is one program by several names has these here
+/// as well.
+///
+/// # Errors
+/// As [`build`], and when a name cannot be given.
+pub(crate) fn of_node(session: &Session, manifest: &Manifest, test: bool) -> Result<Programs> {
+    let programs = build(session, &manifest.packages(test))?;
+    for (name, binary) in manifest.names() {
+        link(&programs.path(&name), &binary)?;
+    }
+    Ok(programs)
+}
+
+/// Makes `path` a link to a file beside it, whatever it was.
+fn link(path: &Path, target: &str) -> Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(format!(".{}.new", std::process::id()));
+    symlink(target, &new)
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("linking {} to {target}", path.display()))
 }
 
 /// Compiles `packages` for the image, each set of them on its own: within a set, each library has the features that any program of it

@@ -7,6 +7,7 @@ pub mod disk;
 mod fat32;
 pub mod held;
 pub mod mend;
+pub mod root;
 pub mod uki;
 pub mod volume;
 pub mod watchdog;

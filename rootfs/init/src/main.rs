@@ -12,6 +12,7 @@ mod netlink;
 mod network;
 mod power_button;
 mod processes;
+mod root;
 mod service_log;
 mod settings;
 mod shutdown;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     panic::set_hook(Box::new(reboot_after));
-    match init::run(boot::boot()) {
+    match boot::boot().and_then(init::run) {
         Err(fault) => panic!("{fault}"),
     }
 }

@@ -40,6 +40,11 @@ const MOUNTS: [Mount; 13] = [
     Mount { kind: "configfs", target: "/sys/kernel/config", flags: INERT, options: c"", optional: true },
 ];
 
+/// Mounts the devices, which are needed to mount the root.
+pub(crate) fn mount_devices() -> Result<(), Fault> {
+    MOUNTS.iter().filter(|entry| entry.kind == "devtmpfs").try_for_each(mount_one)
+}
+
 /// Mounts everything; returns what failed.
 pub(crate) fn mount_all() -> Vec<Fault> {
     MOUNTS.iter().filter_map(|entry| mount_one(entry).err()).collect()
@@ -57,7 +62,7 @@ fn mount_one(entry: &Mount) -> Result<(), Fault> {
         }
     }
     match mount(*kind, *target, *kind, *flags, *options) {
-        // Busy: the kernel has mounted it by itself, as it can devtmpfs.
+        // Busy: it is mounted already, as the devices are.
         Ok(()) | Err(Errno::BUSY) => Ok(()),
         Err(Errno::NODEV | Errno::NOENT) if *optional => Ok(()),
         Err(error) => Err(Fault::when(format!("mount {kind} on {target}"))(error)),

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::ioctl::{ioctl, opcode, Updater};
+use rustix::ioctl::{ioctl, opcode, Setter, Updater};
 
 /// Loads a kernel with its initial root, to be started instead of a reboot: `kexec_file_load(2)`.
 pub(crate) fn kexec_file_load(
@@ -33,6 +33,49 @@ pub(crate) fn kexec_file_load(
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// What a loop device is to be: `struct loop_config` with its `struct loop_info64`, of `linux/loop.h`.
+#[repr(C)]
+struct LoopConfig {
+    file: c_int,
+    block_bytes: u32,
+    /// Device, inode, device number, offset and limit, the number of the loop device, and three fields of encryption: none of it is asked for.
+    unused: [u64; 6],
+    encryption_key_bytes: u32,
+    flags: u32,
+    /// Names, key, and reserved.
+    rest: [u8; 64 + 64 + 32 + 16 + 64],
+}
+
+const _: () = assert!(size_of::<LoopConfig>() == 304);
+const _: () = assert!(std::mem::offset_of!(LoopConfig, flags) == 60);
+
+/// Makes a loop device of a file, to be read only, and free again once nobody has it open or mounted: `LOOP_CTL_GET_FREE` and
+/// `LOOP_CONFIGURE` of `linux/loop.h`. Returns the device and its number.
+pub(crate) fn loop_device(file: BorrowedFd<'_>) -> io::Result<(File, c_int)> {
+    const GET_FREE: libc::Ioctl = 0x4c82;
+    const CONFIGURE: rustix::ioctl::Opcode = 0x4c0a;
+    const READ_ONLY: u32 = 1;
+    const AUTOCLEAR: u32 = 4;
+    let control = File::open("/dev/loop-control")?;
+    // SAFETY: the call has no argument; it returns a number, or an error.
+    let number = unsafe { libc::ioctl(control.as_raw_fd(), GET_FREE) };
+    if number < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let device = File::open(format!("/dev/loop{number}"))?;
+    let config = LoopConfig {
+        file: file.as_raw_fd(),
+        block_bytes: 0,
+        unused: [0; 6],
+        encryption_key_bytes: 0,
+        flags: READ_ONLY | AUTOCLEAR,
+        rest: [0; 240],
+    };
+    // SAFETY: the call reads a `struct loop_config`, which `LoopConfig` is, and takes its own reference to the file.
+    unsafe { ioctl(&device, Setter::<CONFIGURE, LoopConfig>::new(config)) }?;
+    Ok((device, number))
 }
 
 /// Sets after how many seconds a watchdog that is not fed restarts the machine; returns what it makes of that: `WDIOC_SETTIMEOUT` of

@@ -35,6 +35,7 @@ pub mod orphans;
 pub mod peers;
 pub mod ping;
 pub mod power;
+mod program;
 pub mod proxies;
 pub mod rates;
 pub mod reconcile;
@@ -50,3 +51,5 @@ pub mod status;
 pub mod tipc;
 pub mod trial;
 pub mod upgrades;
+
+pub use program::main;

@@ -10,8 +10,11 @@ mod datagram;
 pub mod gain;
 pub mod link;
 pub mod passage;
+mod program;
 pub mod protection;
 pub mod quic;
 pub mod settings;
 pub mod tcp;
 pub mod udp;
+
+pub use program::main;

@@ -2,6 +2,7 @@
 //! The processes that make a container are this same program, started again in another role. A new program has one thread and
 //! nothing of the memory of who started it, and needs no fork, which would need `unsafe`.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// A role.
@@ -34,8 +35,9 @@ impl Stage {
 
 /// This program in another role, with an empty environment.
 pub(crate) fn again(stage: Stage) -> Command {
-    // The link is to the file itself, wherever it is and whatever the mount namespace.
+    // The link is to the file itself, wherever it is and whatever the mount namespace. On a node, the file is all programs of it: the name says
+    // which of them is meant.
     let mut command = Command::new("/proc/self/exe");
-    command.arg(stage.name()).env_clear();
+    command.arg0(env!("CARGO_PKG_NAME")).arg(stage.name()).env_clear();
     command
 }

@@ -4,7 +4,7 @@
 
 mod iso;
 mod mol;
-mod oci;
+pub(crate) mod oci;
 mod recipes;
 mod sbom;
 
@@ -200,7 +200,7 @@ fn bill(session: &Session, built: &Artefacts, what: What, recipes: &Recipes) -> 
     let manifest = crate::manifest::Manifest::read(root)?;
     let mut bill = Bill::of("dvs", &built.root.release.name());
     manifest.packages(false).iter().try_for_each(|packages| bill.programs(root, packages))?;
-    manifest.node.pins().for_each(|pin| bill.package(pin));
+    manifest.initial.pins().chain(manifest.node.pins()).for_each(|pin| bill.package(pin));
     for (package, of) in PACKAGES {
         if of.contains(&what) {
             bill.package(recipes.pin(package)?);

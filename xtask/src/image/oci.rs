@@ -95,8 +95,11 @@ pub(crate) fn archive(root: &Archive, about: About<'_>) -> Result<Vec<u8>> {
     write().context("packing an image")
 }
 
-/// The layer, uncompressed.
-fn layer(root: &Archive) -> Result<Vec<u8>> {
+/// A root as a tar archive: the layer, uncompressed.
+///
+/// # Errors
+/// As [`archive`].
+pub(crate) fn layer(root: &Archive) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, mode, node) in root.entries() {
         let added = match node {

@@ -77,8 +77,8 @@ impl Checkout<'_> {
     /// Builds only `dvsctl`, for images that come from elsewhere; the directory that it is in.
     pub(super) fn tools(&self) -> Result<PathBuf> {
         // With all that nodes run, since `dvsctl` alone would be compiled with other libraries.
-        let packages = Manifest::read(&self.session.workspace.root)?.packages(false);
-        Ok(directory_of(&userspace::build(self.session, &packages)?.path(TOOL)))
+        let manifest = Manifest::read(&self.session.workspace.root)?;
+        Ok(directory_of(&userspace::of_node(self.session, &manifest, false)?.path(TOOL)))
     }
 
     /// The images that were built last; if there are none, where a link to them will be.

@@ -2,7 +2,7 @@
 //! What nodes do with disks: install themselves on one, try an image, give one up that fails.
 
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
@@ -16,13 +16,14 @@ use dvs_image::disk::{self, Part};
 use dvs_image::volume::{self, File};
 use dvs_image::{uki, watchdog};
 use dvs_netboot::files::UNIFIED;
-use dvs_qemu::{access, Cluster};
+use dvs_qemu::{access, Cluster, Remote};
 use dvs_slots::record::{self, Entry, Record};
 use dvs_slots::slots::{self, Mark, Slots, FOLDER};
 
 use super::{await_ready, options, PATIENCE};
 use crate::artefacts::Artefacts;
 use crate::image::{self, What};
+use crate::initramfs;
 use crate::qemu::Boot;
 use crate::step::Session;
 use crate::test::cluster::program::{self, Ended};
@@ -30,8 +31,9 @@ use crate::test::cluster::program::{self, Ended};
 type Scenario = fn(&Session, &Artefacts, &Path) -> Result<(), String>;
 
 /// What is tried, and whether only where there is time for all.
-pub(super) const SCENARIOS: [(&str, Scenario, bool); 7] = [
+pub(super) const SCENARIOS: [(&str, Scenario, bool); 8] = [
     ("a node installs itself on a disk, boots from it and confirms an image", installs, false),
+    ("whoever sits at a serial console installs a node from a CD", installs_by_menu, true),
     ("a disk boots the image before one without PID 1", no_init, true),
     ("a disk boots the image before one with a damaged root", damaged_root, true),
     ("a disk boots the image before one whose PID 1 ends", init_ends, true),
@@ -124,6 +126,50 @@ fn installs(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), S
     attempt().map_err(|error| format!("{error:#}"))
 }
 
+/// A node that has booted from a CD, with an empty disk: by the menu of its console, which shows what comes of each key.
+fn installs_by_menu(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    let attempt = || -> Result<()> {
+        let iso = image::path(folder, What::Iso);
+        let mut options = options(session, built, Boot::IsoUefi, iso, 1, "install-by-menu")?;
+        options.spare_disks = true;
+        let cluster = Cluster::start(options)?;
+        await_ready(&cluster, PATIENCE)?;
+        let screen = cluster.console(0);
+        let mut keyboard = Remote::new(cluster.run().to_owned()).console(0)?;
+        let mut seen = screen.end();
+        let mut press = |keys: &str, shown: &str| -> Result<()> {
+            keyboard.write_all(keys.as_bytes()).context("typing")?;
+            seen = screen
+                .wait_for_since(seen, shown, PATIENCE)
+                .with_context(|| format!("waiting for what {keys:?} leads to"))?;
+            Ok(())
+        };
+        press("\r", "Enter: menu   Esc: leave")?;
+        press("\r", "2  Install this node on a disk")?;
+        press("2", DISK)?;
+        press("\r", "Type vda to go on")?;
+        // Another name than the disk's is not enough.
+        press("vdb\r", "That is not the name of this disk.")?;
+        press("\x7f\x7f\x7fvda\r", "/dev/vda boots this node from now on")?;
+        press("\x1b", "2  Install this node on a disk")?;
+        press("\x1b", "Enter: menu   Esc: leave")?;
+        press("\x1b", "\x1b[J")?;
+
+        cluster.node(0).kill()?;
+        cluster.node(0).start()?;
+        await_ready(&cluster, PATIENCE)?;
+        let images = images(&|words: &[&str]| dvsctl(built, &cluster, words))?;
+        let states: Vec<_> =
+            images.iter().map(|image| (image.number, image.state, image.runs)).collect();
+        ensure!(
+            states == [(1, BootImageState::Confirmed, true)],
+            "the node has not booted from its disk: {states:?}"
+        );
+        Ok(())
+    };
+    attempt().map_err(|error| format!("{error:#}"))
+}
+
 /// An image that does not work.
 struct Failing {
     /// What it is made from, where the image is found and what its parts are.
@@ -143,6 +189,13 @@ fn begins_with(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u
     image::unified_with(session, built, &arguments(rest))
 }
 
+/// An image in which busybox is PID 1, told what to do.
+fn begins_with_busybox(session: &Session, built: &Artefacts, rest: &str) -> Result<Vec<u8>> {
+    let mut built = built.clone();
+    built.root.node = initramfs::shell(session)?;
+    begins_with(session, &built, &format!("rdinit={BUSYBOX} -- {rest}"))
+}
+
 /// A good image with a byte of its root changed, in the middle.
 fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
     // Parts of it may be there, PID 1 as well.
@@ -154,19 +207,16 @@ fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
     Ok(image)
 }
 
-const BUSYBOX: &str = "/usr/libexec/dvs/busybox";
+/// Of the root that machines have which have a shell and nothing else.
+const BUSYBOX: &str = "/bin/busybox";
 
 const NO_INIT: Failing =
     Failing { make: |session, built| begins_with(session, built, "rdinit=/none"), cause: SILENT };
 const DAMAGED_ROOT: Failing = Failing { make: with_damaged_root, cause: SILENT };
-const INIT_ENDS: Failing = Failing {
-    make: |session, built| begins_with(session, built, "rdinit=/usr/bin/dvsctl"),
-    cause: SILENT,
-};
+const INIT_ENDS: Failing =
+    Failing { make: |session, built| begins_with_busybox(session, built, "true"), cause: SILENT };
 const INIT_HANGS: Failing = Failing {
-    make: |session, built| {
-        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sleep 100000"))
-    },
+    make: |session, built| begins_with_busybox(session, built, "sleep 100000"),
     cause: SILENT,
 };
 /// It takes the watchdog over, as PID 1 does, and feeds it no more.
@@ -174,7 +224,7 @@ const INIT_HANGS_LATER: Failing = Failing {
     make: |session, built| {
         let script =
             format!("{BUSYBOX} mount -t devtmpfs d /dev; exec 3>/dev/watchdog0; exec {BUSYBOX} sleep 100000");
-        begins_with(session, built, &format!("rdinit={BUSYBOX} -- sh -c \"{script}\""))
+        begins_with_busybox(session, built, &format!("sh -c \"{script}\""))
     },
     cause: SILENT,
 };

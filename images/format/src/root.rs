@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the initial root of a node has, which the kernel unpacks into memory: PID 1, and the root as a file that stays compressed there.
+
+use std::fmt;
+use std::io::{self, Read};
+
+/// The file system image with the root, in the initial root.
+pub const IMAGE: &str = "/root.squashfs";
+/// Its [`Checksum`] in text, in a file beside it. The image is read piece by piece while the node runs: damage that is not found at the
+/// start would show as anything, days later.
+pub const CHECKSUM: &str = "/root.crc32";
+/// The kind of file system, as the kernel calls it.
+pub const KIND: &str = "squashfs";
+
+/// By what damage is found. It says nothing of intent: who could change the image could change this as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksum(u32);
+
+impl Checksum {
+    /// That of all that there is to read.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of(mut content: impl Read) -> io::Result<Self> {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut piece = vec![0; 128 << 10];
+        loop {
+            match content.read(&mut piece) {
+                Ok(0) => return Ok(Self(hasher.finalize())),
+                Ok(length) => hasher.update(&piece[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Checksum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_tells_a_changed_bit() {
+        let mut content: Vec<u8> =
+            (0..300_000_u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+        let sound = Checksum::of(&content[..]).unwrap();
+        for at in [0, 131_072, content.len() - 1] {
+            content[at] ^= 0x10;
+            assert_ne!(Checksum::of(&content[..]).unwrap(), sound, "{at}");
+            content[at] ^= 0x10;
+        }
+        assert_eq!(Checksum::of(&content[..]).unwrap(), sound);
+        // The check value of CRC-32/ISO-HDLC.
+        assert_eq!(Checksum::of(&b"123456789"[..]).unwrap().to_string(), "cbf43926");
+    }
+}
