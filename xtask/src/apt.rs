@@ -139,6 +139,11 @@ pub(crate) fn parse_offers(text: &str) -> Vec<Offer> {
         .collect()
 }
 
+/// The offer of `version`, or else the first, which is the newest.
+fn preferred<'a>(offers: &'a [Offer], version: &str) -> Option<&'a Offer> {
+    offers.iter().find(|offer| offer.version == version).or_else(|| offers.first())
+}
+
 /// An apt configuration of our own, in a directory of our own.
 #[derive(Debug)]
 pub(crate) struct Archive {
@@ -232,6 +237,36 @@ impl Archive {
         Ok(parse_offers(&text))
     }
 
+    /// The recorded version of a package, or else the newest that is offered, with a remark: suites that move replace versions.
+    ///
+    /// # Errors
+    /// When there is none, or the archive's recorded version is not what was recorded.
+    pub(crate) fn preferred(
+        &self,
+        step: &mut Step,
+        package: &str,
+        version: &str,
+        sha256: &str,
+    ) -> Result<Offer> {
+        let offers = self.offers(package)?;
+        let Some(offer) = preferred(&offers, version) else {
+            bail!("asking the archive for {package}: apt knows it, but no version of it");
+        };
+        if offer.version != version {
+            let taken = &offer.version;
+            step.remark(&format!(
+                "the recorded version {version} of {package} is no longer offered; using {taken}"
+            ));
+        } else {
+            ensure!(
+                offer.sha256 == sha256,
+                "verifying {package} {version}: the archive's signed index gives SHA-256 {}, this checkout records {sha256}",
+                offer.sha256
+            );
+        }
+        Ok(offer.clone())
+    }
+
     /// Downloads an offered package into `directory`; apt checks it against the signed lists.
     ///
     /// # Errors
@@ -300,6 +335,20 @@ mod tests {
     fn repository(uri: &str, suites: &[&str], components: &[&str]) -> Repository {
         let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         Repository { uri: uri.to_owned(), suites: own(suites), components: own(components) }
+    }
+
+    #[test]
+    fn the_recorded_version_is_preferred_and_then_the_newest() {
+        let offer = |version: &str| Offer {
+            package: "loader".into(),
+            version: version.into(),
+            sha256: "0".repeat(64),
+        };
+        let offers = [offer("262-1"), offer("261-2")];
+        let chosen = |version| preferred(&offers, version).map(|offer| offer.version.as_str());
+        assert_eq!(chosen("261-2"), Some("261-2"));
+        assert_eq!(chosen("260-1"), Some("262-1"));
+        assert_eq!(preferred(&[], "260-1"), None);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(crate) struct Root {
 /// When a program does not compile, a file is missing, or the cache cannot be written.
 pub(crate) fn build(session: &Session, test: bool, version: &str) -> Result<Root> {
     let root = &session.workspace.root;
-    let manifest = Manifest::read(root)?;
+    let manifest = Manifest::resolved(session)?;
     let programs = userspace::of_node(session, &manifest, test)?;
     for (binary, source) in manifest.c_programs(test) {
         userspace::build_c(session, &programs, &binary, &source)?;

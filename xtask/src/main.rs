@@ -21,6 +21,7 @@ mod patches;
 mod pxe;
 mod qemu;
 mod release;
+mod resolution;
 mod source;
 mod squashfs;
 mod step;

@@ -11,7 +11,8 @@ use serde::Deserialize;
 use walkdir::WalkDir;
 
 use crate::cpio::{Archive, Node};
-use crate::package::{Pin, FREE};
+use crate::package::{self, Pin, FREE};
+use crate::step::Session;
 use crate::userspace::Programs;
 
 /// Where it is in the checkout.
@@ -103,6 +104,9 @@ struct Packaged {
     component: String,
     version: String,
     sha256: String,
+    /// Whether the suite replaces versions, so that another one may have to be taken.
+    #[serde(default)]
+    moves: bool,
     /// Where it is in the package.
     member: String,
     /// Of the file, or of each file in the directory.
@@ -156,6 +160,30 @@ impl Manifest {
         let text =
             fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Reads it, and what is in the place of packages of a node that are no longer offered as they are recorded.
+    ///
+    /// # Errors
+    /// As [`Manifest::read`], and when the archive is needed and cannot be asked.
+    pub(crate) fn resolved(session: &Session) -> Result<Self> {
+        let mut manifest = Self::read(&session.workspace.root)?;
+        for packaged in manifest.node.packaged.iter_mut().filter(|packaged| packaged.moves) {
+            let (version, sha256) = package::resolved(session, packaged.pin())?;
+            (packaged.version, packaged.sha256) = (version, sha256);
+        }
+        Ok(manifest)
+    }
+
+    /// A file of a package that is at `path` of a node.
+    ///
+    /// # Errors
+    /// When it is none, or cannot be had.
+    pub(crate) fn packaged(&self, session: &Session, path: &str) -> Result<Vec<u8>> {
+        let packaged = self.node.packaged.iter().find(|packaged| packaged.path == path);
+        let packaged = packaged.with_context(|| format!("{MANIFEST} has no package for {path}"))?;
+        let file = package::unpacked(session, packaged.pin())?.join(&packaged.member);
+        fs::read(&file).with_context(|| format!("reading {}", file.display()))
     }
 
     /// The packages whose binaries the node holds, and with `test`, after these, the others that its overlay does. The two are compiled

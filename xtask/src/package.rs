@@ -9,7 +9,8 @@ use anyhow::{ensure, Context, Result};
 
 use crate::apt::Archive;
 use crate::digest::sha256_of;
-use crate::step::Session;
+use crate::resolution::Resolution;
+use crate::step::{Session, Step};
 use crate::store;
 
 /// A recorded package.
@@ -21,7 +22,7 @@ pub(crate) struct Pin<'a> {
     pub(crate) suite: &'a str,
     /// The component of the suite.
     pub(crate) component: &'a str,
-    /// The one version that is used.
+    /// The one version that is used; of a package whose suite replaces versions, see [`resolved`].
     pub(crate) version: &'a str,
     /// The hash of its .deb file.
     pub(crate) sha256: &'a str,
@@ -34,6 +35,41 @@ pub(crate) const FREE: &str = "main";
 
 /// What the cache calls unpacked packages.
 const KIND: &str = "packages";
+
+/// Version and hash of what takes a package's place whose suite replaces versions: the recorded one while it is there, then the newest.
+///
+/// # Errors
+/// When the archive cannot be asked, or has no such package.
+pub(crate) fn resolved(session: &Session, pin: Pin<'_>) -> Result<(String, String)> {
+    let recorded = || (pin.version.to_owned(), pin.sha256.to_owned());
+    if session.store.find(KIND, pin.sha256).is_some() {
+        return Ok(recorded());
+    }
+    let resolution = Resolution::of(session, pin.package, pin.version, pin.sha256)?;
+    let kept = resolution.known().filter(|(_, sha256)| session.store.find(KIND, sha256).is_some());
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let mut step = session.begin("packages", &format!("asking the mirror for {}", pin.package))?;
+    let offer = archive(session, pin, &mut step)?.preferred(
+        &mut step,
+        pin.package,
+        pin.version,
+        pin.sha256,
+    )?;
+    resolution.keep(&offer)?;
+    step.finish(&format!("{} {} is taken", pin.package, offer.version));
+    Ok((offer.version, offer.sha256))
+}
+
+/// The lists of the suite that has a package, as they are now.
+fn archive(session: &Session, pin: Pin<'_>, step: &mut Step) -> Result<Archive> {
+    // Apart from where the kernel's source is looked for, so that neither forgets the other's lists.
+    let directory = session.store.directory("apt-packages")?;
+    let archive = Archive::configure(&directory, &[pin.suite.to_owned()], pin.component)?;
+    archive.update(step)?;
+    Ok(archive)
+}
 
 /// Finds the package unpacked, or fetches, verifies and unpacks it; its files are below the path that is returned.
 ///
@@ -66,10 +102,7 @@ pub(crate) fn unpacked(session: &Session, pin: Pin<'_>) -> Result<PathBuf> {
 
 fn download(session: &Session, pin: Pin<'_>, to: &Path) -> Result<()> {
     let mut step = session.begin("packages", &format!("asking the mirror for {}", pin.package))?;
-    // Apart from where the kernel's source is looked for, so that neither forgets the other's lists.
-    let directory = session.store.directory("apt-packages")?;
-    let archive = Archive::configure(&directory, &[pin.suite.to_owned()], pin.component)?;
-    archive.update(&mut step)?;
+    let archive = archive(session, pin, &mut step)?;
     let offers = archive.offers(pin.package)?;
     let Some(offer) = offers.iter().find(|offer| offer.version == pin.version) else {
         let offered: Vec<_> = offers

@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 
 use crate::apt::{Archive, Offer};
 use crate::digest::{sha256_of, Digest};
+use crate::resolution::Resolution;
 use crate::step::{Session, Step};
 use crate::store::{self, Store};
 
@@ -143,12 +144,9 @@ pub(crate) fn prepare(session: &Session, pins: &Pins, origin: &Origin) -> Result
 
 fn from_debian(session: &Session, pins: &Pins) -> Result<Source> {
     // What was resolved once stays, so that later builds need no network and no two of them differ.
-    let mut digest = Digest::new("resolution", 1);
-    digest.text("package", &pins.package());
-    digest.text("version", &pins.debian.version);
-    digest.text("sha256", &pins.debian.sha256);
-    let resolution = session.store.directory("resolutions")?.join(digest.finish());
-    let known = fs::read_to_string(&resolution).ok().and_then(|text| parse_resolution(&text));
+    let Debian { version, sha256, .. } = &pins.debian;
+    let resolution = Resolution::of(session, &pins.package(), version, sha256)?;
+    let known = resolution.known();
     if let Some((version, sha256)) = &known {
         let key = tree_key(sha256);
         if let Some(entry) = session.store.find(KIND, &key) {
@@ -167,8 +165,7 @@ fn from_debian(session: &Session, pins: &Pins) -> Result<Source> {
         Some(known) => known,
         None => {
             let (path, offer) = download(session, pins, &downloads)?;
-            fs::write(&resolution, format!("{} {}\n", offer.version, offer.sha256))
-                .with_context(|| format!("writing {}", resolution.display()))?;
+            resolution.keep(&offer)?;
             (path, offer.version, offer.sha256)
         }
     };
@@ -176,11 +173,6 @@ fn from_debian(session: &Session, pins: &Pins) -> Result<Source> {
         step.now(&format!("unpacking linux {version}"));
         unpack_package(step, &package, to)
     })
-}
-
-fn parse_resolution(text: &str) -> Option<(String, String)> {
-    let (version, sha256) = text.trim_end().split_once(' ')?;
-    (sha256.len() == 64).then(|| (version.to_owned(), sha256.to_owned()))
 }
 
 /// Fetches the recorded version, or else the newest one, into `downloads`.
@@ -203,25 +195,8 @@ fn download(session: &Session, pins: &Pins, downloads: &Path) -> Result<(PathBuf
             pins.package()
         ));
     }
-    let offers = archive.offers(&package)?;
-    let recorded = offers.iter().find(|offer| offer.version == pins.debian.version);
-    let Some(offer) = recorded.or_else(|| offers.first()).cloned() else {
-        bail!("finding the kernel source: apt knows {package} but no version of it");
-    };
-    if recorded.is_none() {
-        step.remark(&format!(
-            "the recorded version {} is no longer offered; using {}",
-            pins.debian.version, offer.version
-        ));
-    } else {
-        ensure!(
-            offer.sha256 == pins.debian.sha256,
-            "verifying {package} {}: the archive's signed index gives SHA-256 {}, kernel/source.toml records {}",
-            offer.version,
-            offer.sha256,
-            pins.debian.sha256
-        );
-    }
+    let Debian { version, sha256, .. } = &pins.debian;
+    let offer = archive.preferred(&mut step, &package, version, sha256)?;
     step.now(&format!("downloading {package} {}", offer.version));
     let partial = downloads.join("partial");
     store::remove(&partial)?;
@@ -371,17 +346,6 @@ mod tests {
         assert_eq!(choose(&["7.1", "7.3", "7.10"]).as_deref(), Some("linux-source-7.10"));
         assert_eq!(choose(&["7.1", "7.0"]), None);
         assert_eq!(choose(&[]), None);
-    }
-
-    #[test]
-    fn a_damaged_resolution_is_no_resolution() {
-        let sha256 = "0".repeat(64);
-        assert_eq!(
-            parse_resolution(&format!("7.2.13-1 {sha256}\n")),
-            Some(("7.2.13-1".to_owned(), sha256))
-        );
-        assert_eq!(parse_resolution("7.2.13-1 0123"), None);
-        assert_eq!(parse_resolution(""), None);
     }
 
     #[test]

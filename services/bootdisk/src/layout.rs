@@ -6,8 +6,9 @@ use dvs_slots::slots::{Image, Mark, FOLDER};
 
 /// What firmware starts from a disk that it does not know.
 pub const FALLBACK: &str = "EFI/BOOT/BOOTX64.EFI";
-/// Nobody chooses at every start; holding a key shows the menu.
-const LOADER_OPTIONS: &str = "timeout 0\n";
+/// Nobody chooses at every start; holding a key shows the menu. Where firmware or the image itself refuses an image that is tried, the
+/// machine starts again, since that used one of its tries: firmware would go on to what else it knows, and often wait for a person.
+const LOADER_OPTIONS: &str = "timeout 0\nreboot-on-error auto\n";
 
 /// Their paths and contents, in the order in which they are to be written: the one without which nothing boots comes last.
 pub fn files(loader: &[u8], image: &[u8], version: &str) -> Vec<(String, Vec<u8>)> {

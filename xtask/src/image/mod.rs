@@ -25,6 +25,7 @@ use crate::artefacts::{self, Artefacts};
 use crate::digest::sha256_of;
 use crate::doctor::{self, Need};
 use crate::kernel;
+use crate::manifest;
 use crate::release;
 use crate::source::{Origin, Pins};
 use crate::step::{Session, Step};
@@ -41,8 +42,8 @@ const PACKAGES: [(&str, &[What]); 4] = [
 ];
 /// systemd's stub, which is made a unified kernel image.
 const STUB: &str = "usr/lib/systemd/boot/efi/linuxx64.efi.stub";
-/// systemd's boot loader, which chooses among them.
-const LOADER: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
+/// Where a node has systemd's boot loader, which chooses among them.
+const LOADER: &str = "/usr/libexec/dvs/systemd-bootx64.efi";
 /// What the manifest of a folder of images is called.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
@@ -187,7 +188,7 @@ pub(crate) fn build(
         match what {
             What::Pxe => ingredients.pxe(session, &recipes, folder),
             What::Iso => ingredients.iso(session, step, &recipes, work, folder),
-            What::Disk => ingredients.disk(session, &recipes, folder),
+            What::Disk => ingredients.disk(session, folder),
             What::Bundle => ingredients.bundle(built, folder),
             What::Mol => Ok(()),
         }
@@ -197,7 +198,7 @@ pub(crate) fn build(
 /// What such an image consists of.
 fn bill(session: &Session, built: &Artefacts, what: What, recipes: &Recipes) -> Result<Bill> {
     let root = &session.workspace.root;
-    let manifest = crate::manifest::Manifest::read(root)?;
+    let manifest = manifest::Manifest::resolved(session)?;
     let mut bill = Bill::of("dvs", &built.root.release.name());
     manifest.packages(false).iter().try_for_each(|packages| bill.programs(root, packages))?;
     manifest.initial.pins().chain(manifest.node.pins()).for_each(|pin| bill.package(pin));
@@ -327,8 +328,9 @@ impl Ingredients {
         write(&folder.join("bundle.dvs"), &bundle)
     }
 
-    fn disk(&self, session: &Session, recipes: &Recipes, folder: &Path) -> Result<()> {
-        let (_, loader) = recipes.member(session, "systemd-boot-efi", LOADER)?;
+    fn disk(&self, session: &Session, folder: &Path) -> Result<()> {
+        // The one that nodes install.
+        let loader = manifest::Manifest::resolved(session)?.packaged(session, LOADER)?;
         let files = layout::files(&loader, &self.unified, env!("CARGO_PKG_VERSION"));
         let files: Vec<_> = files.iter().map(|(path, content)| File { path, content }).collect();
         let size = usize::try_from(disk::BOOT_VOLUME).context("making the disk image")?;

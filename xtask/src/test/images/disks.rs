@@ -31,9 +31,10 @@ use crate::test::cluster::program::{self, Ended};
 type Scenario = fn(&Session, &Artefacts, &Path) -> Result<(), String>;
 
 /// What is tried, and whether only where there is time for all.
-pub(super) const SCENARIOS: [(&str, Scenario, bool); 8] = [
+pub(super) const SCENARIOS: [(&str, Scenario, bool); 9] = [
     ("a node installs itself on a disk, boots from it and confirms an image", installs, false),
     ("whoever sits at a serial console installs a node from a CD", installs_by_menu, true),
+    ("a disk boots the image before one whose kernel is refused", kernel_refused, true),
     ("a disk boots the image before one without PID 1", no_init, true),
     ("a disk boots the image before one with a damaged root", damaged_root, true),
     ("a disk boots the image before one whose PID 1 ends", init_ends, true),
@@ -207,9 +208,19 @@ fn with_damaged_root(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
     Ok(image)
 }
 
+/// A good image whose kernel does not begin as a kernel does, so that systemd's stub gives up.
+fn with_damaged_kernel(session: &Session, built: &Artefacts) -> Result<Vec<u8>> {
+    let mut image = image::unified_with(session, built, &arguments("quiet"))?;
+    let range = uki::position(&image, ".linux").context("looking into an image")?;
+    let range = range.context("an image has no kernel")?;
+    image[range].iter_mut().take(4096).for_each(|byte| *byte = 0);
+    Ok(image)
+}
+
 /// Of the root that machines have which have a shell and nothing else.
 const BUSYBOX: &str = "/bin/busybox";
 
+const DAMAGED_KERNEL: Failing = Failing { make: with_damaged_kernel, cause: SILENT };
 const NO_INIT: Failing =
     Failing { make: |session, built| begins_with(session, built, "rdinit=/none"), cause: SILENT };
 const DAMAGED_ROOT: Failing = Failing { make: with_damaged_root, cause: SILENT };
@@ -228,6 +239,10 @@ const INIT_HANGS_LATER: Failing = Failing {
     },
     cause: SILENT,
 };
+
+fn kernel_refused(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
+    told(give_up(session, built, folder, "kernel-refused", &[DAMAGED_KERNEL]))
+}
 
 fn no_init(session: &Session, built: &Artefacts, folder: &Path) -> Result<(), String> {
     told(give_up(session, built, folder, "no-init", &[NO_INIT]))
