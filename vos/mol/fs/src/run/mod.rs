@@ -149,8 +149,8 @@ pub fn serve(plan: &Plan) -> Result<(), RunError> {
     }
     let kernel = Kernel::new(port.clone(), plan, duty.clone());
     if plan.makes_missing {
-        let written = plan.mounts.iter().filter(|(_, read_only)| !read_only);
-        written.map(|(label, _)| make_missing(&kernel, label)).collect::<Result<(), _>>()?;
+        let mut written = plan.mounts.iter().filter(|(_, read_only)| !read_only);
+        written.try_for_each(|(label, _)| make_missing(&kernel, label))?;
     }
     let mut server = Server::new(kernel, plan.cache_bytes);
     let done = mount_all(&mut server, plan).and_then(|()| {
