@@ -6,12 +6,13 @@ use std::io::{self, PipeReader, PipeWriter, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use rustix::process::{
     kill_process, kill_process_group, wait, Pid, Signal, WaitOptions, WaitStatus,
 };
 
-use crate::service_log::{Lines, LogFile};
+use crate::service_log::{stamped, Lines, LogFile};
 
 /// What services find programs by.
 const SEARCH_PATH: &str = "/usr/bin";
@@ -102,13 +103,13 @@ impl Service {
     /// Writes a line of PID 1's own into the service's log.
     pub(crate) fn note(&mut self, line: &str) {
         // The console has been told the same.
-        let _ = self.log.append(format!("init: {line}").as_bytes());
+        let _ = self.log.append(&stamped(SystemTime::now(), format!("init: {line}").as_bytes()));
     }
 }
 
 fn keep(log: &mut LogFile, entry: &ServiceEntry, line: &[u8], complain: &mut impl FnMut(&str)) {
     // A log that cannot be written (memory is short) costs the line, never the service.
-    let logged = log.append(line).is_ok();
+    let logged = log.append(&stamped(SystemTime::now(), line)).is_ok();
     if crate::service_log::is_complaint(line) || !logged {
         let text: String = String::from_utf8_lossy(line)
             .chars()

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A log file is rotated before it grows beyond this many bytes.
 const SIZE_CAP: u64 = 1 << 20;
@@ -49,6 +50,13 @@ impl Lines {
 /// Whether a line is for the console too: services start complaints with `error:` or `warning:`.
 pub(crate) fn is_complaint(line: &[u8]) -> bool {
     line.starts_with(b"error:") || line.starts_with(b"warning:")
+}
+
+/// A line as logs have it: after the time at which it came, in UTC (RFC 3339) and milliseconds, by the machine's clock.
+pub(crate) fn stamped(at: SystemTime, line: &[u8]) -> Vec<u8> {
+    let mut stamped = format!("{} ", humantime::format_rfc3339_millis(at)).into_bytes();
+    stamped.extend_from_slice(line);
+    stamped
 }
 
 /// A log file that keeps its size below a cap, with one older file beside it.
@@ -106,10 +114,17 @@ impl LogFile {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use proptest::prelude::*;
 
-    use super::{is_complaint, Lines, LogFile, LINE_CAP};
+    use super::{is_complaint, stamped, Lines, LogFile, LINE_CAP};
+
+    #[test]
+    fn a_line_says_when_it_came() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(951_782_400_005);
+        assert_eq!(stamped(at, b"error: \xff"), b"2000-02-29T00:00:00.005Z error: \xff");
+    }
 
     #[test]
     fn a_log_is_rotated_at_its_cap_and_loses_only_the_oldest() {
