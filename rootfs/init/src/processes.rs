@@ -244,7 +244,10 @@ mod tests {
         service.finish(|line| complaints.push(line.to_owned()));
         assert_eq!(complaints, ["test: error: not fine"]);
         let log = fs::read_to_string(folder.path().join("test.log")).unwrap();
-        assert_eq!(log, "fine\nerror: not fine\nno end\n");
+        let lines = log.lines().map(|line| line.split_once("Z ").unwrap());
+        let (times, said): (Vec<_>, Vec<_>) = lines.unzip();
+        assert!(times.iter().all(|time| time.len() == "2000-02-29T00:00:00.005".len()), "{log}");
+        assert_eq!(said, ["fine", "error: not fine", "no end"]);
     }
 
     #[test]
