@@ -23,10 +23,9 @@ pub const NODES_MAX: usize = 256;
 /// What every guest gets on its kernel command line; a panic reboots it after a second.
 ///
 /// A busy host may give a guest no time while it looks at boot whether the timer ticks, which Linux would take for broken hardware
-/// and panic. What is added for the [watchdogs](watchdog) is what images have: the clock of a guest stands still while it is paused, so
-/// that a
-/// pause is no hang.
-const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check";
+/// and panic. A bond that nobody asked for would have to be removed. What is added for the [watchdogs](watchdog) is what images have: the
+/// clock of a guest stands still while it is paused, so that a pause is no hang.
+const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check bonding.max_bonds=0";
 /// What a guest gets as well whose runs are to be the same.
 const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
 /// What slirp, QEMU's user-mode network, gives its one guest.
