@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use dvs_config::{Config, InterfaceSelector, JoinToken, Management, Name, Run, Token};
-use dvs_image::watchdog;
+use dvs_image::{unasked, watchdog};
 use serde::{Deserialize, Serialize};
 
 use crate::accel::Accelerator;
@@ -23,9 +23,9 @@ pub const NODES_MAX: usize = 256;
 /// What every guest gets on its kernel command line; a panic reboots it after a second.
 ///
 /// A busy host may give a guest no time while it looks at boot whether the timer ticks, which Linux would take for broken hardware
-/// and panic. A bond that nobody asked for would have to be removed. What is added for the [watchdogs](watchdog) is what images have: the
+/// and panic. What is added for the [watchdogs](watchdog) and against [devices](unasked) is what images have: the
 /// clock of a guest stands still while it is paused, so that a pause is no hang.
-const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check bonding.max_bonds=0";
+const APPEND: &str = "console=ttyS0 quiet panic=1 no_timer_check";
 /// What a guest gets as well whose runs are to be the same.
 const APPEND_COUNTING: &str = "nokaslr norandmaps random.trust_cpu=0";
 /// What slirp, QEMU's user-mode network, gives its one guest.
@@ -271,7 +271,8 @@ impl Options {
     }
 
     fn kernel_arguments(&self, number: usize) -> String {
-        let mut append = vec![APPEND.to_owned(), watchdog::arguments(watchdog::START_S)];
+        let mut append = vec![APPEND.to_owned(), unasked::ARGUMENTS.to_owned()];
+        append.push(watchdog::arguments(watchdog::START_S));
         if self.accelerator == Accelerator::Counting {
             append.push(APPEND_COUNTING.to_owned());
         }
@@ -421,7 +422,8 @@ mod tests {
         options.append.push("loglevel=7".to_owned());
         options.append_to.insert(1, vec!["dvs.cluster.name=other".to_owned()]);
         let append = |node| options.kernel_arguments(node);
-        let all = format!("{APPEND} {}", watchdog::arguments(watchdog::START_S));
+        let watched = watchdog::arguments(watchdog::START_S);
+        let all = format!("{APPEND} {} {watched}", unasked::ARGUMENTS);
         assert_eq!(append(0), format!("{all} loglevel=7"));
         assert_eq!(append(1), format!("{all} loglevel=7 dvs.cluster.name=other"));
     }

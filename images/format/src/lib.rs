@@ -9,5 +9,6 @@ pub mod held;
 pub mod mend;
 pub mod root;
 pub mod uki;
+pub mod unasked;
 pub mod volume;
 pub mod watchdog;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
-use dvs_image::watchdog;
+use dvs_image::{unasked, watchdog};
 use serde::Deserialize;
 
 use crate::package::{self, Pin, FREE};
@@ -19,7 +19,7 @@ const PATH: &str = "images/recipes.toml";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recipes {
-    /// The kernel's command line in every image. What watches over it is added as it is read.
+    /// The kernel's command line in every image. What watches over it is added as it is read, and what keeps devices away.
     pub(crate) command_line: String,
     /// What is added to it but where a boot server hands over a command line.
     volume_arguments: String,
@@ -61,7 +61,7 @@ impl Recipes {
         let mut recipes: Self =
             toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
         let watched = watchdog::arguments(watchdog::START_S);
-        recipes.command_line = format!("{} {watched}", recipes.command_line);
+        recipes.command_line = format!("{} {} {watched}", recipes.command_line, unasked::ARGUMENTS);
         Ok(recipes)
     }
 
@@ -127,20 +127,18 @@ mod tests {
             assert!(pin.sha256.len() == 64 && !pin.version.is_empty(), "{pin:?}");
         }
         assert_eq!(recipes.packages.len(), super::super::PACKAGES.len());
-        // Nodes install the loader that is on disks as they are made, and hand over the iPXE that a boot server does.
+        // Nodes hand over the iPXE that a boot server does.
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../rootfs/manifest.toml");
         let root: toml::Table = toml::from_str(&fs::read_to_string(root).unwrap()).unwrap();
         let packaged = root["node"]["packaged"].as_array().unwrap();
-        for package in ["systemd-boot-efi", "ipxe"] {
-            let on_nodes: Vec<_> =
-                packaged.iter().filter(|it| it["package"].as_str() == Some(package)).collect();
-            let pin = recipes.pin(package).unwrap();
-            assert_eq!(on_nodes.len(), 1);
-            assert_eq!(
-                (on_nodes[0]["version"].as_str(), on_nodes[0]["sha256"].as_str()),
-                (Some(pin.version), Some(pin.sha256))
-            );
-        }
+        let on_nodes: Vec<_> =
+            packaged.iter().filter(|it| it["package"].as_str() == Some("ipxe")).collect();
+        let pin = recipes.pin("ipxe").unwrap();
+        assert_eq!(on_nodes.len(), 1);
+        assert_eq!(
+            (on_nodes[0]["version"].as_str(), on_nodes[0]["sha256"].as_str()),
+            (Some(pin.version), Some(pin.sha256))
+        );
         let error = recipes.pin("lilo").unwrap_err().to_string();
         assert!(error.contains("records no package lilo"), "{error}");
     }
