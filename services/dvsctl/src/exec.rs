@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A command in a container, with its input, output, terminal and exit status here.
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, PipeReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use dvs_api::EXEC_PROTOCOL;
@@ -35,28 +36,40 @@ pub(crate) fn run(endpoint: &Endpoint, exec: &ExecArguments) -> Result<ExitCode,
         user: exec.user.map(|ids| User { uid: ids.uid, gid: ids.gid }),
         terminal: is_terminal.then(size),
     };
-    let lost = |error: &dyn std::fmt::Display| {
-        Failure::Refused(format!("{}: the command's stream: {error}", endpoint.url()))
-    };
-    let path = format!("/v1/containers/{}/exec", escaped(&exec.name));
-    let (stream, rest) = upgrade(endpoint, &path)?;
-    let mut session = Session {
-        stream,
-        decoder: Decoder::default(),
-        size: request.terminal,
-        signals: Signals::default(),
-    };
-    session.decoder.push(&rest);
-    session.say(&Frame::Run(Box::new(request))).map_err(|error| lost(&error))?;
-    session.signals = Signals::catch()
-        .map_err(|error| Failure::Refused(format!("set up signals for the command: {error}")))?;
+    let mut session = Session::begin(endpoint, &exec.name, request)?;
+    session.signals = caught()?;
     let raw = is_terminal.then(Raw::enter).transpose()?;
-    let ended = session.pass();
+    let ended = session.pass(Some(io::stdin()), &mut io::stdout(), &mut io::stderr());
     // Before anything is said, the terminal is to be as it was.
     drop(raw);
-    match ended.map_err(|error| lost(&error))? {
-        End::Exited(status) => Ok(ExitCode::from(status)),
+    Ok(ExitCode::from(exited(endpoint, ended)?))
+}
+
+fn lost(endpoint: &Endpoint, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Refused(format!("{}: the command's stream: {error}", endpoint.url()))
+}
+
+fn caught() -> Result<Signals, Failure> {
+    Signals::catch()
+        .map_err(|error| Failure::Refused(format!("set up signals for the command: {error}")))
+}
+
+/// The exit status, if the command could be run and has ended.
+fn exited(endpoint: &Endpoint, ended: io::Result<End>) -> Result<u8, Failure> {
+    match ended.map_err(|error| lost(endpoint, &error))? {
+        End::Exited(status) => Ok(status),
         End::Refused(why) => Err(Failure::Refused(format!("{}: {why}", endpoint.url()))),
+    }
+}
+
+/// A command without a terminal and with nothing of ours in its environment.
+fn plain(command: &[String]) -> Request {
+    Request {
+        command: command.to_vec(),
+        environment: Default::default(),
+        directory: None,
+        user: None,
+        terminal: None,
     }
 }
 
@@ -72,50 +85,33 @@ pub(crate) fn ask(
     container: &str,
     command: &[String],
     input: &[u8],
+    errors: &mut dyn Write,
 ) -> Result<Told, Failure> {
-    let lost = |error: &dyn std::fmt::Display| {
-        Failure::Refused(format!("{}: the command's stream: {error}", endpoint.url()))
-    };
-    let path = format!("/v1/containers/{}/exec", escaped(container));
-    let (stream, rest) = upgrade(endpoint, &path)?;
-    let mut session =
-        Session { stream, decoder: Decoder::default(), size: None, signals: Signals::default() };
-    session.decoder.push(&rest);
-    let request = Request {
-        command: command.to_vec(),
-        environment: Default::default(),
-        directory: None,
-        user: None,
-        terminal: None,
-    };
-    let begun = session.say(&Frame::Run(Box::new(request))).and_then(|()| {
-        for part in input.chunks(16 << 10) {
-            session.say(&Frame::Input(part.to_vec()))?;
-        }
-        session.say(&Frame::EndOfInput)
-    });
-    begun.map_err(|error| lost(&error))?;
-    let mut stdout = Vec::new();
-    let mut bytes = vec![0; 64 << 10];
-    loop {
-        while let Some(frame) = session.decoder.take().map_err(|error| lost(&error))? {
-            match frame {
-                Frame::Output(bytes) => stdout.extend(bytes),
-                Frame::Error(bytes) => io::stderr().write_all(&bytes)?,
-                Frame::Exited(status) => return Ok(Told { status, stdout }),
-                Frame::Refused(why) => {
-                    return Err(Failure::Refused(format!("{}: {why}", endpoint.url())));
-                }
-                other => return Err(lost(&format!("{other:?} is not for this end"))),
-            }
-        }
-        match session.stream.read(&mut bytes) {
-            Ok(0) => return Err(lost(&io::Error::from(ErrorKind::UnexpectedEof))),
-            Ok(length) => session.decoder.push(&bytes[..length]),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(lost(&error)),
-        }
-    }
+    let mut session = Session::begin(endpoint, container, plain(command))?;
+    let (reader, mut writer) = io::pipe()?;
+    thread::scope(|scope| {
+        // A command need not read all of it.
+        scope.spawn(move || writer.write_all(input));
+        let mut stdout = Vec::new();
+        let ended = session.pass(Some(reader), &mut stdout, errors);
+        Ok(Told { status: exited(endpoint, ended)?, stdout })
+    })
+}
+
+/// Runs a command that reads what comes out of a pipe and whose output goes where it is said; its exit status. If this program is
+/// told to end, the command's input ends, and it can clear up.
+pub(crate) fn carry(
+    endpoint: &Endpoint,
+    container: &str,
+    command: &[String],
+    input: Option<PipeReader>,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<u8, Failure> {
+    let mut session = Session::begin(endpoint, container, plain(command))?;
+    session.signals = caught()?;
+    session.spares_command = true;
+    exited(endpoint, session.pass(input, output, errors))
 }
 
 fn size() -> Size {
@@ -240,9 +236,27 @@ struct Session {
     /// The size of the terminal as it was told; `None` without one.
     size: Option<Size>,
     signals: Signals,
+    /// Whether a signal ends the command's input before anything else, if that goes on.
+    spares_command: bool,
 }
 
 impl Session {
+    /// Has a command begin.
+    fn begin(endpoint: &Endpoint, container: &str, request: Request) -> Result<Self, Failure> {
+        let path = format!("/v1/containers/{}/exec", escaped(container));
+        let (stream, rest) = upgrade(endpoint, &path)?;
+        let mut session = Self {
+            stream,
+            decoder: Decoder::default(),
+            size: request.terminal,
+            signals: Signals::default(),
+            spares_command: false,
+        };
+        session.decoder.push(&rest);
+        session.say(&Frame::Run(Box::new(request))).map_err(|error| lost(endpoint, &error))?;
+        Ok(session)
+    }
+
     fn say(&mut self, frame: &Frame) -> io::Result<()> {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes).map_err(io::Error::other)?;
@@ -250,22 +264,46 @@ impl Session {
         self.stream.flush()
     }
 
+    /// The same for what need not be heard any more: says whether it may have been. Why a command has ended is on its way here then.
+    fn offer(&mut self, frame: &Frame) -> io::Result<bool> {
+        match self.say(frame) {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+            {
+                Ok(false)
+            }
+            said => said.map(|()| true),
+        }
+    }
+
     /// Passes input and output until the command ends.
-    fn pass(&mut self) -> io::Result<End> {
-        let mut input = vec![0; 16 << 10];
-        let mut is_input = true;
+    fn pass<I: Read + AsFd>(
+        &mut self,
+        mut input: Option<I>,
+        output: &mut dyn Write,
+        errors: &mut dyn Write,
+    ) -> io::Result<End> {
+        let mut bytes = vec![0; 16 << 10];
+        if input.is_none() {
+            self.say(&Frame::EndOfInput)?;
+        }
         loop {
-            if let Some(end) = self.show()? {
+            if let Some(end) = self.show(output, errors)? {
                 return Ok(end);
             }
-            let (typed, heard) = self.wait(is_input)?;
-            if typed {
-                match io::stdin().read(&mut input) {
+            let (typed, heard) = self.wait(input.as_ref())?;
+            if let Some(from) = input.as_mut().filter(|_| typed) {
+                match from.read(&mut bytes) {
                     Ok(0) => {
-                        is_input = false;
-                        self.say(&Frame::EndOfInput)?;
+                        input = None;
+                        self.offer(&Frame::EndOfInput)?;
                     }
-                    Ok(length) => self.say(&Frame::Input(input[..length].to_vec()))?,
+                    Ok(length) => {
+                        let frame = Frame::Input(bytes[..length].to_vec());
+                        if !self.offer(&frame)? {
+                            input = None;
+                        }
+                    }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
@@ -274,7 +312,11 @@ impl Session {
                 self.hear()?;
             }
             for number in self.signals.take() {
-                self.say(&Frame::Signal(number))?;
+                let frame = match self.spares_command && input.take().is_some() {
+                    true => Frame::EndOfInput,
+                    false => Frame::Signal(number),
+                };
+                self.offer(&frame)?;
             }
             if let Some(told) = self.size {
                 let now = size();
@@ -287,15 +329,14 @@ impl Session {
     }
 
     /// Shows what has come.
-    fn show(&mut self) -> io::Result<Option<End>> {
+    fn show(&mut self, output: &mut dyn Write, errors: &mut dyn Write) -> io::Result<Option<End>> {
         while let Some(frame) = self.decoder.take().map_err(io::Error::other)? {
             match frame {
                 Frame::Output(bytes) => {
-                    let mut stdout = io::stdout().lock();
-                    stdout.write_all(&bytes)?;
-                    stdout.flush()?;
+                    output.write_all(&bytes)?;
+                    output.flush()?;
                 }
-                Frame::Error(bytes) => io::stderr().write_all(&bytes)?,
+                Frame::Error(bytes) => errors.write_all(&bytes)?,
                 Frame::Exited(status) => return Ok(Some(End::Exited(status))),
                 Frame::Refused(why) => return Ok(Some(End::Refused(why))),
                 other => return Err(io::Error::other(format!("{other:?} is not for this end"))),
@@ -305,12 +346,9 @@ impl Session {
     }
 
     /// Waits for something to be typed or to come; says which.
-    fn wait(&self, is_input: bool) -> io::Result<(bool, bool)> {
-        let stdin = io::stdin();
+    fn wait(&self, input: Option<&impl AsFd>) -> io::Result<(bool, bool)> {
         let mut fds = vec![PollFd::from_borrowed_fd(descriptor(&self.stream), PollFlags::IN)];
-        if is_input {
-            fds.push(PollFd::new(&stdin, PollFlags::IN));
-        }
+        fds.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
         let others = self.signals.0.iter();
         fds.extend(others.map(|(_, stream)| PollFd::new(stream, PollFlags::IN)));
         let patience = Timespec { tv_sec: 0, tv_nsec: LOOK_MS * 1_000_000 };
@@ -320,7 +358,7 @@ impl Session {
             other => other?,
         };
         let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-        Ok((is_input && ready(fds.get(1)), ready(fds.first())))
+        Ok((input.is_some() && ready(fds.get(1)), ready(fds.first())))
     }
 
     /// Takes all that has come. What TLS has taken from the socket nobody would be woken for again, so it is read to its end.

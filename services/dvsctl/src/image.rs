@@ -97,13 +97,19 @@ pub(crate) fn import(cluster: &Cluster, file: &Path, name: Option<&str>) -> Resu
 
 /// A file that is sent, and the bar that shows how far that has come.
 pub(crate) fn sending(file: File, bytes: u64, name: &str) -> (ProgressBar, impl Read) {
-    let bar = ProgressBar::new(bytes);
-    if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes}") {
-        bar.set_style(style);
-    }
-    bar.set_message(format!("sending {name}"));
+    let bar = bar(bytes, format!("sending {name}"));
     let body = Watched { file, bar: bar.clone() };
     (bar, body)
+}
+
+/// A bar that shows how many of so many bytes have gone where they are to be, if standard error is a terminal.
+pub(crate) fn bar(bytes: u64, message: String) -> ProgressBar {
+    let bar = ProgressBar::new(bytes);
+    let template = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(message)
 }
 
 /// A file whose reading shows.

@@ -15,6 +15,7 @@ mod election;
 mod endpoint;
 mod events;
 mod exec;
+mod fs;
 mod group;
 mod image;
 mod lease;
@@ -103,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Command::Cluster(ClusterCommand::Status) => return agreed::status(&cluster, output),
         Command::Dc(command) => return dc::run(&cluster, output, command),
         Command::Vos(command) => return vos::run(&cluster, output, command),
+        Command::Fs(command) => return fs::run(&cluster, output, command),
         Command::Image(command) => image::run(&cluster, output, command)?,
         Command::Upgrade(arguments) => return upgrade::run(&cluster, output, arguments),
         Command::Rollback(pace) => return upgrade::rollback(&cluster, output, *pace),

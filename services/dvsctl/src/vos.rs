@@ -2,6 +2,7 @@
 //! Virtual operating systems: what is asked of the program in their containers that runs their servers.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -144,7 +145,8 @@ fn passed(told: exec::Told) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(told.status))
 }
 
-fn running(container: &Container) -> Vec<u32> {
+/// The nodes on which a container runs.
+pub(crate) fn running(container: &Container) -> Vec<u32> {
     let places = container.places.iter();
     places.filter(|it| it.phase == ContainerPhase::Running).map(|it| it.node).collect()
 }
@@ -163,10 +165,9 @@ fn ask(
         .collect();
     let mut failed = None;
     for node in running(&container) {
-        let asked = cluster
-            .node(node)
-            .map_err(Failure::from)
-            .and_then(|endpoint| exec::ask(&endpoint, &place.dc, &command, &input));
+        let asked = cluster.node(node).map_err(Failure::from).and_then(|endpoint| {
+            exec::ask(&endpoint, &place.dc, &command, &input, &mut io::stderr())
+        });
         match asked {
             Ok(told) => return Ok(told),
             Err(error) => drop(failed.get_or_insert(error)),

@@ -38,6 +38,7 @@ mod site;
 mod strangers;
 mod tables;
 mod transports;
+mod trees;
 
 use std::fs;
 
@@ -114,6 +115,7 @@ const SCENARIOS: &[Scenario] = &[
     ("programs in a container use its services while the leader's node fails", patrons::count),
     ("nodes look at the network for administrators", net::look_at_the_network),
     ("downloads go on while file servers and a disk's node fail", files::take_over),
+    ("trees of files are copied to a file server and back", trees::there_and_back),
     ("servers run again, elsewhere and where they are wanted", servers::run_again),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),

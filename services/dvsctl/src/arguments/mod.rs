@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod context;
 mod dc;
+mod fs;
 mod image;
 mod look;
 mod net;
@@ -34,6 +35,7 @@ pub(crate) use dc::{
     CreateArguments, DcCommand, DcLogsArguments, DcSetArguments, DefinitionArguments,
     ExecArguments, NodeSet, Restart, ScaleArguments, Unset, WaitArguments,
 };
+pub(crate) use fs::{CpArguments, FsCommand, FsPlace, Side, There};
 pub(crate) use image::ImageCommand;
 pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
 pub(crate) use net::{
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Virtual operating systems, whose servers run in containers
     #[command(subcommand)]
     Vos(VosCommand),
+    /// Files that a file server of MoL has in a container: copy them there and back, list and remove them
+    #[command(subcommand)]
+    Fs(FsCommand),
     /// Images, of which containers are made
     #[command(subcommand)]
     Image(ImageCommand),

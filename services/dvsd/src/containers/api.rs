@@ -17,7 +17,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::io::{copy_bidirectional, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{copy, sink, split, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, Duration};
 
@@ -33,6 +33,8 @@ use crate::openapi::Description;
 const COMMANDS_MAX: usize = 64;
 /// How long whoever runs a command may take to say which.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long who has run a command may take to hear that it has ended.
+const LINGER: Duration = Duration::from_secs(10);
 
 struct Api {
     daemon: Handle,
@@ -220,18 +222,32 @@ async fn first(client: &mut TokioIo<Upgraded>) -> Result<(dvs_runtime::Request, 
     }
 }
 
-/// Passes everything on both ways. The command ends with its stream.
-async fn pass(mut client: TokioIo<Upgraded>, rest: &[u8], stream: UnixStream, process: Child) {
+/// Passes everything on both ways. The command ends with its stream, and what it has said until then is told, whatever input is still
+/// on its way.
+async fn pass(client: TokioIo<Upgraded>, rest: &[u8], stream: UnixStream, process: Child) {
     let ready =
         stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream));
-    if let Ok(mut command) = ready {
-        // Either end may go away at any time; the other one is to go then, too.
-        if command.write_all(rest).await.is_ok() {
-            let _ = copy_bidirectional(&mut client, &mut command).await;
+    let (mut typed, mut told) = split(client);
+    if let Ok(command) = ready {
+        let (mut says, mut hears) = command.into_split();
+        // A command that does not listen any more may still have said why, so that is no reason to end. That nobody types any more is
+        // told to it, and its end is seen by what it says.
+        let input = async {
+            if hears.write_all(rest).await.is_ok() {
+                let _ = copy(&mut typed, &mut hears).await;
+            }
+            let _ = hears.shutdown().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = copy(&mut says, &mut told) => {}
+            () = input => {}
         }
     }
-    drop(client);
+    let _ = told.shutdown().await;
     let mut process = process;
     // It has ended, or does so now that nobody listens to it.
     let _ = blocking(move || process.wait()).await;
+    // A connection that is given up before all of it was read takes what it has not delivered with it.
+    let _ = timeout(LINGER, copy(&mut typed, &mut sink())).await;
 }

@@ -14,6 +14,9 @@ use dvs_runtime::{
 };
 use dvsd::containers::Runtime;
 
+/// What stands for a program: it is given the stream of whoever runs it, and what is to be run.
+pub(crate) type Program = Arc<dyn Fn(UnixStream, &Request) + Send + Sync>;
+
 /// The containers of one machine, by what the runtime calls them.
 #[derive(Clone, Default)]
 pub(crate) struct FakeRuntime(Arc<Mutex<Machine>>);
@@ -27,6 +30,8 @@ struct Machine {
     made: usize,
     /// Why none can be made.
     trouble: Option<String>,
+    /// What runs in place of a command that repeats its input.
+    program: Option<Program>,
 }
 
 #[allow(dead_code, reason = "not every test needs everything")]
@@ -34,6 +39,11 @@ impl FakeRuntime {
     /// From now on none can be made, and why; or it is well again.
     pub(crate) fn fail(&self, why: Option<&str>) {
         self.0.lock().unwrap().trouble = why.map(str::to_owned);
+    }
+
+    /// From now on this stands for every command.
+    pub(crate) fn run(&self, program: Program) {
+        self.0.lock().unwrap().program = Some(program);
     }
 
     /// What there is, in order.
@@ -178,11 +188,16 @@ impl Runtime for FakeRuntime {
     }
 
     fn exec(&self, name: &str, request: Request) -> Result<(UnixStream, Child), Fault> {
-        if !self.0.lock().unwrap().containers.contains_key(name) {
+        let machine = self.0.lock().unwrap();
+        if !machine.containers.contains_key(name) {
             return Err(fault(Kind::NotFound, "there is none"));
         }
         let (ours, theirs) = UnixStream::pair().unwrap();
-        std::thread::spawn(move || repeat(theirs, &request));
+        let program = machine.program.clone();
+        std::thread::spawn(move || match program {
+            Some(program) => program(theirs, &request),
+            None => drop(repeat(theirs, &request)),
+        });
         Ok((ours, Command::new("true").spawn().unwrap()))
     }
 }

@@ -108,7 +108,7 @@ fn put(bed: &Bed, node: usize, path: &str) -> Result<(), Mismatch> {
 }
 
 /// Waits until a server says something on standard error.
-fn await_said(server: &Running, what: &str) -> Result<(), Mismatch> {
+pub(super) fn await_said(server: &Running, what: &str) -> Result<(), Mismatch> {
     let deadline = Instant::now() + PATIENCE;
     while !server.complained().contains(what) {
         if Instant::now() >= deadline {

@@ -15,7 +15,7 @@ use mol_protocol::directory::Entries;
 use mol_protocol::file::{
     Attributes, Close, Create, FileClient, FileId, FileSystem, GetFileSystem, GetRoot, Lookup,
     MakeDirectory, MakeSymbolicLink, NodeId, Open, OpenMade, ReadDirectory, ReadLink, Release,
-    RemoveDirectory, Rename, Stat, Sync, Unlink, Who, OPEN_READ,
+    RemoveDirectory, Rename, SetMode, SetTime, SetTimes, Stat, Sync, Unlink, Who, OPEN_READ,
 };
 use mol_protocol::Errno;
 use mol_vdd::lend::Lend;
@@ -206,6 +206,27 @@ where
     pub fn file_system(&self) -> Result<FileSystem, FilesError> {
         let get = GetFileSystem { node: self.id() };
         told(|| "look at a file system".to_owned(), self.files.ask().file_system(&get))
+    }
+
+    /// Gives it other permissions.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub fn set_mode(&self, mode: u16) -> Result<(), FilesError> {
+        let set = SetMode { node: self.id(), mode, who: self.files.who() };
+        let what = || format!("set the permissions {mode:04o}");
+        told(what, self.files.ask().set_mode(&set)).map(drop)
+    }
+
+    /// Says when its content was changed last, in seconds since 1970. Every later change says so anew.
+    ///
+    /// # Errors
+    /// [`FilesError`].
+    pub fn set_modified(&self, seconds: u32) -> Result<(), FilesError> {
+        let (node, who) = (self.id(), self.files.who());
+        let (accessed, modified) = (SetTime::Keep, SetTime::To(seconds));
+        let set = SetTimes { node, accessed, modified, who };
+        told(|| "set the time of a change".to_owned(), self.files.ask().set_times(&set)).map(drop)
     }
 
     /// What has a name in this directory; a symbolic link is not followed.

@@ -9,7 +9,7 @@ pub mod transfer;
 mod watch;
 
 pub use self::images::{check, make_image, Checked};
-pub use self::servers::{is_label, Servers, ServersError};
+pub use self::servers::{is_label, role, Servers, ServersError};
 
 use self::kernel::Kernel;
 use self::transfer::TransferError;
@@ -136,7 +136,7 @@ pub fn serve(plan: &Plan) -> Result<(), RunError> {
     let port = Arc::new(Port::open(&plan.dvk, slot)?);
     let duty = match &plan.place {
         Some(Servers::Group(group)) => {
-            let role = Role::stand(&plan.dvk, &servers::role(group), port.endpoint())?;
+            let role = Role::stand(&plan.dvk, &role(group), port.endpoint())?;
             Some(Arc::new(Duty { role, group: group.clone() }))
         }
         _ => None,

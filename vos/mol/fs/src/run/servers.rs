@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How servers are found.
 
+use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 use dvk::{Endpoint, Port, Timeout};
@@ -64,6 +65,16 @@ impl FromStr for Servers {
     }
 }
 
+impl fmt::Display for Servers {
+    /// As it is read.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => slot.fmt(f),
+            Self::Group(group) => f.write_str(group),
+        }
+    }
+}
+
 /// Whether disks or groups may have this name.
 pub fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len())
@@ -71,7 +82,7 @@ pub fn is_label(text: &str) -> bool {
 }
 
 /// The role that file servers of a group want.
-pub(super) fn role(group: &str) -> String {
+pub fn role(group: &str) -> String {
     format!("mol-fs/{group}")
 }
 
@@ -114,6 +125,9 @@ mod tests {
     fn numbers_are_slots_and_names_are_groups() {
         assert_eq!("7".parse(), Ok(Servers::Slot(7)));
         assert_eq!("files.2".parse(), Ok(Servers::Group("files.2".to_owned())));
+        for text in ["7", "files.2"] {
+            assert_eq!(text.parse::<Servers>().unwrap().to_string(), text);
+        }
         for none in ["63", "4000000000", "", "a/b", "a b", &"a".repeat(65)] {
             assert!(none.parse::<Servers>().is_err(), "{none}");
         }
