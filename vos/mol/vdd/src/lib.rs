@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod client;
+pub mod export;
 pub mod feeder;
 pub mod ledger;
 pub mod lend;
@@ -12,3 +13,4 @@ pub mod replica;
 pub mod run;
 pub mod server;
 pub mod store;
+pub mod ublk;

@@ -13,12 +13,16 @@ mod finder;
 mod gateway;
 mod kernel;
 mod machine;
+mod target;
+mod ublk;
 mod watches;
 
 pub use self::asking::{remove, scrub, show};
 pub use self::finder::{ByGroup, BySlot};
-pub use self::gateway::{gateway, Found, GatewayPlan, Listen};
+pub use self::gateway::{gateway, GatewayPlan, Listen};
 pub use self::machine::MachineError;
+pub use self::target::{Found, Target};
+pub use self::ublk::{ublk, UblkPlan};
 
 use self::clerk::{Clerk, Order};
 use self::events::{events, Event, Events};
@@ -35,6 +39,7 @@ use dvk::protocol::refuse;
 use dvk::{Endpoint, Errno, How, Port, Slot, Then, Timeout};
 use mol_protocol::block::BlockDevice;
 use mol_protocol::replica::ReplicaServer;
+use mol_ublk::UblkError;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
@@ -122,6 +127,12 @@ pub enum RunError {
         /// What Linux says.
         error: std::io::Error,
     },
+    /// A block device of Linux.
+    #[error(transparent)]
+    Ublk(#[from] UblkError),
+    /// The process could not be told to end.
+    #[error("cannot take signals: {0}")]
+    Signals(std::io::Error),
     /// What Linux says of the machine.
     #[error(transparent)]
     Machine(#[from] MachineError),
