@@ -47,7 +47,6 @@ fn may_be_unsafe(path: &str) -> bool {
         || path.starts_with("dvk/user/c/src/ffi")
         || path.starts_with("dvk/fuzz/src/guest/sys")
         || path.starts_with("rootfs/init/src/sys")
-        || path.starts_with("vos/mol/ublk/src/sys")
 }
 
 fn unsafe_words(path: &str, scan: &Scan) -> Vec<Problem> {

@@ -13,4 +13,5 @@ pub mod replica;
 pub mod run;
 pub mod server;
 pub mod store;
+#[cfg(feature = "ublk")]
 pub mod ublk;

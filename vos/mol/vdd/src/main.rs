@@ -83,8 +83,8 @@ struct Ublk {
     /// How many requests are done at once, as far as the node has processors
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     queues: u16,
-    /// How many requests Linux hands over at once for each of them
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    /// How many requests Linux hands over at once for each of them; each has 256 KiB of memory for its data
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     depth: u16,
 }
 

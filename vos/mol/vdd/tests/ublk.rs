@@ -2,12 +2,12 @@
 //! The gateway to Linux over a store, without Linux: requests that are made up.
 
 use core::time::Duration;
+use libublk::sys;
 use mol_protocol::Errno;
-use mol_ublk::{Operation, Request};
 use mol_vdd::export::Export;
 use mol_vdd::store::{MemoryStore, Safety, Store};
-use mol_vdd::ublk::{serve, Requests};
-use std::cell::{Cell, RefCell};
+use mol_vdd::ublk::{serve, Operation, Request, Requests, Traits, REQUEST_BYTES_MAX};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -20,8 +20,10 @@ struct Script {
     requests: VecDeque<(u32, Request, Vec<u8>)>,
     /// How many of them have come already when another one is being done.
     waiting: usize,
-    read: RefCell<Vec<(u32, Vec<u8>)>>,
+    read: Vec<(u32, Vec<u8>)>,
     answers: Vec<(u32, Result<(), Errno>)>,
+    /// That of the request that was taken last.
+    data: Vec<u8>,
     taken: u32,
 }
 
@@ -33,8 +35,8 @@ impl Script {
     }
 }
 
-/// A request can neither be answered twice nor be forgotten.
-struct Asked(u32, Request, Vec<u8>);
+/// A request can neither be answered twice nor be forgotten. Its data is as long as that of any.
+struct Asked(u32, Request);
 
 impl Requests for Script {
     type Taken = Asked;
@@ -43,7 +45,11 @@ impl Requests for Script {
     fn take(&mut self) -> Result<Option<Asked>, &'static str> {
         let taken = self.requests.pop_front();
         self.taken += u32::from(taken.is_some());
-        Ok(taken.map(|(number, request, data)| Asked(number, request, data)))
+        Ok(taken.map(|(number, request, data)| {
+            self.data = data;
+            self.data.resize(REQUEST_BYTES_MAX as usize, 0xee);
+            Asked(number, request)
+        }))
     }
 
     fn take_waiting(&mut self) -> Result<Option<Asked>, &'static str> {
@@ -58,20 +64,15 @@ impl Requests for Script {
         taken.1
     }
 
-    fn read_data(&self, taken: &Asked, into: &mut [u8]) -> Result<(), &'static str> {
-        if into.len() != taken.2.len() {
-            return Err("another number of bytes than Linux has");
-        }
-        into.copy_from_slice(&taken.2);
-        Ok(())
-    }
-
-    fn write_data(&self, taken: &Asked, from: &[u8]) -> Result<(), &'static str> {
-        self.read.borrow_mut().push((taken.0, from.to_vec()));
-        Ok(())
+    fn data(&mut self, _: &Asked) -> &mut [u8] {
+        &mut self.data
     }
 
     fn answer(&mut self, taken: Asked, done: Result<(), Errno>) -> Result<(), &'static str> {
+        if done.is_ok() && taken.1.operation == Operation::Read {
+            let bytes = taken.1.bytes as usize;
+            self.read.push((taken.0, self.data[..bytes].to_vec()));
+        }
         self.answers.push((taken.0, done));
         Ok(())
     }
@@ -175,7 +176,7 @@ fn a_block_device_does_what_linux_asks() {
     let mut disk = Disk::new();
     assert_eq!(run(&mut script, &mut disk), [Ok(()); 8]);
     let first = [vec![0; 512], vec![7; 1024], vec![0; 512]].concat();
-    assert_eq!(script.read.into_inner(), [(3, first), (6, vec![0; 512]), (7, vec![0; 512])]);
+    assert_eq!(script.read, [(3, first), (6, vec![0; 512]), (7, vec![0; 512])]);
     assert_eq!(disk.safe, [(4096, 512), (1024, 512)]);
     assert_eq!((disk.flushes, disk.trimmed), (1, vec![(8192, 4096)]));
     let mut back = [0; 512];
@@ -199,7 +200,7 @@ fn what_a_block_device_cannot_do_is_refused_and_the_next_is_done() {
     let mut expected = vec![Err(Errno::Invalid); 7];
     expected.extend([Err(Errno::NotSupported), Ok(())]);
     assert_eq!(run(&mut script, &mut disk), expected);
-    assert_eq!(script.read.into_inner(), [(8, vec![0; 512])], "nobody gets what was not read");
+    assert_eq!(script.read, [(8, vec![0; 512])], "nobody gets what was not read");
     let write = Operation::Write { is_durable: false };
     let mut script = Script::default()
         .ask(write, 0, 512, &[1; 512])
@@ -229,4 +230,56 @@ fn those_that_have_waited_through_a_silence_do_not_wait_for_another() {
     disk.silence = PATIENCE / 2;
     assert_eq!(run(&mut failing, &mut disk), [Err(Errno::Io); 6]);
     assert_eq!(disk.now.get(), 3 * PATIENCE, "a device that says that it fails is asked each time");
+}
+
+#[test]
+fn a_device_is_what_linux_is_told() {
+    let traits = Traits { bytes: 3 << 20, block_bytes: 4096, is_read_only: false };
+    let told = traits.parameters().expect("a device that Linux can have");
+    let (basic, discard) = (told.basic, told.discard);
+    assert_eq!((told.types, basic.attrs), (0b11, 0b1100));
+    assert_eq!([basic.logical_bs_shift, basic.physical_bs_shift], [12; 2]);
+    assert_eq!([basic.io_opt_shift, basic.io_min_shift], [12; 2]);
+    assert_eq!((basic.max_sectors, basic.chunk_sectors, basic.dev_sectors), (512, 0, 6144));
+    assert_eq!((discard.discard_alignment, discard.discard_granularity), (0, 4096));
+    assert_eq!(discard.max_discard_sectors, 16_384);
+    assert_eq!(discard.max_write_zeroes_sectors, 16_384);
+    assert_eq!(discard.max_discard_segments, 1);
+    let told = Traits { is_read_only: true, ..traits }.parameters().expect("a device");
+    assert_eq!((told.types, told.basic.attrs), (1, 0b1101));
+    assert_eq!(told.discard.max_discard_sectors, 0);
+    let is_possible = |bytes, block_bytes| {
+        Traits { bytes, block_bytes, is_read_only: false }.parameters().is_ok()
+    };
+    assert!(is_possible(512, 512) && is_possible(4096, 4096));
+    assert!(!is_possible(0, 512) && !is_possible(1000, 512) && !is_possible(1 << 63, 512));
+    assert!(!is_possible(1 << 20, 256) && !is_possible(3 << 20, 768));
+    assert!(!is_possible(1 << 20, 8192));
+    let refused = Traits { bytes: 1 << 20, block_bytes: 8192, is_read_only: false };
+    let error = refused.parameters().expect_err("blocks of two pages").to_string();
+    assert!(error.ends_with("its blocks have 512 to 4096 bytes"), "{error}");
+}
+
+#[test]
+fn requests_are_what_linux_asks() {
+    let of = |op_flags, nr_sectors, start_sector| {
+        Request::from(sys::ublksrv_io_desc { op_flags, nr_sectors, start_sector, addr: 7 })
+    };
+    for (what, operation, data) in [
+        (0, Operation::Read, 4096),
+        (1, Operation::Write { is_durable: false }, 4096),
+        (1 | 1 << 13 | 1 << 11, Operation::Write { is_durable: true }, 4096),
+        (2, Operation::Flush, 0),
+        (3, Operation::Discard, 0),
+        (5 | 1 << 13, Operation::WriteZeroes { is_durable: true }, 0),
+        (5 | 1 << 15, Operation::WriteZeroes { is_durable: false }, 0),
+        (18, Operation::Other(18), 0),
+    ] {
+        let request = of(what, 8, 6);
+        assert_eq!(request, Request { operation, position: 3072, bytes: 4096 });
+        assert_eq!(request.data_bytes(), data, "{operation:?}");
+        assert_eq!(i64::from(request.answer(Ok(()))), data as i64, "{operation:?}");
+        assert_eq!(request.answer(Err(Errno::Io)), -5);
+    }
+    assert_eq!(of(0, 1, u64::MAX).position, u64::MAX, "which no device has");
 }

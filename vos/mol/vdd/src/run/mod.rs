@@ -14,6 +14,7 @@ mod gateway;
 mod kernel;
 mod machine;
 mod target;
+#[cfg(feature = "ublk")]
 mod ublk;
 mod watches;
 
@@ -22,6 +23,7 @@ pub use self::finder::{ByGroup, BySlot};
 pub use self::gateway::{gateway, GatewayPlan, Listen};
 pub use self::machine::MachineError;
 pub use self::target::{Found, Target};
+#[cfg(feature = "ublk")]
 pub use self::ublk::{ublk, UblkPlan};
 
 use self::clerk::{Clerk, Order};
@@ -39,7 +41,6 @@ use dvk::protocol::refuse;
 use dvk::{Endpoint, Errno, How, Port, Slot, Then, Timeout};
 use mol_protocol::block::BlockDevice;
 use mol_protocol::replica::ReplicaServer;
-use mol_ublk::UblkError;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::Arc;
@@ -128,9 +129,11 @@ pub enum RunError {
         error: std::io::Error,
     },
     /// A block device of Linux.
+    #[cfg(feature = "ublk")]
     #[error(transparent)]
-    Ublk(#[from] UblkError),
+    Ublk(#[from] crate::ublk::UblkError),
     /// The process could not be told to end.
+    #[cfg(feature = "ublk")]
     #[error("cannot take signals: {0}")]
     Signals(std::io::Error),
     /// What Linux says of the machine.
