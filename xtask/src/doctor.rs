@@ -44,6 +44,8 @@ enum Check {
     File(&'static str),
     /// A header that host programs of the kernel's build include, searched in the usual directories.
     Header(&'static str),
+    /// The library of clang, of any version, which bindgen loads at run time.
+    Libclang,
 }
 
 /// Something that must be installed.
@@ -63,6 +65,8 @@ const REQUIREMENTS: &[Requirement] = &[
     program(Need::Userspace, &["cc"], "gcc"),
     Requirement { need: Need::Userspace, check: Check::Header("stdlib.h"), package: "libc6-dev" },
     program(Need::Userspace, &["mksquashfs"], "squashfs-tools"),
+    // For what `libublk` says to the driver. This program does without, or it could not be the one that installs it.
+    Requirement { need: Need::Userspace, check: Check::Libclang, package: "libclang-19-dev" },
     program(Need::Kernel, &["make"], "make"),
     program(Need::Kernel, &["flex"], "flex"),
     program(Need::Kernel, &["bison"], "bison"),
@@ -117,6 +121,7 @@ fn is_present(check: Check) -> bool {
                 .iter()
                 .any(|directory| Path::new(directory).join(name).exists())
         }
+        Check::Libclang => has_libclang(),
     }
 }
 
@@ -129,6 +134,7 @@ fn missing(needs: &[Need], tools: &Tools) -> Vec<Missing> {
                 Check::Program(names) => names.join(" or "),
                 Check::File(path) => format!("the file {path}"),
                 Check::Header(name) => format!("the header {name}"),
+                Check::Libclang => "libclang".to_owned(),
             },
             packages: vec![requirement.package],
         })
@@ -156,22 +162,25 @@ fn missing(needs: &[Need], tools: &Tools) -> Vec<Missing> {
     missing
 }
 
-/// bindgen loads it at run time.
 fn has_libclang() -> bool {
     let in_directory = |path: &Path| {
         fs::read_dir(path).is_ok_and(|entries| {
-            entries.filter_map(Result::ok).any(|entry| {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                name.starts_with("libclang.so")
-                    || name.starts_with("libclang-") && name.contains(".so")
-            })
+            let mut names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+            names.any(|name| is_libclang(&name.to_string_lossy()))
         })
     };
     let llvm = toolchain::find_llvm(0).and_then(|llvm| Some(llvm.bin.parent()?.join("lib")));
     llvm.into_iter()
         .chain(["/usr/lib", "/usr/lib64", "/usr/lib/x86_64-linux-gnu"].map(Into::into))
         .any(|path| in_directory(&path))
+}
+
+/// Whether a file of this name is clang as a library for C. (`libclang-cpp` is that for clang's own programs.)
+fn is_libclang(name: &str) -> bool {
+    name.starts_with("libclang.so")
+        || name.starts_with("libclang-")
+            && !name.starts_with("libclang-cpp")
+            && name.contains(".so")
 }
 
 /// The packages of all that is missing, each once, in a fixed order.
@@ -359,6 +368,16 @@ mod tests {
         assert!(install_command(&packages(&lacking))
             .ends_with("--no-install-recommends clang-19 lld-19 zstd"));
         assert_eq!(description(&lacking), "\n  - zstd\n  - LLVM\n  - clang");
+    }
+
+    #[test]
+    fn the_library_of_clang_is_not_that_of_its_programs() {
+        for name in ["libclang.so", "libclang.so.1", "libclang-19.so.19", "libclang-19.so"] {
+            assert!(is_libclang(name), "{name}");
+        }
+        for name in ["libclang-cpp.so.14", "libclang-cpp.so.19.1", "libclangTidy.a", "libc.so"] {
+            assert!(!is_libclang(name), "{name}");
+        }
     }
 
     #[test]

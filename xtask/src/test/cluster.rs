@@ -7,6 +7,7 @@
 mod admissions;
 mod agreement;
 mod bed;
+mod blocks;
 mod cables;
 mod captures;
 mod command_line;
@@ -116,6 +117,7 @@ const SCENARIOS: &[Scenario] = &[
     ("nodes look at the network for administrators", net::look_at_the_network),
     ("downloads go on while file servers and a disk's node fail", files::take_over),
     ("trees of files are copied to a file server and back", trees::there_and_back),
+    ("a disk of Linux is one of a container, on any node", blocks::of_linux),
     ("servers run again, elsewhere and where they are wanted", servers::run_again),
     ("programs on four nodes go through a barrier together", elections::barrier),
     ("the lead goes to another node when its node loses power", elections::change_of_lead),

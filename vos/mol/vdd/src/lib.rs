@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod client;
+pub mod export;
 pub mod feeder;
 pub mod ledger;
 pub mod lend;
@@ -12,3 +13,5 @@ pub mod replica;
 pub mod run;
 pub mod server;
 pub mod store;
+#[cfg(feature = "ublk")]
+pub mod ublk;

@@ -5,7 +5,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use mol_vdd::replica::ReplicaId;
-use mol_vdd::run::{self, Found, GatewayPlan, Listen, Plan, ReplicaPlan};
+use mol_vdd::run::{self, Found, GatewayPlan, Listen, Plan, ReplicaPlan, Target, UblkPlan};
 use mol_vdd::store::StoreSpec;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +27,8 @@ enum Command {
     Serve(Serve),
     /// Pass a device on to NBD clients, such as those of Linux and QEMU
     Nbd(Nbd),
+    /// Have Linux use a device as the block device /dev/ublkbN, until SIGTERM or SIGINT: on a node, not in a container
+    Ublk(Ublk),
     /// Show who has replicas of a device, who is in step and who is the primary
     Show(Device),
     /// Compare the blocks of all replicas of a device that are in step; the server of the primary tells what differs
@@ -67,6 +69,28 @@ struct Nbd {
     /// Where to listen: `unix:PATH`, or `tcp:ADDRESS:PORT`, which is neither encrypted nor asks who comes
     #[arg(long, value_name = "WHERE")]
     listen: Listen,
+    #[command(flatten)]
+    passed: Passed,
+}
+
+#[derive(Args)]
+struct Ublk {
+    #[command(flatten)]
+    passed: Passed,
+    /// The number N of /dev/ublkbN; else any
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..1 << 20))]
+    id: Option<u32>,
+    /// How many requests are done at once, as far as the node has processors
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    queues: u16,
+    /// How many requests Linux hands over at once for each of them; each has 256 KiB of memory for its data
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    depth: u16,
+}
+
+/// The device that a gateway passes on
+#[derive(Args)]
+struct Passed {
     /// A device with replicas: of this group of servers
     #[arg(long, value_name = "NAME", required_unless_present = "slot", value_parser = group)]
     group: Option<String>,
@@ -76,6 +100,13 @@ struct Nbd {
     /// The device's minor
     #[arg(long, default_value_t = 0, value_name = "MINOR")]
     device: u32,
+}
+
+impl Passed {
+    fn target(self, dvk: PathBuf) -> Target {
+        let slot = || Found::Slot(self.slot.unwrap_or_default());
+        Target { dvk, server: self.group.map_or_else(slot, Found::Group), minor: self.device }
+    }
 }
 
 #[derive(Args)]
@@ -108,10 +139,11 @@ fn main() -> ExitCode {
             });
             run::serve(&Plan { dvk, slot: serve.slot, stores: serve.devices, replica })
         }
-        Command::Nbd(Nbd { listen, group, slot, device }) => {
-            let slot = || Found::Slot(slot.unwrap_or_default());
-            let server = group.map_or_else(slot, Found::Group);
-            run::gateway(&GatewayPlan { dvk, listen, server, minor: device })
+        Command::Nbd(Nbd { listen, passed }) => {
+            run::gateway(&GatewayPlan { target: passed.target(dvk), listen })
+        }
+        Command::Ublk(Ublk { passed, id, queues, depth }) => {
+            run::ublk(&UblkPlan { target: passed.target(dvk), id, queues, depth })
         }
         Command::Show(device) => {
             run::show(&dvk, &device.group, device.device).map(|text| print!("{text}"))
@@ -152,5 +184,10 @@ mod tests {
         assert!(parsed("mol-vdd nbd --listen tcp:127.0.0.1:1 --slot 1").is_ok());
         assert!(parsed("mol-vdd nbd --listen unix:/run/a").is_err(), "nobody's device");
         assert!(parsed("mol-vdd nbd --listen here --slot 1").is_err());
+        assert!(parsed("mol-vdd ublk --group a --device 1 --id 3 --queues 4").is_ok());
+        assert!(parsed("mol-vdd ublk --slot 1").is_ok());
+        assert!(parsed("mol-vdd ublk --slot 1 --group a").is_err(), "two servers");
+        assert!(parsed("mol-vdd ublk").is_err(), "nobody's device");
+        assert!(parsed("mol-vdd ublk --slot 1 --depth 0").is_err());
     }
 }

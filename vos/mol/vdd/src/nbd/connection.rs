@@ -7,12 +7,9 @@ use super::wire::{
     CMD_WRITE, CMD_WRITE_ZEROES, EINVAL, EIO, ENOMEM, ENOSPC, EOVERFLOW, EPERM, FLAG_FUA,
     FLAG_NO_HOLE, REPLY, REQUEST,
 };
-use super::Export;
+use crate::export::Export;
 use mol_protocol::Errno;
 use std::io::{self, Read, Write};
-
-/// How much is written at once where zeros must be.
-const ZEROS_BYTES: usize = 1 << 20;
 
 /// Why a connection ended before its client had ended it.
 #[derive(Debug, thiserror::Error)]
@@ -135,26 +132,9 @@ fn perform(request: &Request, data: &mut Vec<u8>, export: &mut impl Export) -> R
                 Ok(())
             }
         }
-        CMD_WRITE_ZEROES => write_zeros(export, position, bytes.into(), durable).map_err(code_of),
+        CMD_WRITE_ZEROES => export.write_zeros(position, bytes.into(), durable).map_err(code_of),
         _ => Err(EINVAL),
     }
-}
-
-/// A trimmed block may be what it was, as far as the protocol goes, so zeros are written.
-fn write_zeros(
-    export: &mut impl Export,
-    position: u64,
-    bytes: u64,
-    durable: bool,
-) -> Result<(), Errno> {
-    let zeros = vec![0; ZEROS_BYTES.min(bytes as usize)];
-    let mut done = 0;
-    while done < bytes {
-        let length = (bytes - done).min(zeros.len() as u64);
-        export.write(position + done, &zeros[..length as usize], durable)?;
-        done += length;
-    }
-    Ok(())
 }
 
 fn code_of(errno: Errno) -> u32 {

@@ -8,7 +8,8 @@ use super::wire::{
     REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, REP_SERVER, SEND_FLUSH, SEND_FUA, SEND_TRIM,
     SEND_WRITE_ZEROES,
 };
-use super::{Export, NbdError};
+use super::NbdError;
+use crate::export::Export;
 use std::io::{Read, Write};
 
 /// The most bytes of one option. Names are shorter, and nobody needs more.

@@ -320,7 +320,8 @@ fn offer(bytes: u64, flags: u16, blocks: Option<(u32, u32)>) -> Result<Offer, Se
     let (least, most) = blocks.unwrap_or((1, REQUEST_BYTES_MAX));
     let block_bytes = least.max(BLOCK_BYTES_MIN);
     let request_bytes_max = most.min(REQUEST_BYTES_MAX) / block_bytes * block_bytes;
-    let is_whole = bytes != 0 && bytes % u64::from(block_bytes) == 0 && bytes <= i64::MAX as u64;
+    let is_whole =
+        bytes != 0 && bytes.is_multiple_of(block_bytes.into()) && bytes <= i64::MAX as u64;
     if !least.is_power_of_two() || least > BLOCK_BYTES_MAX || request_bytes_max == 0 || !is_whole {
         return Err(SessionError::Shape { bytes, block_bytes: least, request_bytes_max: most });
     }

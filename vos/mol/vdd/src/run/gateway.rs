@@ -1,22 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The NBD gateway as a process: a thread and an endpoint for each connection.
 
-use super::{ByGroup, BySlot, RunError};
-use crate::client::{Disk, DiskError, Finder};
+use super::target::Target;
+use super::RunError;
 use crate::nbd::serve_connection;
 use core::str::FromStr;
-use core::time::Duration;
 use dvk::{Port, Slot};
-use mol_protocol::block::OPEN_WRITE;
-use mol_protocol::Errno;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// How long a request may take, a failover included, before the client is told that it failed.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Where a gateway listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,26 +43,13 @@ impl core::fmt::Display for Listen {
     }
 }
 
-/// How the server of a device is found.
-#[derive(Clone, Debug)]
-pub enum Found {
-    /// As the primary of a group.
-    Group(String),
-    /// By its server slot on this node.
-    Slot(u32),
-}
-
 /// What a gateway is to do.
 #[derive(Clone, Debug)]
 pub struct GatewayPlan {
-    /// The device of the container.
-    pub dvk: PathBuf,
+    /// Which device.
+    pub target: Target,
     /// Where it listens.
     pub listen: Listen,
-    /// Whose device.
-    pub server: Found,
-    /// Which device of it.
-    pub minor: u32,
 }
 
 /// Passes a device on to NBD clients until it cannot.
@@ -79,7 +60,8 @@ pub fn gateway(plan: &GatewayPlan) -> Result<(), RunError> {
     let plan = Arc::new(plan.clone());
     let at = |error: io::Error| RunError::Listen { listen: plan.listen.clone(), error };
     // What cannot be served is told now, and not to the first client.
-    let geometry = open(&Port::open(&plan.dvk, Slot::Any)?, &plan, |disk| *disk.geometry())?;
+    let geometry =
+        plan.target.open(&Port::open(&plan.target.dvk, Slot::Any)?, |disk| *disk.geometry())?;
     let serve = || eprintln!("mol-vdd: passing on {} bytes to NBD clients", geometry.bytes);
     match &plan.listen {
         Listen::Unix(path) => {
@@ -110,12 +92,12 @@ pub fn gateway(plan: &GatewayPlan) -> Result<(), RunError> {
 fn begin(stream: impl Read + Write + Send + 'static, plan: Arc<GatewayPlan>) {
     std::thread::spawn(move || {
         let mut stream = stream;
-        let port = match Port::open(&plan.dvk, Slot::Any) {
+        let port = match Port::open(&plan.target.dvk, Slot::Any) {
             Ok(port) => port,
             Err(error) => return eprintln!("mol-vdd: cannot serve a client: {error}"),
         };
-        let name = plan.minor.to_string();
-        let served = open(&port, &plan, |disk| {
+        let name = plan.target.minor.to_string();
+        let served = plan.target.open(&port, |disk| {
             if let Err(error) = serve_connection(&mut stream, &name, disk) {
                 eprintln!("mol-vdd: {error}");
             }
@@ -124,30 +106,6 @@ fn begin(stream: impl Read + Write + Send + 'static, plan: Arc<GatewayPlan>) {
             eprintln!("mol-vdd: cannot serve a client: {error}");
         }
     });
-}
-
-/// Opens the device for writing, or for reading if it takes no writes.
-fn open<T>(
-    port: &Port,
-    plan: &GatewayPlan,
-    work: impl FnOnce(&mut Disk<'_, Port, Box<dyn Finder + '_>>) -> T,
-) -> Result<T, RunError> {
-    let finder = || -> Result<Box<dyn Finder + '_>, dvk::Error> {
-        Ok(match &plan.server {
-            Found::Group(group) => Box::new(ByGroup::new(&plan.dvk, group, plan.minor)?),
-            Found::Slot(slot) => Box::new(BySlot::new(port, *slot)),
-        })
-    };
-    let open = |flags| -> Result<_, dvk::Error> {
-        Ok(Disk::open(port, finder()?, plan.minor, flags, PATIENCE))
-    };
-    let mut disk = match open(OPEN_WRITE)? {
-        Err(DiskError::Refused { errno: Errno::ReadOnly, .. }) => open(0)?,
-        other => other,
-    }?;
-    let done = work(&mut disk);
-    disk.close();
-    Ok(done)
 }
 
 #[cfg(test)]

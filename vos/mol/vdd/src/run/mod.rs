@@ -13,12 +13,18 @@ mod finder;
 mod gateway;
 mod kernel;
 mod machine;
+mod target;
+#[cfg(feature = "ublk")]
+mod ublk;
 mod watches;
 
 pub use self::asking::{remove, scrub, show};
 pub use self::finder::{ByGroup, BySlot};
-pub use self::gateway::{gateway, Found, GatewayPlan, Listen};
+pub use self::gateway::{gateway, GatewayPlan, Listen};
 pub use self::machine::MachineError;
+pub use self::target::{Found, Target};
+#[cfg(feature = "ublk")]
+pub use self::ublk::{ublk, UblkPlan};
 
 use self::clerk::{Clerk, Order};
 use self::events::{events, Event, Events};
@@ -122,6 +128,14 @@ pub enum RunError {
         /// What Linux says.
         error: std::io::Error,
     },
+    /// A block device of Linux.
+    #[cfg(feature = "ublk")]
+    #[error(transparent)]
+    Ublk(#[from] crate::ublk::UblkError),
+    /// The process could not be told to end.
+    #[cfg(feature = "ublk")]
+    #[error("cannot take signals: {0}")]
+    Signals(std::io::Error),
     /// What Linux says of the machine.
     #[error(transparent)]
     Machine(#[from] MachineError),

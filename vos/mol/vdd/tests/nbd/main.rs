@@ -8,7 +8,8 @@ mod tools;
 mod volumes;
 
 use mol_protocol::Errno;
-use mol_vdd::nbd::{serve_connection, Export};
+use mol_vdd::export::Export;
+use mol_vdd::nbd::serve_connection;
 use mol_vdd::store::{MemoryStore, Safety, Store};
 use std::io::{self, Cursor, Read, Write};
 use std::os::unix::net::UnixListener;

@@ -3,7 +3,8 @@
 
 use crate::{Gateway, Shared};
 use mol_protocol::Errno;
-use mol_vdd::nbd::{serve_connection, Export, NbdUri};
+use mol_vdd::export::Export;
+use mol_vdd::nbd::{serve_connection, NbdUri};
 use mol_vdd::store::{Intent, NbdStore, OpenError, Safety, Store};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
