@@ -84,7 +84,8 @@ pub(super) fn of_linux(bed: &mut Bed) -> Result<(), Mismatch> {
     expect(killed.stdout == "1\n", "killing the last server", "one process", killed)?;
     drop(other);
     let silent = shell(bed, leader, &format!("dd if=/dev/ublkb{READ} bs=65536 skip=56 count=1"))?;
-    let fails = !silent.overdue && !silent.succeeded() && silent.stderr.contains("I/O error");
+    let fails =
+        !silent.overdue && !silent.succeeded() && silent.stderr.contains("Input/output error");
     expect(fails, "reading from a disk without servers", "an I/O error in time", &silent)?;
     stop(leader)?;
     let ended = reading.end()?;
