@@ -11,7 +11,7 @@ use crate::console::Console;
 use crate::fault::Fault;
 use crate::interfaces::{Choice, NetworkFile};
 use crate::watchdog::Watchdogs;
-use crate::{mounts, network, root, settings, sources};
+use crate::{mounts, network, settings, sources};
 
 /// Where PID 1 and the services leave files for each other.
 pub(crate) const RUN_FOLDER: &str = "/run/dvs";
@@ -28,19 +28,12 @@ pub(crate) struct Booted {
     pub(crate) watchdogs: Watchdogs,
 }
 
-/// Starts the watchdogs, makes the root what it is to be, mounts file systems, opens the console, applies settings, reads the
-/// configuration and brings the network up. What fails is said on the console and done without.
-///
-/// # Errors
-///
-/// Without its root, there is nothing to do it with.
-pub(crate) fn boot() -> Result<Booted, Fault> {
-    let devices = mounts::mount_devices();
-    // What came before is the kernel's own; anything after may wait for hardware.
+/// Starts the watchdogs, mounts file systems, opens the console, applies settings, reads the configuration and brings the network up.
+/// What fails is said on the console and done without.
+pub(crate) fn boot() -> Booted {
+    // What came before waits for no hardware; anything after may.
     let mut watchdogs = Watchdogs::arm();
-    root::enter()?;
     let mut faults = mounts::mount_all();
-    faults.extend(devices.err());
     let mut console = Console::open().unwrap_or_else(|fault| {
         faults.push(fault);
         Console::absent()
@@ -72,7 +65,7 @@ pub(crate) fn boot() -> Result<Booted, Fault> {
     for fault in faults {
         console.say(&format!("dvs: warning: {fault}"));
     }
-    Ok(Booted { console, config, watchdogs })
+    Booted { console, config, watchdogs }
 }
 
 fn make_folder(path: &str) -> Result<(), Fault> {

@@ -1,59 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-#![doc = include_str!("../README.md")]
-#![deny(unsafe_code)]
+//! PID 1 of a node; see the library.
 
-mod boot;
-mod console;
-mod fault;
-mod init;
-mod interfaces;
-mod mounts;
-mod netlink;
-mod network;
-mod power_button;
-mod processes;
-mod root;
-mod service_log;
-mod settings;
-mod shutdown;
-mod sources;
-mod stacked;
-mod status;
-mod supervisor;
-mod sys;
-mod terminals;
-mod trial;
-mod volumes;
-mod watchdog;
+#![forbid(unsafe_code)]
 
-use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
-
-use rustix::system::RebootCommand;
-
-/// How long the message of a panic stays on the console before the machine reboots.
-const PANIC_PAUSE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
-    if std::process::id() != 1 {
-        eprintln!("error: dvs-init is the first process of a node; it does nothing elsewhere");
-        return ExitCode::FAILURE;
-    }
-    panic::set_hook(Box::new(reboot_after));
-    match boot::boot().and_then(init::run) {
-        Err(fault) => panic!("{fault}"),
-    }
-}
-
-/// Says what happened and reboots. A machine without PID 1 is of no use to the cluster, and a
-/// rebooted one rejoins it. Should even this fail, PID 1 ends, the kernel panics, and reboots by
-/// the sysctl `kernel.panic`.
-fn reboot_after(panic: &PanicHookInfo<'_>) {
-    eprintln!("dvs: PID 1 failed: {panic}\ndvs: rebooting in {} s", PANIC_PAUSE.as_secs());
-    rustix::fs::sync();
-    thread::sleep(PANIC_PAUSE);
-    // There is nobody left to tell of a refusal.
-    let _ = rustix::system::reboot(RebootCommand::Restart);
+    dvs_init::main()
 }

@@ -22,7 +22,7 @@ use crate::sys;
 const STAGE: &str = "/root.stage";
 /// The directory of the initial root that is a mount point already.
 const DEVICES: &str = "/dev";
-/// What PID 1 was started as.
+/// What the kernel has started.
 const PROGRAM: &str = "/init";
 
 /// Makes the image the root, with `/dev` as it is mounted now.
