@@ -48,15 +48,6 @@ where
     }
 }
 
-/// A directory that is emptied.
-struct Emptied<'f, 'n, I: Lend>
-where
-    I::Error: fmt::Display,
-{
-    name: &'n [u8],
-    node: Node<'f, I>,
-}
-
 /// Removes a name; with `recursive`, of a directory with all that is in it.
 ///
 /// # Errors
@@ -75,9 +66,9 @@ where
         Err(error) if error.errno == Some(Errno::IsDirectory) && recursive => {}
         done => return done,
     }
-    let top = Emptied { name, node: above.lookup(name)? };
-    empty(&top.node)?;
-    above.remove_directory(top.name)
+    let top = above.lookup(name)?;
+    empty(&top)?;
+    above.remove_directory(name)
 }
 
 /// Removes all that is in a directory. No more than the way down is kept, however much there is.
