@@ -2,19 +2,23 @@
 //! What the initial root of a node has, which the kernel unpacks into memory: PID 1, and the root as a file that stays compressed there.
 
 use std::fmt;
+use std::hash::Hasher;
 use std::io::{self, Read};
+
+use twox_hash::XxHash64;
 
 /// The file system image with the root, in the initial root.
 pub const IMAGE: &str = "/root.squashfs";
 /// Its [`Checksum`] in text, in a file beside it. The image is read piece by piece while the node runs: damage that is not found at the
 /// start would show as anything, days later.
-pub const CHECKSUM: &str = "/root.crc32";
+pub const CHECKSUM: &str = "/root.xxh64";
 /// The kind of file system, as the kernel calls it.
 pub const KIND: &str = "squashfs";
 
-/// By what damage is found. It says nothing of intent: who could change the image could change this as well.
+/// By what damage is found: XXH64, which takes a tenth of the time of CRC-32 where a machine is emulated, and no instruction that not every
+/// processor has. It says nothing of intent: who could change the image could change this as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checksum(u32);
+pub struct Checksum(u64);
 
 impl Checksum {
     /// That of all that there is to read.
@@ -22,12 +26,12 @@ impl Checksum {
     /// # Errors
     /// When it cannot be read.
     pub fn of(mut content: impl Read) -> io::Result<Self> {
-        let mut hasher = crc32fast::Hasher::new();
+        let mut hasher = XxHash64::with_seed(0);
         let mut piece = vec![0; 128 << 10];
         loop {
             match content.read(&mut piece) {
-                Ok(0) => return Ok(Self(hasher.finalize())),
-                Ok(length) => hasher.update(&piece[..length]),
+                Ok(0) => return Ok(Self(hasher.finish())),
+                Ok(length) => hasher.write(&piece[..length]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
@@ -37,7 +41,7 @@ impl Checksum {
 
 impl fmt::Display for Checksum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0)
+        write!(f, "{:016x}", self.0)
     }
 }
 
@@ -56,7 +60,7 @@ mod tests {
             content[at] ^= 0x10;
         }
         assert_eq!(Checksum::of(&content[..]).unwrap(), sound);
-        // The check value of CRC-32/ISO-HDLC.
-        assert_eq!(Checksum::of(&b"123456789"[..]).unwrap().to_string(), "cbf43926");
+        // As the specification of xxHash has it for nothing at all.
+        assert_eq!(Checksum::of(&b""[..]).unwrap().to_string(), "ef46db3751d8e999");
     }
 }

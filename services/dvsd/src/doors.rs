@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use axum::serve::Listener;
 use axum::Router;
 use dvs_authority::{explain, Authority};
-use dvs_secret::ClusterSecret;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -43,19 +42,13 @@ type Snapshots = watch::Receiver<Arc<Snapshot>>;
 pub struct Doors {
     socket: PathBuf,
     address: SocketAddr,
-    authority: Option<Authority>,
+    authority: Option<Arc<Authority>>,
 }
 
 impl Doors {
-    /// Closed ones. `socket` is the path of the socket.
-    ///
-    /// # Errors
-    /// For people: when the cluster's authority cannot be made.
-    pub fn new(settings: &Settings, socket: PathBuf) -> Result<Self, String> {
-        let derive = |token| Authority::derived(&ClusterSecret::new(token), &settings.cluster);
-        let authority = settings.token.as_ref().map(derive).transpose();
-        let authority = authority.map_err(|error| format!("the cluster's authority: {error:#}"))?;
-        Ok(Self { socket, address: settings.api, authority })
+    /// Closed ones, with the authority of the cluster, if there is one. `socket` is the path of the socket.
+    pub fn new(settings: &Settings, socket: PathBuf, authority: Option<Arc<Authority>>) -> Self {
+        Self { socket, address: settings.api, authority }
     }
 
     /// Has them answered until the daemon ends.
@@ -66,7 +59,7 @@ impl Doors {
             async move { bind(&socket) }
         }));
         let door = format!("{address}");
-        let Some(authority) = authority.map(Arc::new) else {
+        let Some(authority) = authority else {
             tokio::spawn(keep_open(door, router.clone(), move || TcpListener::bind(address)));
             return;
         };

@@ -9,8 +9,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use dvs_authority::{explain, Authority};
-use dvs_config::Token;
-use dvs_secret::ClusterSecret;
 use dvs_state::nodes::NodeId;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -42,20 +40,9 @@ impl std::fmt::Debug for Peers {
 }
 
 impl Peers {
-    /// That of a node with this token.
-    ///
-    /// # Errors
-    /// For people: when the cluster's authority cannot be made.
-    pub fn new(
-        access: Access,
-        cluster: &str,
-        token: Option<&Token>,
-        reach: Reach,
-    ) -> Result<Self, String> {
-        let derive = |token| Authority::derived(&ClusterSecret::new(token), cluster);
-        let authority = token.map(derive).transpose();
-        let authority = authority.map_err(|error| format!("the cluster's authority: {error:#}"))?;
-        Ok(Self { access, authority: authority.map(Arc::new), reach })
+    /// That of a node of the cluster with this authority; without one, it knows no others.
+    pub fn new(access: Access, authority: Option<Arc<Authority>>, reach: Reach) -> Self {
+        Self { access, authority, reach }
     }
 
     /// Has another node answer a request. What the answer says may take any time; that there is an answer, no longer than `patience`.

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The node daemon: reads what PID 1 left for it and runs until it is told to stop.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::containers::{Containers, Runtime};
-use crate::daemon::{Daemon, Surroundings};
+use crate::daemon::{Daemon, Handle, Surroundings};
 use crate::doors::Doors;
 use crate::images::Images;
 use crate::kernel::{Dvk, Kernel};
@@ -24,6 +24,8 @@ use crate::upgrades::boot::{Boot, Kexec, Slots};
 use crate::upgrades::{Upgrades, KEYS};
 use crate::{admission, api, boot, multicast, orphans, power, relay, release, trial};
 use dvs_api::{Status, StatusState};
+use dvs_authority::Authority;
+use dvs_secret::ClusterSecret;
 use tokio::signal::unix::{signal, SignalKind};
 
 const USAGE: &str = "usage: dvsd [--run-directory DIR]  (default /run/dvs)";
@@ -80,7 +82,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(directory: &std::path::Path) -> Result<(), String> {
+async fn run(directory: &Path) -> Result<(), String> {
     if trial::settle(directory, trial::now_s())? {
         println!("the change of the configuration was not confirmed, and is taken back");
     }
@@ -109,7 +111,7 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let (configured, _) = trial::read(directory)?;
     orphans::end(PROXY);
     // It looks there by itself where it is not told otherwise.
-    let arguments = match directory == std::path::Path::new(RUN_DIRECTORY) {
+    let arguments = match directory == Path::new(RUN_DIRECTORY) {
         true => Vec::new(),
         false => vec!["--config".to_owned(), directory.display().to_string()],
     };
@@ -123,14 +125,54 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
         power: Box::new(power::change),
         devices: Box::new(|| Box::new(Macsec::default())),
     };
-    let doors = Doors::new(&settings, directory.join("api.sock"))?;
-    let (cluster, token) = (settings.cluster.clone(), settings.token.clone());
+    let authority = authority(&settings)?;
+    let doors = Doors::new(&settings, directory.join("api.sock"), authority.clone());
     let release = settings.release.clone();
     let address = settings.api.ip();
     let reach = Arc::clone(&surroundings.reach);
     let (daemon, handle) = Daemon::new(settings, random()?, surroundings);
+    let peers = Peers::new(handle.agreement.clone(), authority, reach);
+    // The others can do something with this node before anybody can ask it: it is heard while its API is still being put together.
+    let daemon = tokio::spawn(daemon.run(network));
+    let (own, shared) = (handle.clone(), directory.to_owned());
+    // A panic in there ends the program, as any does.
+    drop(tokio::task::spawn_blocking(move || {
+        serve(own, &shared, doors, peers, address, release);
+    }));
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
+    let asked = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+            () = trial::changed(directory, &configured) => {}
+        }
+        handle.leave().await;
+    };
+    tokio::select! {
+        result = daemon => result.unwrap_or_else(|error| Err(format!("the daemon ended: {error}"))),
+        () = asked => Ok(()),
+    }
+}
+
+/// What vouches for the nodes of the cluster; `None` without a token.
+fn authority(settings: &Settings) -> Result<Option<Arc<Authority>>, String> {
+    let derive = |token| Authority::derived(&ClusterSecret::new(token), &settings.cluster);
+    let authority = settings.token.as_ref().map(derive).transpose();
+    let authority = authority.map_err(|error| format!("the cluster's authority: {error:#}"))?;
+    Ok(authority.map(Arc::new))
+}
+
+/// Starts what follows the daemon, and answers those who ask for it.
+fn serve(
+    handle: Handle,
+    directory: &Path,
+    doors: Doors,
+    peers: Peers,
+    address: IpAddr,
+    release: String,
+) {
     let snapshots = handle.snapshots.clone();
-    let peers = Peers::new(handle.agreement.clone(), &cluster, token.as_ref(), reach)?;
     let runtime: Arc<dyn Runtime> = Arc::new(dvs_runtime::Runtime::default());
     let archives = directory.join("archives");
     let images = Images::new(handle.clone(), peers.clone(), Arc::clone(&runtime), archives);
@@ -154,19 +196,5 @@ async fn run(directory: &std::path::Path) -> Result<(), String> {
     let router = api::router(own, shared, runtime, &images, boot, &upgrades, netboot);
     tokio::spawn(upgrades.run());
     tokio::spawn(images.run());
-    doors.open(&relay::relaying(router, handle.clone(), peers), &snapshots);
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| format!("watch for SIGTERM: {error}"))?;
-    let asked = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = tokio::signal::ctrl_c() => {}
-            () = trial::changed(directory, &configured) => {}
-        }
-        handle.leave().await;
-    };
-    tokio::select! {
-        result = daemon.run(network) => result,
-        () = asked => Ok(()),
-    }
+    doors.open(&relay::relaying(router, handle, peers), &snapshots);
 }

@@ -116,7 +116,7 @@ fn start(nodes: usize, way: Boot, session: &Session, origin: &Origin) -> Result<
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(&session.workspace.root)
-        .args(["xtask", "bench", "boot-once", &nodes.to_string(), &way.name()])
+        .args(["--quiet", "xtask", "bench", "boot-once", &nodes.to_string(), &way.name()])
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
     if let Origin::Given(path) = origin {

@@ -584,9 +584,10 @@ impl Segment {
         );
         std::fs::write(directory.join("config.toml"), configured).unwrap();
         let runtime = self.runtime_of(number);
-        let (reach, token) = (self.reach(), boot.token.parse().unwrap());
-        let peers = Peers::new(handle.agreement.clone(), "dvs", Some(&token), Arc::clone(&reach));
-        let (peers, archives) = (peers.unwrap(), directory.join("archives"));
+        let reach = self.reach();
+        let peers =
+            Peers::new(handle.agreement.clone(), Some(Arc::clone(&authority)), Arc::clone(&reach));
+        let archives = directory.join("archives");
         let runtime: Arc<dyn Runtime> = Arc::new(runtime);
         let images = Images::new(handle.clone(), peers.clone(), Arc::clone(&runtime), archives);
         let (states, publish_at) = (images.states(), address.ip());
