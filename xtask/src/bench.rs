@@ -5,6 +5,7 @@ mod boot;
 mod ipc;
 mod membership;
 mod mol;
+mod neighbours;
 mod net;
 mod plot;
 mod profile;
@@ -39,6 +40,8 @@ pub(crate) enum Bench {
     Storage(storage::Arguments),
     /// What MoL's web server costs: files of MoL-FS beside files of a directory, on one node and on two
     Web(web::Arguments),
+    /// What a container loses to another one on its node that tries to have the node for itself
+    Neighbours(neighbours::Arguments),
     /// One start of a cluster, timed by the process that called this
     #[command(hide = true)]
     BootOnce {
@@ -72,6 +75,7 @@ impl Bench {
             Bench::Membership(arguments) => membership::run(arguments, session)?,
             Bench::Storage(arguments) => storage::run(arguments, session, origin)?,
             Bench::Web(arguments) => web::run(arguments, session, origin)?,
+            Bench::Neighbours(arguments) => neighbours::run(arguments, session, origin)?,
             Bench::BootOnce { nodes, boot } => boot::once(*nodes, *boot, session, origin)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -36,6 +36,8 @@ enum Role {
     Spin,
     /// Binds an endpoint by `/dev/dvk` and says which.
     Bind,
+    /// Exchanges messages with itself until it is ended, and says how often.
+    Exchange,
     /// Sends so many bytes to everybody who connects.
     Serve { at: String, amount: u64 },
     /// Receives all that there is, and says how much that was and how many milliseconds it took.
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Some(Role::Hog { mebibytes }) => probe::hog(mebibytes).map(|()| true),
         Some(Role::Spin) => probe::spin(),
         Some(Role::Bind) => probe::bind().map(|()| true),
+        Some(Role::Exchange) => probe::exchange().map(|()| true),
         Some(Role::Serve { at, amount }) => probe::serve(&at, amount).map(|()| true),
         Some(Role::Fetch { from, once }) => probe::fetch(&from, once).map(|()| true),
         Some(Role::Span { serve }) => bench::Bench::new(arguments.node)

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use dvk::{Port, Slot};
+use dvk::{Endpoint, Message, Port, Slot, Timeout};
 use nix::sched::{unshare, CloneFlags};
 use nix::sys::ptrace;
 use nix::unistd::Pid;
@@ -18,6 +18,9 @@ use rustix::mount::{mount, unmount, MountFlags, UnmountFlags};
 use rustix::net::{ipproto, netlink, socket, AddressFamily, SocketType};
 
 use crate::bench::PATIENCE;
+
+/// How often it is said how many messages were exchanged.
+const TOLD: Duration = Duration::from_millis(500);
 
 /// A child that waits, to be acted on.
 struct Victim(std::process::Child);
@@ -166,4 +169,29 @@ pub(crate) fn bind() -> Result<()> {
         Err(error) => println!("refused: {error}"),
     }
     Ok(())
+}
+
+/// Exchanges messages between two endpoints of this process by `/dev/dvk`, and says every half a second how many round trips there were, and
+/// in how many microseconds.
+pub(crate) fn exchange() -> Result<()> {
+    let (client, server) = (Port::open("/dev/dvk", Slot::Any)?, Port::open("/dev/dvk", Slot::Any)?);
+    let to = server.endpoint();
+    std::thread::spawn(move || -> Result<(), dvk::Error> {
+        let mut received = server.receive(Endpoint::ANY, Timeout::Forever)?;
+        loop {
+            let (from, answer) = (received.source(), received.message);
+            received = server.reply_receive(from, &answer, Endpoint::ANY, Timeout::Forever)?;
+        }
+    });
+    let message = Message::new(1);
+    let (mut begin, mut count) = (Instant::now(), 0_u64);
+    loop {
+        client.sendrec(to, &message, Timeout::Forever)?;
+        count += 1;
+        let elapsed = begin.elapsed();
+        if elapsed >= TOLD {
+            println!("{count} {}", elapsed.as_micros());
+            (begin, count) = (Instant::now(), 0);
+        }
+    }
 }
