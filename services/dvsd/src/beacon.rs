@@ -46,7 +46,7 @@ use sha2::Sha256;
 use crate::segment::key::ASSOCIATIONS;
 use crate::segment::Announced;
 
-/// Version of the format.
+/// Version of the format, and of that of [messages](crate::membership::swim::message).
 pub const VERSION: u8 = 3;
 /// Most members of a cluster whose roster travels whole in every beacon.
 pub const MEMBERS_MAX: usize = 52;
@@ -62,7 +62,7 @@ const CHOICE_BYTES: usize = 7;
 /// All that is in a beacon but texts, peers, choices and the bytes of an address.
 const FIXED_BYTES: usize = 4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 8 + 4 + 4 + 1 + 1 + 1 + 1 + 1;
 /// Longest name of a cluster or a node.
-const NAME_MAX: usize = 63;
+pub(crate) const NAME_MAX: usize = 63;
 /// Longest program version that is told; a longer one is cut.
 const RELEASE_MAX: usize = 24;
 
@@ -422,14 +422,14 @@ impl Beacon {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str, max: usize) {
+pub(crate) fn put_text(out: &mut Vec<u8>, text: &str, max: usize) {
     let text = cut(text, max);
     out.push(text.len() as u8);
     out.extend_from_slice(text.as_bytes());
 }
 
 /// The beginning of a text, of at most so many bytes.
-fn cut(text: &str, max: usize) -> &str {
+pub(crate) fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     &text[..end]
 }
@@ -444,7 +444,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 

@@ -16,6 +16,7 @@
 //! their rosters meet, by sending one of the two machines to join again.
 
 mod choices;
+pub mod facts;
 mod formation;
 mod peers;
 mod removals;

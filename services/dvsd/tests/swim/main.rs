@@ -214,3 +214,52 @@ fn more_nodes_than_one_datagram_holds_join_fail_and_come_back() {
     (0..80).step_by(10).for_each(|at| segment.boot(at, Some(at + 1)));
     segment.settle(30_000, "they come back");
 }
+
+#[test]
+fn what_one_member_tells_another_one_aside_arrives_there_and_nowhere_else() {
+    for seed in seeds(0..60) {
+        let mut segment = booted(seed, 5, weather(seed));
+        let told =
+            |from: usize, to: usize, round: u8| [1 + from as u8, to as u8, round, 0, 0, 0, 0, 9];
+        for round in 0..3 {
+            for from in 0..5 {
+                for to in (0..5).filter(|to| *to != from) {
+                    let node = segment.machines[from].node.as_mut().unwrap();
+                    node.tell_aside(to as u16, told(from, to, round));
+                }
+            }
+            let pause = segment.random.below(1_500);
+            segment.run(pause);
+        }
+        // Who restarts has forgotten all, and is told again.
+        segment.halt(3);
+        segment.run(500);
+        segment.boot(3, Some(0));
+        segment.settle(30_000, &format!("seed {seed}"));
+        segment.run(6_000);
+        for to in 0..5 {
+            let node = segment.machines[to].node.as_ref().unwrap();
+            for from in (0..5).filter(|from| *from != to && *from != 3) {
+                assert_eq!(node.aside(from as u16), told(from, to, 2), "seed {seed}: {from}, {to}");
+            }
+            assert!(
+                to == 3 || node.aside(3) == [0; 8],
+                "seed {seed}: its later run has told nothing"
+            );
+        }
+    }
+}
+
+#[test]
+fn who_hears_a_beacon_of_one_it_holds_to_be_down_has_it_contradict_at_once() {
+    let mut segment = booted(2, 5, weather(0));
+    segment.part = vec![0, 0, 0, 0, 1];
+    segment.settle(10_000, "apart");
+    segment.part = vec![0; 5];
+    let record = segment.machines[4].node.as_ref().unwrap().own().clone();
+    let now_ms = segment.now_ms;
+    segment.machines[0].node.as_mut().unwrap().overhear(now_ms, record);
+    segment.run(100);
+    let node = segment.machines[0].node.as_ref().unwrap();
+    assert_eq!(node.standing(4), Some(Standing::Alive));
+}

@@ -192,7 +192,7 @@ impl Segment {
             let bytes = match &self.sealed {
                 Some(key) => {
                     let sealed = message.seal(key);
-                    assert_eq!(Message::open(&sealed, key).as_ref(), Some(&message));
+                    assert_eq!(Message::open(&sealed, key).as_ref(), Ok(&message));
                     sealed.len()
                 }
                 None => length(&message),

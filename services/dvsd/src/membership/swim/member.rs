@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What this node knows of another member.
 
+use super::message::Aside;
 use super::record::{Health, Record};
 use super::window::Window;
 
@@ -31,6 +32,10 @@ pub(super) struct Member {
     /// After which contradiction it is suspected, and when that turns into certainty.
     pub(super) suspected: Option<(u32, u64)>,
     pub(super) told: Standing,
+    /// What this member tells only this node, and its version; 0 if it tells nothing.
+    pub(super) aside: (u32, Aside),
+    /// The newest version of this node's aside that the member has.
+    pub(super) aside_seen: u32,
 }
 
 impl Member {
@@ -43,6 +48,8 @@ impl Member {
             unreachable: false,
             suspected: None,
             told: Standing::Down,
+            aside: (0, Aside::default()),
+            aside_seen: 0,
         }
     }
 

@@ -4,12 +4,13 @@
 //! | bytes | field |
 //! |---|---|
 //! | 4 | magic `dvsM` |
-//! | 1 | version, [`VERSION`] |
+//! | 1 | version, [`VERSION`]: the same as that of beacons, and changed with it |
 //! | 8 | cluster id |
 //! | 2 | id of the sender |
 //! | 8 | instance of the sender |
-//! | 8 | instance of the receiver; 0 for one whose instance the sender does not know |
+//! | 8 | instance of the receiver |
 //! | 8 | counter of the sender's instance |
+//! | 16 | aside, for the receiver only: version 4, the newest version of the receiver's that the sender has 4, [`Aside`] 8 |
 //! | 1 | kind: ping 0, ping for another 1, answer 2, digests 3, news 4, records 5 |
 //! | n | ping: number 4; ping for another: number 4, target 2; answer: number 4, whose 2; digests: 64 × 4; others: none |
 //! | 1 + 11 n | claims: id 2, incarnation 4, refutation 4, health 1 |
@@ -21,15 +22,29 @@
 use dvs_config::Mac;
 
 use super::record::{Claim, Health, Record, FACTS_MAX};
-use crate::beacon::{Key, Reader, Seat, BYTES_MAX, TAG_BYTES};
+use crate::beacon::{Key, Reader, Rejection, Seat, BYTES_MAX, TAG_BYTES, VERSION};
 
-/// Version of the format.
-pub const VERSION: u8 = 1;
 /// Into how many groups ids are put to compare what two nodes know.
 pub const GROUPS: usize = 64;
-const MAGIC: &[u8; 4] = b"dvsM";
+/// What every message begins with, and no other datagram.
+pub const MAGIC: &[u8; 4] = b"dvsM";
 const CLAIM_BYTES: usize = 11;
-const HEAD_BYTES: usize = 4 + 1 + 8 + 2 + 8 + 8 + 8 + 1;
+const HEAD_BYTES: usize = 4 + 1 + 8 + 2 + 8 + 8 + 8 + ASIDE_BYTES + 1;
+const ASIDE_BYTES: usize = 4 + 4 + 8;
+
+/// What one member tells another one and nobody else. Its form is not this module's business.
+pub type Aside = [u8; 8];
+
+/// The aside of a message, and the answer to the other one's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asides {
+    /// Grows with every change; 0 for nothing.
+    pub version: u32,
+    /// The newest version of the receiver's aside that the sender has.
+    pub seen: u32,
+    /// What is told.
+    pub told: Aside,
+}
 
 /// What a message is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +89,8 @@ pub struct Message {
     pub to_instance: u64,
     /// Never the same again from this instance.
     pub counter: u64,
+    /// What only the receiver is told.
+    pub asides: Asides,
     /// What it is for.
     pub body: Body,
     /// News of health.
@@ -114,6 +131,9 @@ impl Message {
         out.extend_from_slice(&self.instance.to_le_bytes());
         out.extend_from_slice(&self.to_instance.to_le_bytes());
         out.extend_from_slice(&self.counter.to_le_bytes());
+        out.extend_from_slice(&self.asides.version.to_le_bytes());
+        out.extend_from_slice(&self.asides.seen.to_le_bytes());
+        out.extend_from_slice(&self.asides.told);
         match &self.body {
             Body::Ping { number } => {
                 out.push(0);
@@ -147,18 +167,36 @@ impl Message {
         out
     }
 
-    /// Reads and authenticates a message; `None` if it is none of this version and token.
-    pub fn open(bytes: &[u8], key: &Key) -> Option<Self> {
-        let (signed, tag) = bytes.split_at_checked(bytes.len().checked_sub(TAG_BYTES)?)?;
-        let mut reader = Reader(signed);
-        if reader.take(MAGIC.len())? != MAGIC
-            || reader.byte()? != VERSION
-            || !key.proves(signed, tag)
-        {
-            return None;
+    /// Whether a datagram is a message, of whatever version and token.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        bytes.starts_with(MAGIC)
+    }
+
+    /// Reads and authenticates a message.
+    ///
+    /// # Errors
+    /// Says why it is none of this version and token.
+    pub fn open(bytes: &[u8], key: &Key) -> Result<Self, Rejection> {
+        let version = bytes.strip_prefix(MAGIC).and_then(|rest| rest.first());
+        match version {
+            Some(&VERSION) => {}
+            Some(other) => return Err(Rejection::Version(*other)),
+            None => return Err(Rejection::Malformed),
         }
+        let signed = bytes.len().checked_sub(TAG_BYTES).and_then(|end| bytes.split_at_checked(end));
+        let (signed, tag) = signed.ok_or(Rejection::Malformed)?;
+        if !key.proves(signed, tag) {
+            return Err(Rejection::Token);
+        }
+        let rest = signed.get(MAGIC.len() + 1..).ok_or(Rejection::Malformed)?;
+        Self::read(Reader(rest)).ok_or(Rejection::Malformed)
+    }
+
+    fn read(mut reader: Reader<'_>) -> Option<Self> {
         let (cluster, from) = (reader.u64()?, reader.u16()?);
         let (instance, to_instance, counter) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let (version, seen) = (reader.u32()?, reader.u32()?);
+        let asides = Asides { version, seen, told: reader.take(8)?.try_into().ok()? };
         let body = match reader.byte()? {
             0 => Body::Ping { number: reader.u32()? },
             1 => Body::PingFor { number: reader.u32()?, target: reader.u16()? },
@@ -176,8 +214,10 @@ impl Message {
         };
         let claims = (0..reader.byte()?).map(|_| claim(&mut reader)).collect::<Option<_>>()?;
         let records = (0..reader.byte()?).map(|_| record(&mut reader)).collect::<Option<_>>()?;
-        let message = Self { cluster, from, instance, to_instance, counter, body, claims, records };
-        reader.0.is_empty().then_some(message)
+        let end = reader.0.is_empty();
+        let message =
+            Self { cluster, from, instance, to_instance, counter, asides, body, claims, records };
+        end.then_some(message)
     }
 }
 
@@ -234,6 +274,7 @@ mod tests {
             instance: 3,
             to_instance: 4,
             counter: 5,
+            asides: Asides { version: 6, seen: 7, told: [8; 8] },
             body,
             claims: vec![claim; 3],
             records: vec![record.clone()],
@@ -249,7 +290,8 @@ mod tests {
             let claims = CLAIM_BYTES * message.claims.len();
             let records: usize = message.records.iter().map(Message::record_bytes).sum();
             assert_eq!(sealed.len(), Message::bare_bytes(&message.body) + claims + records);
-            assert_eq!(Message::open(&sealed, &key), Some(message));
+            assert!(Message::is_one(&sealed));
+            assert_eq!(Message::open(&sealed, &key), Ok(message));
         }
     }
 
@@ -258,12 +300,15 @@ mod tests {
         let key = Key::new("token");
         for message in samples() {
             let sealed = message.seal(&key);
-            assert_eq!(Message::open(&sealed, &Key::new("other")), None);
+            assert_eq!(Message::open(&sealed, &Key::new("other")), Err(Rejection::Token));
+            let mut newer = sealed.clone();
+            newer[MAGIC.len()] = VERSION + 1;
+            assert_eq!(Message::open(&newer, &key), Err(Rejection::Version(VERSION + 1)));
             for at in 0..sealed.len() {
-                assert_eq!(Message::open(&sealed[..at], &key), None);
+                assert!(Message::open(&sealed[..at], &key).is_err(), "cut at {at}");
                 let mut changed = sealed.clone();
                 changed[at] ^= 1;
-                assert_eq!(Message::open(&changed, &key), None);
+                assert!(Message::open(&changed, &key).is_err(), "byte {at}");
             }
         }
     }

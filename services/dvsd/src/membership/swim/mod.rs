@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use member::Member;
 pub use member::Standing;
-use message::{Body, Message};
+use message::{Aside, Asides, Body, Message};
 use news::News;
 use probes::{Outcome, Probes};
 use record::{mix, Claim, Health, Record};
@@ -47,6 +47,8 @@ pub use tuning::Tuning;
 
 use crate::beacon::Seat;
 
+/// How many asides are sent at a time, so that those for a thousand others do not overrun a queue.
+const ASIDES: usize = 16;
 /// How many members in doubt are probed beside the one whose turn it is.
 const EXTRA_PROBES: usize = 4;
 
@@ -62,6 +64,8 @@ pub enum Event {
     },
     /// A member is new, is another machine or run, or tells something else of itself.
     Told(Seat),
+    /// A member tells this node something [aside](Swim::aside).
+    Aside(Seat),
     /// This node's seat is another machine's now, or was declared left.
     Evicted,
 }
@@ -82,6 +86,10 @@ pub struct Swim {
     turn: usize,
     probes: Probes,
     news: News,
+    /// What this node tells others each for itself, by id, and its version.
+    asides: BTreeMap<u16, (u32, Aside)>,
+    /// Who is to be sent an aside, or that its own has come.
+    untold: BTreeSet<u16>,
     outbox: Vec<(u16, Message)>,
     events: Vec<Event>,
     counter: u64,
@@ -109,9 +117,12 @@ impl Swim {
             turn: 0,
             probes: Probes::default(),
             news,
+            asides: BTreeMap::new(),
+            untold: BTreeSet::new(),
             outbox: Vec::new(),
             events: Vec::new(),
-            counter: 0,
+            // A run that became a member before has used lower ones: it sends less than a thousand messages in a millisecond.
+            counter: now_ms * 1_000,
             random,
             last_tick_ms: now_ms,
             next_probe_ms: now_ms,
@@ -164,16 +175,52 @@ impl Swim {
         }
     }
 
-    /// Says goodbye. Go on with [`tick`](Self::tick) for a second, so that somebody hears it.
+    /// Learns of a member from a beacon of its own, which the others have heard as well.
+    pub fn overhear(&mut self, now_ms: u64, record: Record) {
+        let (id, instance) = (record.claim.seat.id, record.instance);
+        self.hear_record(now_ms, record, false);
+        // It does not know what is said of it, or it would have contradicted.
+        let doubted = self.members.get(&id).is_some_and(|member| {
+            let health = member.record.claim.health;
+            member.record.instance == instance && matches!(health, Health::Suspect | Health::Down)
+        });
+        if doubted {
+            self.send(id, Body::News);
+        }
+    }
+
+    /// Tells one member something that is nobody else's business. What is told last holds; it is told again until the member is known to
+    /// have it, and to each later run of it.
+    pub fn tell_aside(&mut self, id: u16, told: Aside) {
+        let (version, before) = self.asides.entry(id).or_default();
+        if *before != told {
+            (*version, *before) = (*version + 1, told);
+            self.untold.insert(id);
+        }
+    }
+
+    /// What a member tells this node and nobody else; zeros if nothing.
+    pub fn aside(&self, id: u16) -> Aside {
+        self.members.get(&id).map(|member| member.aside.1).unwrap_or_default()
+    }
+
+    /// Compares with somebody as soon as possible what is known.
+    pub fn hurry_comparison(&mut self, now_ms: u64) {
+        self.next_compare_ms = now_ms;
+    }
+
+    /// Says goodbye to some at once, who tell the others.
     pub fn leave(&mut self) {
         self.own.claim.health = Health::Left;
         self.news.add(self.own.claim.seat.id, false);
+        self.gossip(self.tuning.fanout_max);
     }
 
     /// Removes a member whose removal was agreed on: nothing is heard of this incarnation again.
     pub fn forget(&mut self, seat: Seat) {
         let last = self.forgotten.entry(seat.id).or_default();
         *last = seat.incarnation.max(*last);
+        self.asides.remove(&seat.id);
         if self.members.get(&seat.id).is_some_and(|m| m.record.claim.seat.incarnation <= *last) {
             self.members.remove(&seat.id);
             self.suspects.remove(&seat.id);
@@ -182,13 +229,22 @@ impl Swim {
         }
     }
 
-    /// Takes an authentic message.
-    pub fn receive(&mut self, now_ms: u64, message: Message) {
-        let Message { cluster, from, instance, to_instance, counter, body, claims, records } =
-            message;
+    /// Takes an authentic message. Says whether it is of a member, to this run of this node, and was not taken before.
+    pub fn receive(&mut self, now_ms: u64, message: Message) -> bool {
+        let Message {
+            cluster,
+            from,
+            instance,
+            to_instance,
+            counter,
+            asides,
+            body,
+            claims,
+            records,
+        } = message;
         let own_id = self.own.claim.seat.id;
         if cluster != self.cluster || from == own_id || to_instance != self.own.instance {
-            return;
+            return false;
         }
         // What a comparison brought everybody else knows already or will find out likewise.
         let spread = body != Body::Records;
@@ -197,10 +253,23 @@ impl Swim {
         if !spread && self.members.len() > before {
             self.compare_soon(now_ms);
         }
+        let contradicted = self.own.claim.refutation;
         claims.iter().for_each(|claim| self.hear_claim(now_ms, claim));
-        let Some(sender) = self.members.get_mut(&from) else { return };
+        if self.own.claim.refutation != contradicted {
+            // Whoever has lost all others has nobody else to tell it.
+            self.send(from, Body::News);
+        }
+        let Some(sender) = self.members.get_mut(&from) else { return false };
         if sender.record.instance != instance || !sender.window.admits(counter) {
-            return;
+            return false;
+        }
+        let Asides { version, seen, told } = asides;
+        sender.aside_seen = seen.max(sender.aside_seen);
+        if version > sender.aside.0 {
+            sender.aside = (version, told);
+            self.events.push(Event::Aside(sender.record.claim.seat));
+            // It tells it again until it hears that it has come.
+            self.untold.insert(from);
         }
         match body {
             Body::Ping { number } => self.send(from, Body::Answer { number, whose: own_id }),
@@ -215,6 +284,7 @@ impl Swim {
             Body::Digests(theirs) => self.answer_comparison(now_ms, from, &theirs),
             Body::News | Body::Records => {}
         }
+        true
     }
 
     fn answered(&mut self, now_ms: u64, from: u16, number: u32, whose: u16) {
@@ -260,14 +330,16 @@ impl Swim {
             self.note(now_ms, seat.id);
             return;
         };
-        let run = member.record.instance;
+        let run = (member.record.instance, member.record.claim.seat);
         let change = member.record.merge(&record);
         if change.facts {
             self.events.push(Event::Told(member.record.claim.seat));
         }
-        if member.record.instance != run {
+        if (member.record.instance, member.record.claim.seat) != run {
             let record = member.record.clone();
-            *member = Member { told: member.told, ..Member::new(record) };
+            let same = record.instance == run.0;
+            let window = if same { member.window } else { Default::default() };
+            *member = Member { told: member.told, window, ..Member::new(record) };
             self.probes.drop(seat.id);
         }
         if change.facts && spread {
@@ -347,8 +419,14 @@ impl Swim {
             self.next_probe_ms =
                 now_ms + probe_ms * 3 / 4 + self.below(probe_ms as usize / 2) as u64;
             self.probe(now_ms);
-            self.gossip();
+            let fanout = match self.news.is_much() {
+                true => self.tuning.fanout_max,
+                false => self.tuning.fanout,
+            };
+            self.gossip(fanout);
+            self.repeat_asides();
         }
+        self.send_asides();
         if now_ms >= self.next_revisit_ms {
             self.next_revisit_ms = now_ms + self.tuning.revisit_ms;
             self.revisit();
@@ -456,11 +534,28 @@ impl Swim {
         after.chain(before).copied().find(|id| Some(*id) != not && self.is_present(*id))
     }
 
-    fn gossip(&mut self) {
-        let fanout = match self.news.is_much() {
-            true => self.tuning.fanout_max,
-            false => self.tuning.fanout,
+    /// Whoever has not got what it was told aside is told again.
+    fn repeat_asides(&mut self) {
+        let lack = |id: &u16, version: u32| {
+            self.members.get(id).is_some_and(|member| {
+                member.record.claim.health.is_present() && member.aside_seen < version
+            })
         };
+        let lacking = self.asides.iter().filter(|(id, (version, _))| lack(id, *version));
+        let lacking: Vec<u16> = lacking.map(|(id, _)| *id).collect();
+        self.untold.extend(lacking);
+    }
+
+    fn send_asides(&mut self) {
+        for _ in 0..ASIDES {
+            let Some(id) = self.untold.pop_first() else { return };
+            if self.is_present(id) {
+                self.send(id, Body::News);
+            }
+        }
+    }
+
+    fn gossip(&mut self, fanout: usize) {
         for _ in 0..fanout {
             if self.news.is_empty() {
                 return;

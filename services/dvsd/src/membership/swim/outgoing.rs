@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a message carries besides what it is for.
 
-use super::message::{Body, Message};
+use super::message::{Asides, Body, Message};
 use super::record::{Claim, Health, Record};
 use super::Swim;
 
@@ -46,12 +46,16 @@ impl Swim {
     pub(super) fn post(&mut self, to: u16, body: Body, claims: Vec<Claim>, records: Vec<Record>) {
         let Some(member) = self.members.get(&to) else { return };
         self.counter += 1;
+        let (version, told) = self.asides.get(&to).copied().unwrap_or_default();
+        let asides = Asides { version, seen: member.aside.0, told };
+        self.untold.remove(&to);
         let message = Message {
             cluster: self.cluster,
             from: self.own.claim.seat.id,
             instance: self.own.instance,
             to_instance: member.record.instance,
             counter: self.counter,
+            asides,
             body,
             claims,
             records,

@@ -33,12 +33,13 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// For machines whose processors do not stand still: a failure is certain after 1.2 seconds on average.
+    /// For machines whose processors do not stand still: a failure is certain after 1.5 seconds on average. With less than 800 ms to
+    /// contradict, live members are taken for down where 5 % of the datagrams are lost.
     pub const BARE_METAL: Self = Self {
         probe_ms: 200,
         answer_ms: 150,
         help_ms: 300,
-        suspect_ms: 450,
+        suspect_ms: 800,
         helpers: 3,
         fanout: 2,
         fanout_max: 6,
@@ -51,4 +52,30 @@ impl Tuning {
     /// For virtual machines on a loaded host, which may stand still for a second: after 2.1 seconds.
     pub const VIRTUAL: Self =
         Self { answer_ms: 300, help_ms: 300, suspect_ms: 1_200, stall_ms: 700, ..Self::BARE_METAL };
+
+    /// That for a machine of which the kernel says this in `/proc/cpuinfo`: processors of virtual machines have the flag `hypervisor`.
+    pub fn of_machine(cpuinfo: &str) -> Self {
+        let flags = cpuinfo.lines().filter(|line| line.starts_with("flags"));
+        match flags.flat_map(str::split_ascii_whitespace).any(|flag| flag == "hypervisor") {
+            true => Self::VIRTUAL,
+            false => Self::BARE_METAL,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_virtual_machine_is_known_by_the_flag_of_its_processors() {
+        let text =
+            |flags| format!("processor\t: 0\nmodel name\t: hypervisor\nflags\t\t: fpu {flags}\n\n");
+        assert_eq!(
+            Tuning::of_machine(&text("hypervisor lahf_lm")).suspect_ms,
+            Tuning::VIRTUAL.suspect_ms
+        );
+        assert_eq!(Tuning::of_machine(&text("lahf_lm")).suspect_ms, Tuning::BARE_METAL.suspect_ms);
+        assert_eq!(Tuning::of_machine("").suspect_ms, Tuning::BARE_METAL.suspect_ms);
+    }
 }
