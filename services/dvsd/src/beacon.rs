@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Beacons: what nodes tell each other over multicast, and their form on the wire.
 //!
-//! A node says one kind of message again and again: who it is, how far it has come, which members
-//! its cluster has, and whom it hears. Nothing is acknowledged and any beacon may be lost, since
+//! A node says one kind of message again and again: who it is, how far it has come, and whom it hears that is
+//! no member of its cluster. That is enough to find each other, to form a cluster and to join one; members notice failures by messages
+//! to each other ([`swim`](crate::membership::swim)). Nothing is acknowledged and any beacon may be lost, since
 //! the next one says everything again.
 //!
 //! | bytes | field |
@@ -17,23 +18,19 @@
 //! | 1 | phase |
 //! | 2 | `bootstrap_expect` |
 //! | 8 | cluster id |
-//! | 8 | echo endpoint |
-//! | 4 | keys: twice the newest generation, plus 1 if the one before is still sent with; 0: nothing is encrypted |
 //! | 4 | uptime in seconds |
-//! | 1 + n | management address: 0, 4 or 16 bytes |
-//! | 1 + n | node name |
-//! | 1 + n | program version |
-//! | 1 + 21 n | peers: identity 6, instance 8, id 2, incarnation 4, flags 1: heard 1, confirmed 2, down 4, 8 × (1 + association number of its newest key that the sender holds), removed 64 |
-//! | 1 + 7 n | choices of the sender's links: node at the other end 2, revision 4, transport 1 |
+//! | 2 + 4 + 4 + 4 | the sender's id, incarnation, how often it has contradicted, revision of the facts; incarnation 0: it is no member |
+//! | 2 + 2 | members of the sender's cluster, and how many of them are not down |
+//! | 2 + n | [`Facts`] of the sender |
+//! | 1 + … | peers: flags 1: heard 1, confirmed 2, removed 4, known 8, with a place 16; identity 6, instance 8, and with a place id 2, incarnation 4 |
 //! | 32 | HMAC-SHA256 of all that comes before, keyed by the cluster token |
 //!
-//! Numbers are little-endian. Choices are as many as fit: a sender that has more tells some in one
+//! Numbers are little-endian. Peers are as many as fit: a sender that has more tells some in one
 //! beacon and the others in the next ones. The part up to the sender's identity is the same in every version,
 //! so that a node can at least say whom it does not understand. The tag is checked before anything
 //! behind it is believed.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dvk_abi::ioctl::{
     TRANSPORT_ETHERNET, TRANSPORT_QUIC, TRANSPORT_TCP, TRANSPORT_TIPC, TRANSPORT_UDP,
@@ -43,28 +40,32 @@ use dvs_config::Mac;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-use crate::segment::key::ASSOCIATIONS;
-use crate::segment::Announced;
+use crate::membership::facts::{self, Facts};
+use crate::membership::swim::record::{Claim, Health, Record};
 
 /// Version of the format, and of that of [messages](crate::membership::swim::message).
-pub const VERSION: u8 = 3;
-/// Most members of a cluster whose roster travels whole in every beacon.
-pub const MEMBERS_MAX: usize = 52;
-/// Most [`PeerEntry`]s in a beacon: the members and a few that want to become one.
-pub const PEERS_MAX: usize = 55;
+pub const VERSION: u8 = 4;
+/// Most members of a cluster: with as many, the failure detection has been simulated.
+pub const MEMBERS_MAX: usize = 1_000;
+/// Most machines that form a cluster together, since every beacon has room for a proposal of so many; more of them join it at once.
+pub const FOUNDERS_MAX: usize = 44;
 /// A beacon is never longer, so that it fits one Ethernet frame of the usual MTU.
 pub const BYTES_MAX: usize = 1500 - 40 - 8;
 
 const MAGIC: &[u8; 4] = b"dvsB";
 pub(crate) const TAG_BYTES: usize = 32;
-const PEER_BYTES: usize = 21;
-const CHOICE_BYTES: usize = 7;
-/// All that is in a beacon but texts, peers, choices and the bytes of an address.
-const FIXED_BYTES: usize = 4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 8 + 4 + 4 + 1 + 1 + 1 + 1 + 1;
+const PEER_BYTES: usize = 1 + 6 + 8;
+const SEAT_BYTES: usize = 2 + 4;
+/// All that is in a beacon but the cluster's name, facts and peers.
+const FIXED_BYTES: usize =
+    4 + 1 + 1 + 6 + 8 + 8 + 6 + 1 + 2 + 8 + 4 + (2 + 4 + 4 + 4) + (2 + 2) + 2 + 1 + TAG_BYTES;
 /// Longest name of a cluster or a node.
 pub(crate) const NAME_MAX: usize = 63;
-/// Longest program version that is told; a longer one is cut.
-const RELEASE_MAX: usize = 24;
+
+const _: () = assert!(
+    FIXED_BYTES + NAME_MAX + facts::BYTES_MAX + FOUNDERS_MAX * (PEER_BYTES + SEAT_BYTES)
+        <= BYTES_MAX
+);
 
 /// Authenticates beacons: whoever has the same cluster token has the same key.
 #[derive(Clone)]
@@ -129,18 +130,23 @@ pub struct PeerEntry {
     pub mac: Mac,
     /// Which run of its `dvsd`.
     pub instance: u64,
-    /// Its place in the roster or proposal; `None` for one that is only heard.
+    /// The place that it has or is to get; `None` for one that is only heard.
     pub seat: Option<Seat>,
     /// Beacons of this instance arrive at the sender.
     pub heard: bool,
     /// They are known to be no replay of old ones.
     pub confirmed: bool,
-    /// The sender holds this member to be down.
-    pub down: bool,
-    /// Association number, 0 to 3, of the newest of its keys that the sender holds.
-    pub holds: Option<u8>,
     /// The nodes have agreed that it is not to be a member.
     pub removed: bool,
+    /// The machine is a member, be it in an earlier run.
+    pub known: bool,
+}
+
+impl PeerEntry {
+    /// The bytes that it takes.
+    pub fn length(&self) -> usize {
+        PEER_BYTES + self.seat.map_or(0, |_| SEAT_BYTES)
+    }
 }
 
 /// A place in a roster.
@@ -160,15 +166,6 @@ pub struct Choice {
     pub revision: u32,
     /// What was chosen.
     pub transport: Transport,
-}
-
-/// The choice for one link of the sender's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChoiceEntry {
-    /// Id of the node at the other end.
-    pub peer: u16,
-    /// The choice.
-    pub choice: Choice,
 }
 
 /// The number of a transport, the same as in the kernel's interface.
@@ -206,22 +203,29 @@ pub struct Beacon {
     pub expect: u16,
     /// A cluster's id; its meaning depends on `phase`.
     pub cluster: u64,
-    /// Endpoint of the sender's echo server in container 0; 0 while there is none.
-    pub echo: u64,
-    /// The keys that the sender encrypts with; `None` if it does not encrypt.
-    pub keys: Option<Announced>,
     /// Seconds since the sender's `dvsd` started.
     pub uptime_s: u32,
-    /// Address of the sender's management interface.
-    pub management: Option<IpAddr>,
-    /// The configured name of the sender; empty if it has none.
-    pub name: String,
-    /// Version of the sender's `dvsd`.
-    pub release: String,
-    /// Members and whoever is heard.
+    /// The sender's place in its cluster.
+    pub place: Option<Place>,
+    /// How many members the sender's cluster has.
+    pub members: u16,
+    /// How many of them are not down.
+    pub live: u16,
+    /// What the sender tells of itself.
+    pub facts: Facts,
+    /// Whoever is to become a member, or is heard and is none.
     pub peers: Vec<PeerEntry>,
-    /// What is to carry the sender's links, for some of those for which somebody chose.
-    pub choices: Vec<ChoiceEntry>,
+}
+
+/// The place of a beacon's sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its id and incarnation.
+    pub seat: Seat,
+    /// How often it has contradicted that it is down.
+    pub refutation: u32,
+    /// Revision of its facts.
+    pub revision: u32,
 }
 
 /// Why a datagram is no beacon for this node.
@@ -260,11 +264,9 @@ impl Beacon {
     /// The beacon with its tag.
     ///
     /// # Panics
-    /// If there are more than [`PEERS_MAX`] peers, or more choices than [fit](Self::room): whoever
-    /// makes a beacon keeps these limits.
+    /// If there are more peers than [fit](Self::room): whoever makes a beacon keeps this limit.
     pub fn seal(&self, key: &Key) -> Vec<u8> {
-        assert!(self.peers.len() <= PEERS_MAX, "{} peers in a beacon", self.peers.len());
-        assert!(self.choices.len() <= self.room(), "{} choices in a beacon", self.choices.len());
+        assert!(self.length() <= BYTES_MAX, "{} peers in a beacon", self.peers.len());
         let mut out = Vec::with_capacity(BYTES_MAX);
         out.extend_from_slice(MAGIC);
         out.push(VERSION);
@@ -276,65 +278,59 @@ impl Beacon {
         out.push(self.phase as u8);
         out.extend_from_slice(&self.expect.to_le_bytes());
         out.extend_from_slice(&self.cluster.to_le_bytes());
-        out.extend_from_slice(&self.echo.to_le_bytes());
-        out.extend_from_slice(&self.keys.map_or(0, Announced::to_wire).to_le_bytes());
         out.extend_from_slice(&self.uptime_s.to_le_bytes());
-        match self.management {
-            None => out.push(0),
-            Some(IpAddr::V4(address)) => {
-                out.push(4);
-                out.extend_from_slice(&address.octets());
-            }
-            Some(IpAddr::V6(address)) => {
-                out.push(16);
-                out.extend_from_slice(&address.octets());
-            }
-        }
-        put_text(&mut out, &self.name, NAME_MAX);
-        put_text(&mut out, &self.release, RELEASE_MAX);
+        let nowhere = Place { seat: Seat { id: 0, incarnation: 0 }, refutation: 0, revision: 0 };
+        let Place { seat, refutation, revision } = self.place.unwrap_or(nowhere);
+        out.extend_from_slice(&seat.id.to_le_bytes());
+        out.extend_from_slice(&seat.incarnation.to_le_bytes());
+        out.extend_from_slice(&refutation.to_le_bytes());
+        out.extend_from_slice(&revision.to_le_bytes());
+        out.extend_from_slice(&self.members.to_le_bytes());
+        out.extend_from_slice(&self.live.to_le_bytes());
+        let facts = self.facts.to_bytes();
+        out.extend_from_slice(&(facts.len() as u16).to_le_bytes());
+        out.extend_from_slice(&facts);
         out.push(self.peers.len() as u8);
         for peer in &self.peers {
-            let seat = peer.seat.unwrap_or(Seat { id: 0, incarnation: 0 });
-            out.extend_from_slice(&peer.mac.0);
-            out.extend_from_slice(&peer.instance.to_le_bytes());
-            out.extend_from_slice(&seat.id.to_le_bytes());
-            out.extend_from_slice(&seat.incarnation.to_le_bytes());
-            let holds = peer.holds.map_or(0, |association| 1 + association);
             out.push(
                 u8::from(peer.heard)
                     | u8::from(peer.confirmed) << 1
-                    | u8::from(peer.down) << 2
-                    | holds << 3
-                    | u8::from(peer.removed) << 6,
+                    | u8::from(peer.removed) << 2
+                    | u8::from(peer.known) << 3
+                    | u8::from(peer.seat.is_some()) << 4,
             );
-        }
-        out.push(self.choices.len() as u8);
-        for ChoiceEntry { peer, choice: Choice { revision, transport } } in &self.choices {
-            out.extend_from_slice(&peer.to_le_bytes());
-            out.extend_from_slice(&revision.to_le_bytes());
-            out.push(transport_number(*transport) as u8);
+            out.extend_from_slice(&peer.mac.0);
+            out.extend_from_slice(&peer.instance.to_le_bytes());
+            if let Some(seat) = peer.seat {
+                out.extend_from_slice(&seat.id.to_le_bytes());
+                out.extend_from_slice(&seat.incarnation.to_le_bytes());
+            }
         }
         out.extend_from_slice(&key.tag(&out));
-        debug_assert_eq!(out.len(), self.length() + CHOICE_BYTES * self.choices.len());
+        debug_assert_eq!(out.len(), self.length());
         out
     }
 
-    /// How many choices fit into this beacon.
+    /// How many bytes of peers fit into this beacon beside those that it has.
     pub fn room(&self) -> usize {
-        (BYTES_MAX.saturating_sub(self.length()) / CHOICE_BYTES).min(u8::MAX.into())
+        BYTES_MAX.saturating_sub(self.length())
     }
 
-    /// Its bytes, but for the choices.
     fn length(&self) -> usize {
-        let address = match self.management {
-            None => 0,
-            Some(IpAddr::V4(_)) => 4,
-            Some(IpAddr::V6(_)) => 16,
-        };
-        let texts =
-            [(&self.cluster_name, NAME_MAX), (&self.name, NAME_MAX), (&self.release, RELEASE_MAX)];
-        let texts: usize = texts.iter().map(|(text, max)| cut(text, *max).len()).sum();
-        FIXED_BYTES + address + texts + PEER_BYTES * self.peers.len() + TAG_BYTES
+        let peers: usize = self.peers.iter().map(PeerEntry::length).sum();
+        FIXED_BYTES + cut(&self.cluster_name, NAME_MAX).len() + self.facts.length() + peers
+    }
+
+    /// What the beacon says of its sender as a member.
+    pub fn record(&self) -> Option<Record> {
+        let Place { seat, refutation, revision } = self.place?;
+        Some(Record {
+            claim: Claim { seat, refutation, health: Health::Alive },
+            mac: self.mac,
+            instance: self.instance,
+            revision,
+            facts: self.facts.to_bytes().into(),
+        })
     }
 
     /// Reads and authenticates a datagram that came to a node of the cluster `cluster_name`.
@@ -374,7 +370,7 @@ impl Beacon {
     /// # Errors
     /// Says that it does not.
     pub fn check_protection(&self, encrypts: bool) -> Result<(), Rejected> {
-        let why = match (self.keys.is_some(), encrypts) {
+        let why = match (self.facts.keys.is_some(), encrypts) {
             (false, true) => Rejection::Insecure,
             (true, false) => Rejection::Secure,
             _ => return Ok(()),
@@ -392,30 +388,22 @@ impl Beacon {
             phase: *Phase::ALL.get(usize::from(body.byte()?))?,
             expect: body.u16()?,
             cluster: body.u64()?,
-            echo: body.u64()?,
-            keys: match body.u32()? {
-                0 => None,
-                wire => Some(Announced::from_wire(wire)?),
-            },
             uptime_s: body.u32()?,
-            management: match body.byte()? {
-                0 => None,
-                4 => Some(Ipv4Addr::from(body.array::<4>()?).into()),
-                16 => Some(Ipv6Addr::from(body.array::<16>()?).into()),
-                _ => return None,
+            place: {
+                let seat = Seat { id: body.u16()?, incarnation: body.u32()? };
+                let (refutation, revision) = (body.u32()?, body.u32()?);
+                // Incarnations start at 1.
+                (seat.incarnation != 0).then_some(Place { seat, refutation, revision })
             },
-            name: body.text(NAME_MAX)?.to_owned(),
-            release: body.text(RELEASE_MAX)?.to_owned(),
+            members: body.u16()?,
+            live: body.u16()?,
+            facts: {
+                let length = usize::from(body.u16()?);
+                Facts::read(body.take(length)?)?
+            },
             peers: {
                 let count = usize::from(body.byte()?);
-                if count > PEERS_MAX {
-                    return None;
-                }
                 (0..count).map(|_| body.peer()).collect::<Option<_>>()?
-            },
-            choices: {
-                let count = usize::from(body.byte()?);
-                (0..count).map(|_| body.choice()).collect::<Option<_>>()?
             },
         };
         body.0.is_empty().then_some(beacon)
@@ -480,41 +468,29 @@ impl<'a> Reader<'a> {
     }
 
     fn peer(&mut self) -> Option<PeerEntry> {
-        let (mac, instance) = (self.mac()?, self.u64()?);
-        let seat = Seat { id: self.u16()?, incarnation: self.u32()? };
         let flags = self.byte()?;
-        let holds = flags >> 3 & 7;
-        if u32::from(holds) > ASSOCIATIONS || flags >> 7 != 0 {
+        if flags >> 5 != 0 {
             return None;
         }
         Some(PeerEntry {
-            mac,
-            instance,
-            // Incarnations start at 1, so 0 says that there is no seat.
-            seat: (seat.incarnation != 0).then_some(seat),
+            mac: self.mac()?,
+            instance: self.u64()?,
+            seat: match flags & 16 {
+                0 => None,
+                _ => Some(Seat { id: self.u16()?, incarnation: self.u32()? }),
+            },
             heard: flags & 1 != 0,
             confirmed: flags & 2 != 0,
-            down: flags & 4 != 0,
-            holds: holds.checked_sub(1),
-            removed: flags & 64 != 0,
+            removed: flags & 4 != 0,
+            known: flags & 8 != 0,
         })
-    }
-
-    fn choice(&mut self) -> Option<ChoiceEntry> {
-        let (peer, revision) = (self.u16()?, self.u32()?);
-        let transport = transport_of(self.byte()?.into())?;
-        Some(ChoiceEntry { peer, choice: Choice { revision, transport } })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn choice(n: usize) -> ChoiceEntry {
-        let choice = Choice { revision: 7 * n as u32, transport: Transport::ALL[n % 5] };
-        ChoiceEntry { peer: n as u16, choice }
-    }
+    use crate::segment::Announced;
 
     fn beacon(peers: usize) -> Beacon {
         Beacon {
@@ -526,12 +502,16 @@ mod tests {
             phase: Phase::Ready,
             expect: 4,
             cluster: 77,
-            echo: 5 << 32 | 64,
-            keys: Some(Announced { generation: 3, pending: true }),
             uptime_s: 12,
-            management: Some("10.0.2.15".parse().unwrap()),
-            name: String::new(),
-            release: "0.1.0".into(),
+            place: Some(Place { seat: Seat { id: 6, incarnation: 2 }, refutation: 3, revision: 5 }),
+            members: 300,
+            live: 299,
+            facts: Facts {
+                keys: Some(Announced { generation: 3, pending: true }),
+                management: Some("10.0.2.15".parse().unwrap()),
+                release: "0.1.0".into(),
+                ..Facts::default()
+            },
             peers: (0..peers)
                 .map(|n| PeerEntry {
                     mac: Mac([2, 0, 0, 0, 0, n as u8]),
@@ -539,47 +519,58 @@ mod tests {
                     seat: (n % 3 != 0).then_some(Seat { id: n as u16, incarnation: 1 + n as u32 }),
                     heard: n % 2 == 0,
                     confirmed: n % 5 == 0,
-                    down: n % 7 == 0,
-                    holds: (n % 5).checked_sub(1).map(|association| association as u8),
                     removed: n % 4 == 1,
+                    known: n % 7 == 0,
                 })
                 .collect(),
-            choices: (0..peers.min(2)).map(choice).collect(),
         }
     }
 
     #[test]
     fn what_is_sealed_opens_unchanged() {
         let key = Key::new("sixteen letters or more");
-        for peers in [0, 1, 7, PEERS_MAX] {
-            for management in [None, Some("fd00::1".parse().unwrap())] {
-                let keys = management.map(|_| Announced { generation: 4, pending: false });
-                let beacon = Beacon { management, keys, ..beacon(peers) };
+        for peers in [0, 1, 7, FOUNDERS_MAX] {
+            for place in [None, beacon(0).place] {
+                let beacon = Beacon { place, ..beacon(peers) };
                 assert_eq!(Beacon::open(&beacon.seal(&key), "dvs", &key), Ok(beacon));
             }
         }
     }
 
     #[test]
-    fn the_fullest_beacon_fits_one_frame() {
-        let mut fullest = Beacon {
+    fn the_longest_beacon_has_room_for_a_proposal_and_fits_one_frame() {
+        let mut longest = Beacon {
             cluster_name: "c".repeat(NAME_MAX),
-            name: "n".repeat(NAME_MAX),
-            release: "9".repeat(100),
-            management: Some("fd00::1".parse().unwrap()),
-            choices: Vec::new(),
-            ..beacon(PEERS_MAX)
+            facts: Facts {
+                name: "n".repeat(NAME_MAX),
+                release: "9".repeat(100),
+                management: Some("fd00::1".parse().unwrap()),
+                interfaces: vec![(Mac([2; 6]), std::net::Ipv6Addr::LOCALHOST); 9],
+                ..Facts::default()
+            },
+            ..beacon(0)
         };
-        assert!(fullest.room() >= 2, "every beacon tells some choices: {}", fullest.room());
-        fullest.choices = (0..fullest.room()).map(choice).collect();
-        let bytes = fullest.seal(&Key::new("t")).len();
+        let seat = Some(Seat { id: 1, incarnation: 1 });
+        let entry = PeerEntry { seat, ..beacon(1).peers[0] };
+        assert!(longest.room() >= FOUNDERS_MAX * entry.length(), "{}", longest.room());
+        while longest.room() >= entry.length() {
+            longest.peers.push(entry);
+        }
+        let bytes = longest.seal(&Key::new("t")).len();
         assert!(bytes <= BYTES_MAX, "{bytes}");
     }
 
     #[test]
-    fn a_usual_beacon_of_a_full_cluster_tells_a_dozen_choices() {
-        let usual = Beacon { name: "node51".into(), choices: Vec::new(), ..beacon(MEMBERS_MAX) };
-        assert!(usual.room() >= 12, "{}", usual.room());
+    fn a_usual_beacon_tells_of_all_that_form_a_cluster_and_some_more() {
+        let facts = Facts {
+            name: "node51".into(),
+            release: "0.1.0".into(),
+            interfaces: vec![(Mac([2; 6]), std::net::Ipv6Addr::LOCALHOST)],
+            ..Facts::default()
+        };
+        let usual = Beacon { facts, ..beacon(0) };
+        let entries = usual.room() / PeerEntry { seat: None, ..beacon(1).peers[0] }.length();
+        assert!(entries >= FOUNDERS_MAX + 30, "{entries}");
     }
 
     #[test]
@@ -625,26 +616,31 @@ mod tests {
         let malformed = Err(Rejection::Malformed);
         let phase = 4 + 1 + 4 + 6 + 8 + 8 + 6;
         assert_eq!(resign(&|bytes| bytes[phase] = 6), malformed);
-        // Pending, but of no generation.
-        let keys = phase + 1 + 2 + 8 + 8;
-        assert_eq!(
-            resign(&|bytes| bytes[keys..keys + 4].copy_from_slice(&[1, 0, 0, 0])),
-            malformed
-        );
+        // The first of the facts: neither ready nor not.
+        let facts = phase + 1 + 2 + 8 + 4 + 14 + 4 + 2;
+        assert_eq!(resign(&|bytes| bytes[facts] = 2), malformed);
+        assert_eq!(resign(&|bytes| bytes[facts - 1] = 0xff), malformed);
         assert_eq!(resign(&|bytes| bytes.push(0)), malformed);
-        assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0xff), malformed);
-        assert_eq!(resign(&|bytes| *bytes.last_mut().unwrap() = 0), malformed);
-        let flags = |bytes: &mut Vec<u8>| bytes.len() - CHOICE_BYTES - 2;
+        let flags = |bytes: &mut Vec<u8>| bytes.len() - PEER_BYTES;
         assert_eq!(
             resign(&|bytes| {
                 let at = flags(bytes);
-                bytes[at] = 0xff
+                bytes[at] = 0x20
+            }),
+            malformed
+        );
+        // With a place, which is not there.
+        assert_eq!(
+            resign(&|bytes| {
+                let at = flags(bytes);
+                bytes[at] |= 16
             }),
             malformed
         );
         assert_eq!(resign(&|bytes| bytes.truncate(bytes.len() - 1)), malformed);
         let newline = beacon(1);
-        let newline = Beacon { name: "a\nerror: b".into(), ..newline }.seal(&key);
+        let facts = Facts { name: "a\nerror: b".into(), ..newline.facts.clone() };
+        let newline = Beacon { facts, ..newline }.seal(&key);
         assert_eq!(Beacon::open(&newline, "dvs", &key).unwrap_err().why, Rejection::Malformed);
     }
 }

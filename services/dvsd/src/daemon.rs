@@ -23,10 +23,12 @@ use crate::containers::Underlay;
 use crate::echo::Echo;
 use crate::kernel::Kernel;
 use crate::links::Links;
+use crate::membership::swim::message::Message;
+use crate::membership::swim::Tuning;
 use crate::membership::{
-    Announcement, Event, Identity, Keys, Liveness, Membership, Path, Standing, View,
+    Announcement, Event, Identity, Keys, Liveness, Membership, OwnInterface, Path, Standing, View,
 };
-use crate::multicast::{Datagram, Network};
+use crate::multicast::{Datagram, Departure, Network};
 use crate::orders::{self, Order, Orders};
 use crate::reconcile::{Call, Desired, Tables};
 use crate::rejects::{Rejects, Throttle};
@@ -49,6 +51,9 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const GOODBYES: u32 = 3;
 /// Milliseconds before something that failed is tried again.
 const RETRY_MS: u64 = 1_000;
+
+/// What the kernel says of the machine's processors.
+const CPUINFO: &str = "/proc/cpuinfo";
 
 /// Opens the kernel's DVK; an error is for people.
 pub type OpenKernel = Box<dyn FnMut() -> Result<Arc<dyn Kernel>, String> + Send>;
@@ -154,7 +159,7 @@ pub struct Daemon {
     access: agreement::Access,
     desk: Desk,
     /// Where datagrams are sent; `None` before it runs.
-    outbound: Option<mpsc::Sender<(u32, Vec<u8>)>>,
+    outbound: Option<mpsc::Sender<Departure>>,
     sightings: Sightings,
     rejects: Rejects,
     told: Throttle<String>,
@@ -209,6 +214,8 @@ impl Daemon {
             name: settings.name.clone(),
             release: settings.release.clone(),
             management: settings.management,
+            // What cannot be read is nothing to go by.
+            tuning: Tuning::of_machine(&std::fs::read_to_string(CPUINFO).unwrap_or_default()),
         };
         let status = Status {
             node: None,
@@ -303,9 +310,9 @@ impl Daemon {
                 _ = tick.tick() => {}
             }
             let entropy = getrandom::u64().map_err(|error| format!("entropy: {error}"))?;
-            for (interface, bytes) in self.step(entropy) {
-                // A full queue is a lost beacon.
-                let _ = network.outbound.try_send((interface, bytes));
+            for departure in self.step(entropy) {
+                // A full queue is a lost datagram.
+                let _ = network.outbound.try_send(departure);
             }
         }
     }
@@ -343,6 +350,15 @@ impl Daemon {
         if admission::is_answer(bytes) {
             return;
         }
+        if Message::is_one(bytes) {
+            match Message::open(bytes, &self.key) {
+                Ok(message) => {
+                    self.membership.receive_message(now_ms, *interface, *source, message);
+                }
+                Err(why) => self.reject(now_ms, datagram, Rejected { mac: None, why }),
+            }
+            return;
+        }
         match Beacon::open(bytes, &self.settings.cluster, &self.key) {
             Ok(beacon) => match beacon.check_protection(self.segment.is_some()) {
                 Ok(()) => {
@@ -367,7 +383,9 @@ impl Daemon {
         match self.desk.hear(now_ms, &self.settings.cluster, bytes, known) {
             Verdict::Ignore => {}
             // A full queue is a lost answer; it asks again.
-            Verdict::Refuse(answer) => drop(outbound.try_send((interface, answer))),
+            Verdict::Refuse(answer) => {
+                drop(outbound.try_send(Departure::to_all(interface, answer)));
+            }
             Verdict::Admit(admission) => {
                 let (machine, id) = (admission.machine, admission.id.clone());
                 if self.told.admits(now_ms, format!("{machine} {id}")) {
@@ -376,7 +394,7 @@ impl Daemon {
                 let (token, outbound) = (token.clone(), outbound.clone());
                 tokio::spawn(async move {
                     if let Some(answer) = access.admit(admission, &token).await {
-                        let _ = outbound.try_send((interface, answer));
+                        let _ = outbound.try_send(Departure::to_all(interface, answer));
                     }
                 });
             }
@@ -392,17 +410,17 @@ impl Daemon {
         }
     }
 
-    /// Lets time pass; gives back the beacons to send.
-    fn step(&mut self, entropy: u64) -> Vec<(u32, Vec<u8>)> {
+    /// Lets time pass; gives back what to send.
+    fn step(&mut self, entropy: u64) -> Vec<Departure> {
         let now_ms = self.now_ms();
-        let mut beacons = Vec::new();
+        let mut departures = Vec::new();
         if self.membership.tick(now_ms, entropy) && self.settings.token.is_some() {
             for interface in &self.settings.interfaces {
                 let beacon = self.membership.beacon(now_ms, interface.mac);
-                beacons.push((interface.index, beacon.seal(&self.key)));
+                departures.push(Departure::to_all(interface.index, beacon.seal(&self.key)));
             }
         }
-        if !beacons.is_empty() || self.settings.token.is_none() {
+        if !departures.is_empty() || self.settings.token.is_none() {
             self.say_goodbye(now_ms);
         }
         let events = self.membership.take_events();
@@ -411,7 +429,15 @@ impl Daemon {
             events.iter().for_each(|event| self.tell(now_ms, event));
             self.look(now_ms);
         }
-        beacons
+        for (targets, message) in self.membership.take_messages(now_ms) {
+            let bytes = message.seal(&self.key);
+            let to = |(interface, address)| {
+                let to = Some(address);
+                Departure { interface, to, bytes: bytes.clone() }
+            };
+            departures.extend(targets.into_iter().map(to));
+        }
+        departures
     }
 
     /// Counts what was said, and has it said again.
@@ -449,6 +475,13 @@ impl Daemon {
                 }
             }
         }
+        let own = |interface: &Interface| OwnInterface {
+            index: interface.index,
+            mac: interface.mac,
+            address: self.end.link_locals.get(&interface.index).copied(),
+        };
+        let interfaces = self.settings.interfaces.iter().map(own).collect();
+        self.membership.tell_interfaces(now_ms, interfaces);
         if let Some(removals) = self.agreement.removals() {
             self.membership.remove(now_ms, removals);
         }
@@ -591,6 +624,9 @@ impl Daemon {
         let kernel = &self.kernel;
         if !kernel.trouble.is_empty() {
             return Some(kernel.trouble.clone());
+        }
+        if matches!(view.standing, Standing::Member { .. }) && !view.whole {
+            return Some("asking who the members are".to_owned());
         }
         for member in view.members.iter().filter(|member| !member.local) {
             let (id, name) = (member.seat.id, &member.name);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Beacons on the network: UDP to an IPv6 link-local multicast group on each cluster interface.
+//! Beacons and messages of members on the network: UDP on each cluster interface, to an IPv6 link-local multicast group or the link-local
+//! address of one node.
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -18,7 +19,7 @@ pub const PORT: u16 = 7701;
 /// Longest datagram that is looked at.
 const DATAGRAM_MAX: usize = 2048;
 /// Datagrams that may wait for the daemon, or for a socket.
-const QUEUE: usize = 256;
+const QUEUE: usize = 1_024;
 
 /// A datagram that arrived.
 #[derive(Clone, Debug)]
@@ -31,13 +32,31 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// Index of the interface it is to go out by.
+    pub interface: u32,
+    /// The receiver's link-local address; `None` for all.
+    pub to: Option<Ipv6Addr>,
+    /// What it holds.
+    pub bytes: Vec<u8>,
+}
+
+impl Departure {
+    /// One to all on an interface.
+    pub fn to_all(interface: u32, bytes: Vec<u8>) -> Self {
+        Self { interface, to: None, bytes }
+    }
+}
+
 /// The daemon's end of the network: real sockets, or what a test connects.
 #[derive(Debug)]
 pub struct Network {
     /// What arrives.
     pub inbound: mpsc::Receiver<Datagram>,
-    /// What is to be sent, and by which interface. Where it cannot be, it is dropped.
-    pub outbound: mpsc::Sender<(u32, Vec<u8>)>,
+    /// What is to be sent. Where it cannot be, it is dropped.
+    pub outbound: mpsc::Sender<Departure>,
 }
 
 /// Opens a socket on each interface and moves datagrams between them and the daemon.
@@ -46,11 +65,11 @@ pub struct Network {
 /// For people: which interface cannot be used, and why.
 pub fn start(interfaces: &[Interface]) -> Result<Network, String> {
     let (arrived, inbound) = mpsc::channel(QUEUE);
-    let (outbound, mut departing) = mpsc::channel::<(u32, Vec<u8>)>(QUEUE);
+    let (outbound, mut departing) = mpsc::channel::<Departure>(QUEUE);
     let mut sockets = Vec::new();
     for interface in interfaces {
         let socket = open(interface).map_err(|error| {
-            format!("receive multicast on {} (port {PORT}): {error}", interface.name)
+            format!("receive datagrams on {} (port {PORT}): {error}", interface.name)
         })?;
         sockets.push((interface.index, std::sync::Arc::new(socket)));
     }
@@ -73,12 +92,12 @@ pub fn start(interfaces: &[Interface]) -> Result<Network, String> {
         });
     }
     tokio::spawn(async move {
-        while let Some((interface, bytes)) = departing.recv().await {
+        while let Some(Departure { interface, to, bytes }) = departing.recv().await {
             for (index, socket) in &sockets {
                 if *index == interface {
-                    let to = SocketAddrV6::new(GROUP, PORT, 0, *index);
+                    let to = SocketAddrV6::new(to.unwrap_or(GROUP), PORT, 0, *index);
                     // While the interface has no carrier or its address is still being checked
-                    // for duplicates, sending fails; the next beacon will do.
+                    // for duplicates, sending fails; the next beacon or message will do.
                     let _ = socket.send_to(&bytes, to).await;
                 }
             }
@@ -95,7 +114,8 @@ fn open(interface: &Interface) -> io::Result<UdpSocket> {
     socket.set_multicast_hops_v6(1)?;
     socket.set_multicast_loop_v6(false)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddrV6::new(GROUP, PORT, 0, interface.index).into())?;
+    // Not to the group: messages of members come to the interface's own address.
+    socket.bind(&SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, PORT, 0, 0).into())?;
     socket.join_multicast_v6(&GROUP, interface.index)?;
     UdpSocket::from_std(socket.into())
 }

@@ -22,7 +22,7 @@ use dvs_api::{Status, StatusState};
 use dvs_config::{JoinToken, Token};
 use tokio::time::interval;
 
-use crate::multicast::Network;
+use crate::multicast::{Departure, Network};
 use crate::settings::Settings;
 use crate::status::StatusFile;
 
@@ -65,7 +65,8 @@ pub async fn apply(
                 if let Some(bytes) = applicant.step(now_ms)? {
                     for interface in &settings.interfaces {
                         // A full queue is a lost datagram.
-                        let _ = network.outbound.try_send((interface.index, bytes.clone()));
+                        let to_all = Departure::to_all(interface.index, bytes.clone());
+                        let _ = network.outbound.try_send(to_all);
                     }
                 }
             }

@@ -154,7 +154,7 @@ mod tests {
 
     fn view(members: Vec<MemberView>) -> View {
         let seat = Seat { id: 0, incarnation: 1 };
-        View { standing: Standing::Member { cluster: 9, seat }, members }
+        View { standing: Standing::Member { cluster: 9, seat }, members, whole: true }
     }
 
     /// Does what is to be done until nothing is, and says what that was.

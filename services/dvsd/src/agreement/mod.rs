@@ -159,7 +159,7 @@ impl Agreement {
         let absent = "this node is not part of a cluster yet";
         let (now, see_now) = watch::channel(Now::Absent(absent.into()));
         let standing = Standing::Discovering { detail: String::new(), heard: false };
-        let (view, see_view) = watch::channel(View { standing, members: Vec::new() });
+        let (view, see_view) = watch::channel(View { standing, members: Vec::new(), whole: false });
         let secret = token.map(ClusterSecret::new);
         let (journal, pages) = journal::journal();
         let (running, trouble) = (None, None);

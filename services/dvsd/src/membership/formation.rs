@@ -4,7 +4,8 @@
 //! A candidate counts those candidates that it hears and that hear it. Once they are at least
 //! `bootstrap_expect`, all of them hear exactly each other, none of them agrees to anything else,
 //! nobody belongs to a cluster already, and nothing of that has changed for [`SETTLE_MS`], the one
-//! with the lowest identity **proposes**: a random cluster id and a roster. The others **accept**
+//! with the lowest identity **proposes**: a random cluster id and a roster. Of more than [`FOUNDERS_MAX`], that many with the lowest
+//! identities do so, and the others join them: every beacon tells of these first, so that all mean the same. The others **accept**
 //! it and then no other. Once the proposer has heard everybody accept, it **commits** by becoming
 //! a member; the others follow when they hear it, or anybody who has followed.
 //!
@@ -22,12 +23,12 @@ use dvs_config::Mac;
 
 use super::peers::{Heard, Peers};
 use super::roster::Roster;
-use super::{Identity, BEACON_GAP_MS, BEACON_MS, CANDIDATE_MS, DOWN_MS};
-use crate::beacon::{Phase, MEMBERS_MAX, PEERS_MAX};
+use super::{Identity, CANDIDATE_MS, DOWN_MS};
+use crate::beacon::{Phase, FOUNDERS_MAX, MEMBERS_MAX};
 
 /// Milliseconds for which nothing may change before a cluster is proposed: whoever belongs to one has said so meanwhile, to each of those
 /// who would form another, and one of them who hears it is enough to keep all from it.
-pub const SETTLE_MS: u64 = BEACON_MS + BEACON_GAP_MS;
+pub const SETTLE_MS: u64 = 290;
 /// The same for a node that nobody answers: longer, since what it missed might be a cluster.
 const SETTLE_ALONE_MS: u64 = 2_500;
 /// A proposer that was not heard for so many milliseconds no longer binds who accepted.
@@ -238,16 +239,13 @@ impl Formation {
 
     /// The formed cluster to join, if one is heard: of several the one with most live members.
     fn cluster_to_join(&mut self, own: &Identity, live: &[&Heard]) -> Option<u64> {
-        let size = |heard: &Heard| {
-            heard.beacon.peers.iter().filter(|peer| peer.seat.is_some() && !peer.down).count()
-        };
         let member = live
             .iter()
             .filter(|heard| heard.beacon.phase.is_member())
-            .max_by_key(|heard| (size(heard), std::cmp::Reverse(heard.beacon.cluster)))?;
-        let seats = member.beacon.peers.iter().filter(|peer| peer.seat.is_some());
-        let (members, down) = (seats.clone().count(), seats.clone().filter(|p| p.down).count());
-        let known = seats.clone().any(|peer| peer.mac == own.mac);
+            .max_by_key(|heard| (heard.beacon.live, std::cmp::Reverse(heard.beacon.cluster)))?;
+        let members = usize::from(member.beacon.members);
+        let down = members.saturating_sub(member.beacon.live.into());
+        let known = member.beacon.peers.iter().any(|peer| peer.mac == own.mac && peer.known);
         self.obstacle = if !known && members >= MEMBERS_MAX {
             Obstacle::Full
         } else if !known && (members - down) * 2 <= members {
@@ -267,8 +265,9 @@ impl Formation {
         if let Some(heard) = live.iter().find(|heard| heard.beacon.expect != own.expect) {
             return Obstacle::Expect { mac: heard.beacon.mac, theirs: heard.beacon.expect };
         }
-        if machines.len() < usize::from(own.expect) {
-            return Obstacle::TooFew(machines.len());
+        let found = live.len() + 1;
+        if found < usize::from(own.expect) {
+            return Obstacle::TooFew(found);
         }
         for heard in live {
             let hears = lowest(
@@ -293,14 +292,13 @@ impl Formation {
                 return Obstacle::Agreed { mac: heard.beacon.mac };
             }
         }
-        Obstacle::Settling(machines.len())
+        Obstacle::Settling(found)
     }
 }
 
-/// As many machines as a cluster can have, those with the lowest identities.
+/// As many machines as form a cluster together, those with the lowest identities.
 fn lowest(machines: impl Iterator<Item = (Mac, u64)>) -> BTreeMap<Mac, u64> {
-    const { assert!(MEMBERS_MAX < PEERS_MAX) };
-    machines.collect::<BTreeMap<_, _>>().into_iter().take(MEMBERS_MAX).collect()
+    machines.collect::<BTreeMap<_, _>>().into_iter().take(FOUNDERS_MAX).collect()
 }
 
 const _: () = assert!(DOWN_MS < LOCK_MS && PROPOSAL_MS < LOCK_MS);

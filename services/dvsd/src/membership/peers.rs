@@ -5,35 +5,22 @@
 //! later. Within one instance a counter tells old from new. Between instances of a machine, of
 //! which this node cannot know the order, two rules do:
 //!
-//! 1. An instance counts only once one of its beacons names this node's own instance as heard.
-//!    Instances are random, so such a beacon was made after this node started.
+//! 1. An instance counts only once one of its beacons names this node's own instance as heard, or once members vouch for it.
+//!    Instances are random, so such a beacon was made after this node started; and messages of members are no replays.
 //! 2. An instance that another one of the same machine has followed never comes back.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::Ipv6Addr;
 
 use dvs_config::Mac;
 
+use super::ways::{Path, Ways};
+use super::CANDIDATE_MS;
 use crate::beacon::Beacon;
 
 /// Machines that are remembered; beyond, the one not heard for longest is forgotten.
-const MACHINES_MAX: usize = 512;
+const MACHINES_MAX: usize = 2_048;
 /// Instances of a machine that are remembered as gone.
 const SUPERSEDED_MAX: usize = 32;
-/// Milliseconds for which a way is remembered by which nothing arrives any more.
-const PATH_MS: u64 = 30_000;
-
-/// A way by which beacons of a peer arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Index of the local interface.
-    pub interface: u32,
-    /// MAC address of the peer's interface.
-    pub mac: Mac,
-    /// Link-local address of the peer's interface.
-    pub address: Ipv6Addr,
-}
-
 /// One instance of a machine, and the last that it said.
 #[derive(Clone, Debug)]
 pub(super) struct Heard {
@@ -41,14 +28,16 @@ pub(super) struct Heard {
     pub(super) beacon: Beacon,
     /// When that arrived, in milliseconds.
     pub(super) at_ms: u64,
-    /// By local interface and the peer's, and when each worked last.
-    paths: BTreeMap<(u32, Mac), (Path, u64)>,
 }
 
 impl Heard {
-    fn new(now_ms: u64, path: Path, beacon: Beacon) -> Self {
-        let paths = BTreeMap::from([((path.interface, path.mac), (path, now_ms))]);
-        Self { beacon, at_ms: now_ms, paths }
+    fn new(now_ms: u64, beacon: Beacon) -> Self {
+        Self { beacon, at_ms: now_ms }
+    }
+
+    /// Which run of which machine.
+    pub(super) fn run(&self) -> (Mac, u64) {
+        (self.beacon.mac, self.beacon.instance)
     }
 
     /// Whether something was heard in the last `within_ms` milliseconds.
@@ -56,21 +45,11 @@ impl Heard {
         now_ms.saturating_sub(self.at_ms) <= within_ms
     }
 
-    /// The way to reach it: of those that worked in the last `within_ms` before the latest beacon
-    /// the one over the interface with the lowest index, to the lowest address. So it stays the same
-    /// where several interfaces of the peer are heard by one of this node's.
-    pub(super) fn path(&self, within_ms: u64) -> Option<Path> {
-        let worked = |at: u64| self.at_ms.saturating_sub(at) <= within_ms;
-        self.paths.values().find(|(_, at)| worked(*at)).map(|(path, _)| *path)
-    }
-
     /// Takes a later beacon of the same instance; `false` for one that is not later.
-    fn update(&mut self, now_ms: u64, path: Path, beacon: Beacon) -> bool {
+    fn update(&mut self, now_ms: u64, beacon: Beacon) -> bool {
         if beacon.counter <= self.beacon.counter {
             return false;
         }
-        self.paths.retain(|_, (_, at)| now_ms.saturating_sub(*at) <= PATH_MS);
-        self.paths.insert((path.interface, path.mac), (path, now_ms));
         self.at_ms = now_ms;
         self.beacon = beacon;
         true
@@ -84,6 +63,7 @@ struct Machine {
     /// An instance that may be a replay.
     provisional: Option<Heard>,
     superseded: VecDeque<u64>,
+    ways: Ways,
 }
 
 /// What became of a beacon.
@@ -102,38 +82,62 @@ pub enum Novelty {
 pub(super) struct Peers(BTreeMap<Mac, Machine>);
 
 impl Peers {
-    /// Takes an authentic beacon of another machine. `own` is this node's identity and instance.
+    /// Takes an authentic beacon of another machine. `own` is this node's identity and instance; `vouched` says that the
+    /// members know the beacon's instance.
     pub(super) fn hear(
         &mut self,
         now_ms: u64,
         own: (Mac, u64),
-        provisional_ms: u64,
+        vouched: bool,
         path: Path,
         beacon: Beacon,
     ) -> Novelty {
         let mac = beacon.mac;
+        let novelty = self.take(now_ms, own, vouched, beacon);
+        if novelty == Novelty::New {
+            self.note_way(now_ms, mac, path);
+        }
+        novelty
+    }
+
+    /// Something authentic and new has come from a machine.
+    pub(super) fn note_way(&mut self, now_ms: u64, mac: Mac, path: Path) {
+        self.room_for(mac).ways.note(now_ms, path);
+    }
+
+    /// The ways to a machine.
+    pub(super) fn ways(&self, mac: Mac) -> Option<&Ways> {
+        self.0.get(&mac).map(|machine| &machine.ways)
+    }
+
+    fn room_for(&mut self, mac: Mac) -> &mut Machine {
         if !self.0.contains_key(&mac) && self.0.len() >= MACHINES_MAX {
             self.forget_oldest();
         }
-        let machine = self.0.entry(mac).or_default();
+        self.0.entry(mac).or_default()
+    }
+
+    fn take(&mut self, now_ms: u64, own: (Mac, u64), vouched: bool, beacon: Beacon) -> Novelty {
+        let machine = self.room_for(beacon.mac);
         if machine.superseded.contains(&beacon.instance) {
             return Novelty::Old;
         }
         if let Some(heard) = &mut machine.confirmed {
             if heard.beacon.instance == beacon.instance {
-                return match heard.update(now_ms, path, beacon) {
+                return match heard.update(now_ms, beacon) {
                     true => Novelty::New,
                     false => Novelty::Old,
                 };
             }
         }
-        let answers_us = beacon
-            .peers
-            .iter()
-            .any(|peer| (peer.mac, peer.instance) == own && (peer.heard || peer.seat.is_some()));
+        let names_us = || {
+            let mut peers = beacon.peers.iter();
+            peers.any(|it| (it.mac, it.instance) == own && (it.heard || it.seat.is_some()))
+        };
+        let certain = vouched || names_us();
         let heard = match machine.provisional.take() {
             Some(mut heard) if heard.beacon.instance == beacon.instance => {
-                let later = heard.update(now_ms, path, beacon);
+                let later = heard.update(now_ms, beacon);
                 if !later {
                     machine.provisional = Some(heard);
                     return Novelty::Old;
@@ -141,13 +145,13 @@ impl Peers {
                 heard
             }
             // Whoever replays beacons of ever other instances must not push out the real one.
-            Some(heard) if !answers_us && heard.is_live(now_ms, provisional_ms) => {
+            Some(heard) if !certain && heard.is_live(now_ms, CANDIDATE_MS) => {
                 machine.provisional = Some(heard);
                 return Novelty::Unproven;
             }
-            _ => Heard::new(now_ms, path, beacon),
+            _ => Heard::new(now_ms, beacon),
         };
-        if !answers_us {
+        if !certain {
             machine.provisional = Some(heard);
             return Novelty::Unproven;
         }
@@ -192,14 +196,15 @@ impl Peers {
         for machine in self.0.values_mut() {
             for heard in machine.confirmed.iter_mut().chain(&mut machine.provisional) {
                 heard.at_ms += gap_ms;
-                heard.paths.values_mut().for_each(|(_, at)| *at += gap_ms);
             }
+            machine.ways.forgive(gap_ms);
         }
     }
 
     fn forget_oldest(&mut self) {
         let latest = |machine: &Machine| {
-            machine.confirmed.iter().chain(&machine.provisional).map(|heard| heard.at_ms).max()
+            let heard = machine.confirmed.iter().chain(&machine.provisional);
+            heard.map(|heard| heard.at_ms).chain(machine.ways.latest_ms()).max()
         };
         if let Some(mac) = self.0.iter().min_by_key(|(_, m)| latest(m)).map(|(mac, _)| *mac) {
             self.0.remove(&mac);
@@ -209,8 +214,11 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
     use crate::beacon::{PeerEntry, Phase};
+    use crate::membership::Facts;
 
     const OWN: (Mac, u64) = (Mac([2, 0, 0, 0, 0, 1]), 11);
     const PATH: Path =
@@ -226,12 +234,11 @@ mod tests {
             phase: Phase::Candidate,
             expect: 2,
             cluster: 0,
-            echo: 0,
-            keys: None,
             uptime_s: 0,
-            management: None,
-            name: String::new(),
-            release: String::new(),
+            place: None,
+            members: 0,
+            live: 0,
+            facts: Facts::default(),
             peers: hears
                 .map(|(mac, instance)| PeerEntry {
                     mac,
@@ -239,20 +246,18 @@ mod tests {
                     seat: None,
                     heard: true,
                     confirmed: false,
-                    down: false,
-                    holds: None,
                     removed: false,
+                    known: false,
                 })
                 .into_iter()
                 .collect(),
-            choices: Vec::new(),
         }
     }
 
     #[test]
     fn an_instance_counts_once_it_names_ours() {
         let mut peers = Peers::default();
-        let mut hear = |now, beacon| peers.hear(now, OWN, 1000, PATH, beacon);
+        let mut hear = |now, beacon| peers.hear(now, OWN, false, PATH, beacon);
         assert_eq!(hear(0, beacon(5, 1, None)), Novelty::Unproven);
         assert_eq!(hear(10, beacon(5, 2, Some((OWN.0, 10)))), Novelty::Unproven);
         assert_eq!(hear(20, beacon(5, 3, Some(OWN))), Novelty::New);
@@ -263,9 +268,21 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_counts_at_once_where_the_members_know_it() {
+        let mut peers = Peers::default();
+        assert_eq!(peers.hear(0, OWN, false, PATH, beacon(5, 1, None)), Novelty::Unproven);
+        assert_eq!(peers.ways(PATH.mac).unwrap().path(1_000), None, "it may be a replay");
+        assert_eq!(peers.hear(10, OWN, true, PATH, beacon(5, 2, None)), Novelty::New);
+        assert_eq!(peers.ways(PATH.mac).unwrap().path(1_000), Some(PATH));
+        assert_eq!(peers.hear(20, OWN, true, PATH, beacon(5, 2, None)), Novelty::Old);
+        assert_eq!(peers.hear(30, OWN, true, PATH, beacon(6, 1, None)), Novelty::New);
+        assert_eq!(peers.hear(40, OWN, true, PATH, beacon(5, 3, None)), Novelty::Old);
+    }
+
+    #[test]
     fn a_recorded_beacon_of_an_earlier_boot_is_never_taken_for_new() {
         let mut peers = Peers::default();
-        let mut hear = |now, beacon| peers.hear(now, OWN, 1000, PATH, beacon);
+        let mut hear = |now, beacon| peers.hear(now, OWN, false, PATH, beacon);
         assert_eq!(hear(0, beacon(5, 1, Some(OWN))), Novelty::New);
         assert_eq!(hear(10, beacon(6, 1, Some(OWN))), Novelty::New);
         for counter in 1..9 {
@@ -279,25 +296,12 @@ mod tests {
     }
 
     #[test]
-    fn of_two_interfaces_on_one_segment_the_same_is_taken_as_long_as_it_works() {
-        let other = Path { mac: Mac([2, 0, 0, 0, 0, 3]), ..PATH };
-        let mut heard = Heard::new(0, PATH, beacon(5, 1, None));
-        for counter in 1..20 {
-            let path = if counter % 2 == 0 { PATH } else { other };
-            assert!(heard.update(100 * counter, path, beacon(5, 1 + counter, None)));
-            assert_eq!(heard.path(1_000), Some(other), "{counter}");
-        }
-        assert!(heard.update(3_000, PATH, beacon(5, 100, None)));
-        assert_eq!(heard.path(1_000), Some(PATH));
-    }
-
-    #[test]
     fn memory_is_bounded() {
         let mut peers = Peers::default();
         for n in 0..3 * MACHINES_MAX as u64 {
             let [.., a, b] = n.to_be_bytes();
             let beacon = Beacon { mac: Mac([2, 0, 0, 1, a, b]), ..beacon(n, 1, None) };
-            peers.hear(n, OWN, 1000, PATH, beacon);
+            peers.hear(n, OWN, false, PATH, beacon);
         }
         assert_eq!(peers.0.len(), MACHINES_MAX);
         assert_eq!(peers.provisional(3 * MACHINES_MAX as u64, 5).count(), 5);

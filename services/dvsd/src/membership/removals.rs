@@ -42,10 +42,15 @@ impl Removals {
         self.0.get(&mac).is_some_and(|removed| removed.barred || belongs)
     }
 
-    fn forbid(&self, entry: &Entry) -> bool {
-        self.0.get(&entry.mac).is_some_and(|removed| {
-            removed.barred || entry.seat.incarnation <= removed.seat.incarnation
-        })
+    /// Whether an entry must not be in a roster.
+    pub(super) fn forbid(&self, entry: &Entry) -> bool {
+        self.bar(entry.mac) || self.end(entry)
+    }
+
+    /// Whether it is that life of a machine, or an earlier one, in which it was removed.
+    pub(super) fn end(&self, entry: &Entry) -> bool {
+        let removed = self.0.get(&entry.mac);
+        removed.is_some_and(|removed| entry.seat.incarnation <= removed.seat.incarnation)
     }
 
     /// The place that a machine had which may come back.

@@ -23,10 +23,9 @@ pub struct Entry {
 /// All places of a cluster by id. Nobody is taken off but who was [removed](super::Removals), so that a machine that comes
 /// back gets its id again.
 ///
-/// Rosters are not agreed upon but merged. Two nodes that have merged the same entries, in any
-/// order and however often, hold the same roster: of two entries for an id the lower MAC address
-/// wins, and of two for one run of the same machine the higher incarnation, then the higher
-/// instance; a machine with two ids keeps the one with the higher incarnation, then the lower id.
+/// A roster is not agreed upon but follows from the records that members spread, of which there is one for each id
+/// ([`swim::record`](super::swim::record) says which); a machine with two ids keeps the one with the higher incarnation, then
+/// the lower id. So nodes that know the same records hold the same roster.
 /// The machine that loses its place sees so and asks to join again.
 ///
 /// That is not consensus. If two halves of a cluster that do not hear each other both admitted
@@ -45,14 +44,17 @@ impl Roster {
         Self(seats.collect())
     }
 
-    /// The entries of a beacon that have a seat.
+    /// The places that are in a beacon's peers.
     pub fn of_peers(peers: &[PeerEntry]) -> Self {
-        let mut roster = Self::default();
-        for peer in peers {
-            if let Some(seat) = peer.seat {
-                roster.insert(Entry { seat, mac: peer.mac, instance: peer.instance });
-            }
-        }
+        let entry = |peer: &PeerEntry| {
+            Some(Entry { seat: peer.seat?, mac: peer.mac, instance: peer.instance })
+        };
+        Self::of_entries(peers.iter().filter_map(entry))
+    }
+
+    /// The places that these stand for.
+    pub fn of_entries(entries: impl Iterator<Item = Entry>) -> Self {
+        let mut roster = Self(entries.map(|entry| (entry.seat.id, entry)).collect());
         roster.settle_machines();
         roster
     }
@@ -87,20 +89,6 @@ impl Roster {
         self.of_machine(mac).filter(|entry| entry.instance == instance)
     }
 
-    /// Takes over what another roster knows better. Says whether anything changed.
-    pub fn merge(&mut self, other: &Self) -> bool {
-        // Nearly every beacon says what is known.
-        if self == other {
-            return false;
-        }
-        let before = self.clone();
-        for entry in other.0.values() {
-            self.insert(*entry);
-        }
-        self.settle_machines();
-        *self != before
-    }
-
     /// Keeps only some entries. Says whether any went.
     pub(super) fn retain(&mut self, keep: impl Fn(&Entry) -> bool) -> bool {
         let before = self.0.len();
@@ -109,28 +97,27 @@ impl Roster {
     }
 
     /// Gives a machine a place: the id it had, even if it was removed meanwhile, with the next incarnation; or the lowest one
-    /// that was nobody's.
-    pub(super) fn admit(&mut self, mac: Mac, instance: u64, removed: &Removals) -> Entry {
+    /// that was nobody's: `is_taken` says of ids without a place whether they are somebody's.
+    pub(super) fn admit(
+        &mut self,
+        mac: Mac,
+        instance: u64,
+        removed: &Removals,
+        is_taken: impl Fn(u16) -> bool,
+    ) -> Entry {
         let had = self.of_machine(mac).map(|entry| entry.seat);
         let had = had.or_else(|| removed.place(mac).filter(|seat| !self.0.contains_key(&seat.id)));
         let seat = match had {
             Some(seat) => Seat { id: seat.id, incarnation: seat.incarnation.saturating_add(1) },
             None => {
-                let free = |id: &u16| !self.0.contains_key(id) && !removed.holds(*id);
+                let free =
+                    |id: &u16| !self.0.contains_key(id) && !removed.holds(*id) && !is_taken(*id);
                 Seat { id: (0..).find(free).unwrap_or(u16::MAX), incarnation: 1 }
             }
         };
         let entry = Entry { seat, mac, instance };
         self.0.insert(seat.id, entry);
         entry
-    }
-
-    fn insert(&mut self, entry: Entry) {
-        let rank = |entry: &Entry| (Reverse(entry.mac), entry.seat.incarnation, entry.instance);
-        let held = self.0.entry(entry.seat.id).or_insert(entry);
-        if rank(&entry) > rank(held) {
-            *held = entry;
-        }
     }
 
     fn settle_machines(&mut self) {
@@ -171,29 +158,26 @@ mod tests {
     #[test]
     fn a_machine_that_comes_back_has_its_id_and_the_next_incarnation() {
         let mut roster = roster(&[1, 2]);
-        assert_eq!(roster.admit(mac(1), 100, &none()).seat, Seat { id: 0, incarnation: 2 });
-        assert_eq!(roster.admit(mac(7), 7, &none()).seat, Seat { id: 2, incarnation: 1 });
+        assert_eq!(
+            roster.admit(mac(1), 100, &none(), |_| false).seat,
+            Seat { id: 0, incarnation: 2 }
+        );
+        assert_eq!(
+            roster.admit(mac(7), 7, &none(), |_| false).seat,
+            Seat { id: 2, incarnation: 1 }
+        );
         assert_eq!(roster.len(), 3);
     }
 
     #[test]
-    fn merging_is_the_same_in_any_order_and_leaves_no_id_and_no_machine_twice() {
-        let (mut left, mut right) = (roster(&[1, 2]), roster(&[1, 2]));
-        left.admit(mac(8), 8, &none());
-        right.admit(mac(7), 7, &none());
-        left.admit(mac(1), 100, &none());
-        right.admit(mac(1), 200, &none());
-        right.admit(mac(8), 8, &none());
-        left.admit(mac(2), 300, &none());
-        let (mut a, mut b) = (left.clone(), right.clone());
-        assert!(a.merge(&right));
-        assert!(b.merge(&left));
-        assert_eq!(a, b);
-        assert!(!a.merge(&right) && !a.merge(&left));
-        assert_eq!(a.of_machine(mac(1)).unwrap().instance, 200);
-        assert_eq!(a.of_machine(mac(7)).unwrap().seat.id, 2);
-        assert_eq!(a.of_machine(mac(8)).unwrap().seat.id, 3);
-        assert_eq!(a.len(), 4);
+    fn a_machine_with_two_ids_keeps_the_later_one_and_then_the_lower() {
+        let entry =
+            |id, incarnation, n| Entry { seat: Seat { id, incarnation }, mac: mac(n), instance: 5 };
+        let all = [entry(0, 1, 1), entry(1, 1, 2), entry(2, 2, 1), entry(3, 1, 2)];
+        let roster = Roster::of_entries(all.into_iter());
+        assert_eq!(Roster::of_entries(all.into_iter().rev()), roster);
+        let ids: Vec<_> = roster.entries().map(|e| (e.seat.id, e.mac)).collect();
+        assert_eq!(ids, [(1, mac(2)), (2, mac(1))]);
     }
 
     #[test]
@@ -205,11 +189,14 @@ mod tests {
         };
         assert!(gone(true).apply(&mut roster));
         assert!(!gone(true).apply(&mut roster));
-        let other = self::roster(&[1, 2, 3]);
-        roster.merge(&other);
-        assert!(gone(false).apply(&mut roster), "what others still have is left out again");
-        assert_eq!(roster.admit(mac(7), 7, &gone(true)).seat, Seat { id: 3, incarnation: 1 });
-        assert_eq!(roster.admit(mac(2), 22, &gone(false)).seat, Seat { id: 1, incarnation: 5 });
+        assert_eq!(
+            roster.admit(mac(7), 7, &gone(true), |_| false).seat,
+            Seat { id: 3, incarnation: 1 }
+        );
+        assert_eq!(
+            roster.admit(mac(2), 22, &gone(false), |_| false).seat,
+            Seat { id: 1, incarnation: 5 }
+        );
         assert!(!gone(false).apply(&mut roster), "a later life of it is no removed one");
         assert!(gone(true).apply(&mut roster));
     }

@@ -7,9 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use dvs_config::Mac;
 
 use super::formation::Obstacle;
-use super::peers::{Heard, Path};
-use super::{Membership, Role, CANDIDATE_MS, DOWN_MS};
-use crate::beacon::{Choice, Phase, Seat, MEMBERS_MAX};
+use super::member::held_in;
+use super::ways::Path;
+use super::{Facts, Membership, Role, CANDIDATE_MS};
+use crate::beacon::{Choice, Seat, MEMBERS_MAX};
 use crate::segment::Announced;
 
 /// What a node says of itself that was removed.
@@ -23,6 +24,8 @@ pub struct View {
     pub standing: Standing,
     /// All members in the order of ids, this node included; empty for one that is none.
     pub members: Vec<MemberView>,
+    /// A node that has just joined has heard of all who were members before.
+    pub whole: bool,
 }
 
 /// See [`View::standing`].
@@ -55,11 +58,11 @@ pub struct MemberView {
     pub instance: u64,
     /// Whether it is this node.
     pub local: bool,
-    /// Whether it is heard.
+    /// Whether it is reached.
     pub liveness: Liveness,
     /// Whether it says that it can exchange messages with everybody.
     pub ready: bool,
-    /// What it said last in this incarnation; `None` if it was not heard yet, and for this node.
+    /// What it said last in this incarnation; `None` if it has not said anything yet, and for this node.
     pub said: Option<Said>,
     /// Its name; `node` and its id if it has no other.
     pub name: String,
@@ -67,7 +70,7 @@ pub struct MemberView {
     pub choice: Choice,
 }
 
-/// What is known of another member only from its beacons.
+/// What is known of another member only from itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
     /// Version of its `dvsd`.
@@ -76,9 +79,9 @@ pub struct Said {
     pub echo: u64,
     /// Address of its management interface.
     pub management: Option<IpAddr>,
-    /// Seconds since its `dvsd` started, at the time of its last beacon.
+    /// Seconds since its `dvsd` started, when something came of it last; 0 before its first beacon came.
     pub uptime_s: u32,
-    /// When that beacon came, in milliseconds.
+    /// When something came of it last, in milliseconds.
     pub at_ms: u64,
     /// How to reach it.
     pub path: Option<Path>,
@@ -88,14 +91,14 @@ pub struct Said {
     pub holds: Option<u8>,
 }
 
-/// Whether a member is heard.
+/// Whether a member is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// It is new in the roster, or about to take its place, and was not heard as a member yet.
+    /// It is new in the roster, or about to take its place, and has said nothing as a member yet.
     Expected,
-    /// It is heard.
+    /// It answers.
     Alive,
-    /// It is not heard any more.
+    /// It does not, or not to this node.
     Down,
 }
 
@@ -128,7 +131,7 @@ pub enum Event {
         /// Its identity.
         mac: Mac,
     },
-    /// A member is not heard any more.
+    /// A member does not answer any more, to nobody.
     NodeDown {
         /// Its id and incarnation.
         seat: Seat,
@@ -154,14 +157,14 @@ pub enum Event {
         /// Id of the cluster.
         cluster: u64,
     },
-    /// A member is heard, but does not hear this node.
+    /// A member answers others, but not this node.
     NodeDeaf {
         /// Its id and incarnation.
         seat: Seat,
         /// Its identity.
         mac: Mac,
     },
-    /// A member that was down is heard again.
+    /// A member that was down answers again.
     NodeBack {
         /// Its id and incarnation.
         seat: Seat,
@@ -233,12 +236,9 @@ impl fmt::Display for Event {
                 let Seat { id, incarnation } = seat;
                 write!(f, "node {id} ({mac}) restarted, incarnation {incarnation}")
             }
-            Self::NodeDown { seat, mac } => write!(
-                f,
-                "node {} ({mac}) is down: nothing heard of it for {} s",
-                seat.id,
-                DOWN_MS / 1000
-            ),
+            Self::NodeDown { seat, mac } => {
+                write!(f, "node {} ({mac}) is down: it does not answer", seat.id)
+            }
             Self::NodeLeft { seat, mac } => {
                 write!(f, "node {} ({mac}) is down: it said that it is going", seat.id)
             }
@@ -250,7 +250,7 @@ impl fmt::Display for Event {
             }
             Self::NodeDeaf { seat, mac } => write!(
                 f,
-                "node {} ({mac}) is down: it is heard, but does not hear this node; check the \
+                "node {} ({mac}) is down: it answers other nodes, but not this one; check the \
                  network between them",
                 seat.id
             ),
@@ -306,6 +306,7 @@ impl Membership {
                 return View {
                     standing: Standing::Discovering { detail, heard },
                     members: Vec::new(),
+                    whole: false,
                 };
             }
             Role::Member(member) => member,
@@ -319,10 +320,12 @@ impl Membership {
                 if local {
                     seat = entry.seat;
                 }
-                let heard = self.peers.of_instance(entry.mac, entry.instance);
-                let name = match heard {
+                // The first record is made by whoever lets a machine in.
+                let record = member.swim.record(entry.seat.id).filter(|record| record.revision > 0);
+                let facts = record.and_then(|record| Facts::read(&record.facts));
+                let name = match &facts {
                     _ if local => self.identity.name.clone(),
-                    Some(heard) => heard.beacon.name.clone(),
+                    Some(facts) => facts.name.clone(),
                     None => String::new(),
                 };
                 MemberView {
@@ -331,20 +334,31 @@ impl Membership {
                     instance: entry.instance,
                     local,
                     liveness: self.liveness(member, now_ms, entry),
-                    ready: match heard {
+                    ready: match &facts {
                         _ if local => self.announcement.ready,
-                        Some(heard) => heard.beacon.phase == Phase::Ready,
+                        Some(facts) => facts.ready,
                         None => false,
                     },
-                    said: heard.map(|heard| Said {
-                        release: heard.beacon.release.clone(),
-                        echo: heard.beacon.echo,
-                        management: heard.beacon.management,
-                        uptime_s: heard.beacon.uptime_s,
-                        at_ms: heard.at_ms,
-                        path: heard.path(DOWN_MS),
-                        keys: heard.beacon.keys,
-                        holds: self.held_by(heard),
+                    said: facts.filter(|_| !local).map(|facts| {
+                        let ways = self.peers.ways(entry.mac);
+                        let arrived = member.arrived_ms.get(&entry.seat.id).map(|(_, at)| *at);
+                        let latest_ms = ways.and_then(|ways| ways.latest_ms());
+                        let at_ms = latest_ms.or(arrived).unwrap_or_default();
+                        let heard = self.peers.of_instance(entry.mac, entry.instance);
+                        let uptime_s = heard.map_or(0, |heard| {
+                            let since_ms = at_ms.saturating_sub(heard.at_ms);
+                            heard.beacon.uptime_s + (since_ms / 1000) as u32
+                        });
+                        Said {
+                            release: facts.release,
+                            echo: facts.echo,
+                            management: facts.management,
+                            uptime_s,
+                            at_ms,
+                            path: ways.and_then(|ways| ways.path(self.silence_ms())),
+                            keys: facts.keys,
+                            holds: held_in(member.swim.aside(entry.seat.id)),
+                        }
                     }),
                     name: match name.is_empty() {
                         true => format!("node{}", entry.seat.id),
@@ -354,15 +368,8 @@ impl Membership {
                 }
             })
             .collect();
-        View { standing: Standing::Member { cluster: member.cluster, seat }, members }
-    }
-
-    /// The association number of the newest of this node's keys that the sender of these beacons
-    /// says to hold.
-    fn held_by(&self, heard: &Heard) -> Option<u8> {
-        let own = (self.identity.mac, self.identity.instance);
-        let entry = heard.beacon.peers.iter().find(|peer| (peer.mac, peer.instance) == own)?;
-        entry.holds
+        let standing = Standing::Member { cluster: member.cluster, seat };
+        View { standing, members, whole: member.whole }
     }
 
     fn explain(&self, obstacle: &Obstacle) -> String {

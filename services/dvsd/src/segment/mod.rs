@@ -2,7 +2,7 @@
 //! Keeps the messages between nodes secret and genuine on the segment: MACsec (IEEE 802.1AE) on every
 //! cluster interface, under keys that every node derives from the cluster token.
 //!
-//! Each node sends with a key of its own and says in its beacons the how manieth that is; whoever has
+//! Each node sends with a key of its own and tells the others the how manieth that is; whoever has
 //! the cluster token can derive it ([`key`]). When keys change is decided in [`schedule`], which keys of
 //! others to hold in [`senders`], and what follows for the kernel's devices in [`device`]; all of them
 //! are pure. [`macsec`] carries that out.
@@ -292,7 +292,7 @@ impl Segment {
         lines.extend(self.tally.lines(now_ms, name));
     }
 
-    /// What to say in beacons of this node's keys.
+    /// What to tell the others of this node's keys.
     pub fn announced(&self) -> Announced {
         self.schedule.announced()
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! When this node changes the key it sends with.
 //!
-//! A change has two steps. First the node *announces* the next generation in its beacons, and the
+//! A change has two steps. First the node *announces* the next generation to all, and the
 //! others get ready to understand it; then it *switches*, once every live peer has said that it is
 //! ready, or when that takes too long: somebody who does not answer must not keep an old key alive,
-//! and gets ready with the next beacon that it hears.
+//! and gets ready with the next that it hears of this node.
 
 /// Milliseconds for which a key is sent with.
 pub const ROTATE_MS: u64 = 3_600_000;
@@ -15,7 +15,7 @@ pub const CONFIRM_MS: u64 = 5_000;
 /// Milliseconds between a switch and the next announcement.
 pub const REST_MS: u64 = 2_000;
 
-/// What a node says of its keys in its beacons.
+/// What a node tells the others of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announced {
     /// The newest generation, from 1 up.
@@ -30,7 +30,7 @@ impl Announced {
         self.generation - u32::from(self.pending)
     }
 
-    /// As a number in a beacon, which is never 0.
+    /// As a number on the wire, which is never 0.
     pub fn to_wire(self) -> u32 {
         self.generation << 1 | u32::from(self.pending)
     }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn announcements_survive_a_beacon() {
+    fn announcements_survive_the_wire() {
         for announced in [
             Announced { generation: 1, pending: false },
             Announced { generation: 9, pending: true },

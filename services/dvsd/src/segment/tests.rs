@@ -223,6 +223,7 @@ impl Cluster {
         View {
             standing: Standing::Member { cluster: 1, seat: Seat { id: at as u16, incarnation: 1 } },
             members: self.nodes.iter().enumerate().map(member).collect(),
+            whole: true,
         }
     }
 

@@ -26,7 +26,7 @@ use dvsd::daemon::{Daemon, Surroundings};
 use dvsd::images::Images;
 use dvsd::kernel::{Failure, Kernel, Messenger, ServerPort};
 use dvsd::links::Links;
-use dvsd::multicast::{Datagram, Network};
+use dvsd::multicast::{Datagram, Departure, Network};
 use dvsd::netboot::Netboot;
 use dvsd::peers::Peers;
 use dvsd::proxies::Proxies;
@@ -638,12 +638,13 @@ impl Segment {
     /// Connects a machine: its network, where others put what is for it, and what carries what it sends.
     fn plug(&self, number: u8) -> (Network, async_mpsc::Sender<Datagram>, AbortHandle) {
         let (arrived, inbound) = async_mpsc::channel(256);
-        let (outbound, mut departing) = async_mpsc::channel::<(u32, Vec<u8>)>(256);
+        let (outbound, mut departing) = async_mpsc::channel::<Departure>(256);
         let machines = Arc::clone(&self.machines);
         let carry = self.runtime.spawn(async move {
-            while let Some((_, bytes)) = departing.recv().await {
+            while let Some(Departure { to, bytes, .. }) = departing.recv().await {
                 for (other, machine) in &*machines.lock().unwrap() {
-                    if *other != number {
+                    let meant = to.is_none_or(|to| to == address_of(*other));
+                    if *other != number && meant {
                         let (source, bytes) = (address_of(number), bytes.clone());
                         let _ = machine.arrived.try_send(Datagram { interface: 2, source, bytes });
                     }

@@ -9,7 +9,7 @@
 //! some more as long as there are any. What gets lost is found by comparing digests now and then.
 //! So a node sends about as much in a cluster of a thousand as in one of ten.
 //!
-//! The daemon does not use it yet: `docs/membership.md` says what is missing, and has the figures of its simulation.
+//! `docs/membership.md` has the figures of its simulation.
 //!
 //! **Two kinds of silence.** What nobody reaches is down, and the cluster agrees on that. A member
 //! that others reach and this node does not is [unreachable](Standing::Unreachable), to this node
