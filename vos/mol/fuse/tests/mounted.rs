@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A file server in a thread, mounted here. That takes root and /dev/fuse, so it is not in the normal run:
-//! `cargo test -p mol-fuse -- --ignored`.
+//! `cargo test -p mol-fuse -- --ignored`. One of the tests runs a program of others, which `PJDFSTEST` names.
 
 use core::num::NonZeroU32;
 use dvk::{Endpoint, GrantId, Granted, How, Ipc, Message, Received, Then, Timeout};
@@ -314,6 +314,27 @@ fn owners_permissions_and_times_are_those_of_the_file_system() {
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode()), (1500, 2000, 0o100_644));
     assert!(!as_user("1501", "rm -f open/g"), "the directory is sticky");
     assert!(as_user("1500", "rm open/g open/p open/s && rmdir open/d"));
+    mounted.end();
+}
+
+#[test]
+#[ignore = "it mounts, which takes root and /dev/fuse, and runs pjdfstest, which PJDFSTEST names"]
+fn a_posix_suite_passes_but_for_what_the_format_cannot_express() {
+    let program = std::env::var_os("PJDFSTEST").expect("PJDFSTEST says where pjdfstest is");
+    let mounted = Mounted::new(64 << 20);
+    fs::set_permissions(mounted.folder.path(), Permissions::from_mode(0o755)).unwrap();
+    let other = tempfile::tempdir_in("/dev/shm").unwrap();
+    // Those that mount it anew come first: others leave files open, with which Linux does not do that.
+    let all = include_str!("../posix/pjdfstest.toml");
+    let others = all.replace("allow_remount = true", "allow_remount = false");
+    for (configuration, only) in [(all, Some("erofs")), (&others, None)] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), configuration).unwrap();
+        let mut suite = Command::new(&program);
+        suite.arg("-c").arg(file.path()).arg("-s").arg(other.path());
+        let ended = suite.arg("-p").arg(mounted.folder.path()).args(only).status().unwrap();
+        assert!(ended.success(), "{ended}");
+    }
     mounted.end();
 }
 

@@ -3,6 +3,7 @@
 
 mod faults;
 mod foreign;
+mod links;
 mod model;
 mod moves;
 mod operations;
