@@ -4,11 +4,13 @@
 
 mod frame;
 mod local;
+mod message;
 mod raw;
 mod stream;
 mod tree;
 
 pub use self::local::Local;
+pub use self::message::{message, MESSAGE_MAX};
 pub use self::raw::{read_from, Raw};
 pub use self::stream::{unpack, Packer};
 pub use self::tree::{name_of, pieces, About, Copied, Error, Sink, Top, Watched};

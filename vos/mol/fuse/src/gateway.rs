@@ -6,8 +6,9 @@ use crate::nodes::{Nodes, ROOT};
 use dvk::{CallError, Endpoint, GrantId};
 use fuser::{
     BsdFileFlags, Errno as Linux, FileAttr, FileHandle, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow,
+    WriteFlags,
 };
 use mol_protocol::directory::Entries;
 use mol_protocol::file::{
@@ -28,6 +29,11 @@ const BELIEVED: Duration = Duration::ZERO;
 const GENERATION: Generation = Generation(0);
 /// How many bytes of a directory are asked for at once.
 const LIST_BYTES: usize = 16 << 10;
+
+/// The most bytes that a Linux on another machine reads or writes at once: what sockets take in one piece.
+pub const FAR_BYTES: u32 = 128 << 10;
+/// What others need in the mode of a directory to make something in it.
+const WRITE_AND_SEARCH: u16 = 0o003;
 
 /// Linux has checked who may do what.
 const CHECKED: Who = Who::new(0, 0);
@@ -55,6 +61,8 @@ pub struct Gateway<I> {
     server: Endpoint,
     block_bytes: u32,
     nodes: Mutex<Nodes>,
+    /// Whether Linux is on another machine.
+    is_far: bool,
 }
 
 type Result<T> = core::result::Result<T, Linux>;
@@ -90,7 +98,12 @@ where
             return Err(GatewayError::RootNumber(root.inode));
         }
         let nodes = Mutex::new(Nodes::new(root.node));
-        Ok(Self { ipc, server, block_bytes: of.block_bytes, nodes })
+        Ok(Self { ipc, server, block_bytes: of.block_bytes, nodes, is_far: false })
+    }
+
+    /// The same for a Linux on another machine: its processes cannot be looked at, and its requests are of [`FAR_BYTES`] at most.
+    pub fn far(self) -> Self {
+        Self { is_far: true, ..self }
     }
 
     fn ask(&self) -> FileClient<'_, I> {
@@ -138,15 +151,33 @@ where
         lent.map_err(|_| told(Errno::Io))?.map_err(|error| errno(&error))
     }
 
-    /// Does something on behalf of the user who asks, with all its groups.
-    fn as_user<T>(&self, request: &Request, work: impl FnOnce(Who) -> Result<T>) -> Result<T> {
-        let who = Who::new(request.uid(), request.gid());
-        if who.user == 0 {
-            return work(who);
+    /// The further groups of who asks for something in a directory.
+    fn groups(&self, request: &Request, directory: NodeId) -> Result<Vec<u32>> {
+        if self.is_far {
+            // Linux knows them, and has found that this user may write there. If that is so by one of the groups, it is this one.
+            let found = self.ask().stat(&file::Stat { node: directory });
+            let found = found.map_err(|error| errno(&error))?;
+            let by_others = found.mode & WRITE_AND_SEARCH == WRITE_AND_SEARCH;
+            return Ok(if by_others { Vec::new() } else { vec![found.group] });
         }
         let status = std::fs::read_to_string(format!("/proc/{}/status", request.pid()));
         let mut groups = groups(&status.unwrap_or_default());
         groups.truncate(GROUPS_MAX.into());
+        Ok(groups)
+    }
+
+    /// Does something in a directory on behalf of the user who asks, with all its groups.
+    fn as_user<T>(
+        &self,
+        request: &Request,
+        directory: NodeId,
+        work: impl FnOnce(Who) -> Result<T>,
+    ) -> Result<T> {
+        let who = Who::new(request.uid(), request.gid());
+        if who.user == 0 {
+            return work(who);
+        }
+        let groups = self.groups(request, directory)?;
         if groups.is_empty() {
             return work(who);
         }
@@ -280,7 +311,7 @@ where
         mode: u16,
         flags: u32,
     ) -> Result<(FileAttr, FileHandle)> {
-        let made = self.as_user(request, |who| {
+        let made = self.as_user(request, directory, |who| {
             self.named(name, |name, name_bytes| {
                 self.ask().create(&file::Create { directory, name, name_bytes, mode, who })
             })
@@ -350,6 +381,14 @@ impl<I: Lend + Send + Sync + 'static> Filesystem for Gateway<I>
 where
     I::Error: core::fmt::Display,
 {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        if self.is_far {
+            // Linux may want less.
+            let (_, _) = (config.set_max_write(FAR_BYTES), config.set_max_readahead(FAR_BYTES));
+        }
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.node(parent).and_then(|directory| self.find(directory, name));
         answer!(reply, found, found => reply.entry(&BELIEVED, &found, GENERATION));
@@ -408,7 +447,7 @@ where
         reply: ReplyEntry,
     ) {
         let made = self.node(parent).and_then(|directory| {
-            self.as_user(request, |who| {
+            self.as_user(request, directory, |who| {
                 self.named(name, |name, name_bytes| {
                     let mode = mode as u16;
                     let make = file::MakeNode { directory, name, name_bytes, mode, device, who };
@@ -430,7 +469,7 @@ where
         reply: ReplyEntry,
     ) {
         let made = self.node(parent).and_then(|directory| {
-            self.as_user(request, |who| {
+            self.as_user(request, directory, |who| {
                 self.named(name, |name, name_bytes| {
                     let mode = (mode & 0o7777) as u16;
                     let make = file::MakeDirectory { directory, name, name_bytes, mode, who };
@@ -476,7 +515,7 @@ where
                 return Err(told(Errno::NameTooLong));
             };
             let names = [name.as_bytes(), path.as_bytes()].concat();
-            self.as_user(request, |who| {
+            self.as_user(request, directory, |who| {
                 self.with(&names, |names| {
                     self.ask().make_symbolic_link(&file::MakeSymbolicLink {
                         directory,

@@ -3,8 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod convert;
+pub mod far;
 mod gateway;
 mod nodes;
 pub mod run;
 
-pub use self::gateway::{Gateway, GatewayError};
+pub use self::gateway::{Gateway, GatewayError, FAR_BYTES};

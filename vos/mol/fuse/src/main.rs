@@ -22,15 +22,23 @@ struct Arguments {
     #[arg(long, default_value = "")]
     label: String,
     /// Change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stdio")]
     read_only: bool,
+    /// Mount nothing, but answer what a Linux elsewhere asks on standard input, as FUSE has it
+    #[arg(long, conflicts_with = "at")]
+    stdio: bool,
     /// The directory to mount it on
-    at: PathBuf,
+    #[arg(required_unless_present = "stdio")]
+    at: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
-    let Arguments { dvk, server, label, read_only, at } = Arguments::parse();
-    match run::mount(&dvk, &server, &label, &at, read_only) {
+    let Arguments { dvk, server, label, read_only, stdio: _, at } = Arguments::parse();
+    let ended = match at {
+        Some(at) => run::mount(&dvk, &server, &label, &at, read_only),
+        None => run::answer(&dvk, &server, &label),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("mol-fuse: {error}");

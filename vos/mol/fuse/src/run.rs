@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A mount as a process.
 
+use crate::far;
 use crate::gateway::{Gateway, GatewayError};
 use core::time::Duration;
 use dvk::{Port, Slot};
@@ -25,6 +26,9 @@ pub enum RunError {
     /// The server.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
+    /// The streams of a Linux on another machine.
+    #[error("cannot pass on what is asked on another machine: {0}")]
+    Far(std::io::Error),
     /// Linux.
     #[error("cannot {what} {path}: {error}")]
     Mount {
@@ -50,6 +54,17 @@ pub fn config(label: &str, read_only: bool) -> Config {
         config.mount_options.push(MountOption::RO);
     }
     config
+}
+
+/// Answers what a Linux on another machine asks on standard input, on standard output, until it asks no more.
+///
+/// # Errors
+/// [`RunError`].
+pub fn answer(dvk: &Path, servers: &Servers, label: &str) -> Result<(), RunError> {
+    let port = Port::open(dvk, Slot::Any)?;
+    let server = servers.find(&port, PATIENCE)?;
+    let gateway = Gateway::new(port, server, label)?.far();
+    far::serve(gateway, std::io::stdin(), std::io::stdout()).map_err(RunError::Far)
 }
 
 /// Mounts a file system of a server until it is unmounted, or this process is told to end by SIGTERM or SIGINT.

@@ -149,6 +149,41 @@ impl Lend for Desk {
     }
 }
 
+/// Starts a server with a disk of so many bytes, and a gateway to it.
+fn serve(bytes: usize) -> (Arc<World>, Gateway<Desk>, JoinHandle<usize>) {
+    let mut disk = Memory::new(bytes);
+    make(&mut disk, 1024, 2048, 0).unwrap();
+    let world = Arc::new(World { memory: Mutex::default(), disk: Arc::new(Mutex::new(disk)) });
+    let (calls, called) = channel::<Call>();
+    let outside = Reach(world.clone());
+    let server = std::thread::spawn(move || {
+        let mut server = Server::new(outside, 4 << 20);
+        server.mount_label("disk", false).unwrap();
+        for (message, answer) in called {
+            match server.handle(&Received { message, how: How::Request }) {
+                Then::Reply(reply) => drop(answer.send(reply)),
+                other => panic!("{other:?}, where a reply is due"),
+            }
+        }
+        let clients = server.clients().len();
+        server.end();
+        clients
+    });
+    let desk = Desk { world: world.clone(), calls: Mutex::new(calls) };
+    let gateway = Gateway::new(desk, SERVER, "").unwrap();
+    (world, gateway, server)
+}
+
+/// Has `fsck.minix` look at the image.
+fn is_sound(world: &World) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(world.disk.lock().unwrap().content()).unwrap();
+    let checked = Command::new("/usr/sbin/fsck.minix").arg("-f").arg(file.path()).output();
+    let checked = checked.expect("fsck.minix of util-linux");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success() && said.lines().count() == 1, "{said}");
+}
+
 struct Mounted {
     session: fuser::BackgroundSession,
     folder: tempfile::TempDir,
@@ -158,26 +193,7 @@ struct Mounted {
 
 impl Mounted {
     fn new(bytes: usize) -> Self {
-        let mut disk = Memory::new(bytes);
-        make(&mut disk, 1024, 2048, 0).unwrap();
-        let world = Arc::new(World { memory: Mutex::default(), disk: Arc::new(Mutex::new(disk)) });
-        let (calls, called) = channel::<Call>();
-        let outside = Reach(world.clone());
-        let server = std::thread::spawn(move || {
-            let mut server = Server::new(outside, 4 << 20);
-            server.mount_label("disk", false).unwrap();
-            for (message, answer) in called {
-                match server.handle(&Received { message, how: How::Request }) {
-                    Then::Reply(reply) => drop(answer.send(reply)),
-                    other => panic!("{other:?}, where a reply is due"),
-                }
-            }
-            let clients = server.clients().len();
-            server.end();
-            clients
-        });
-        let desk = Desk { world: world.clone(), calls: Mutex::new(calls) };
-        let gateway = Gateway::new(desk, SERVER, "").unwrap();
+        let (world, gateway, server) = serve(bytes);
         let folder = tempfile::tempdir().unwrap();
         let config = run::config("disk", false);
         let session = fuser::spawn_mount(gateway, folder.path(), &config)
@@ -193,13 +209,60 @@ impl Mounted {
     fn end(self) {
         self.session.umount_and_join().unwrap();
         self.server.join().unwrap();
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(self.world.disk.lock().unwrap().content()).unwrap();
-        let checked = Command::new("/usr/sbin/fsck.minix").arg("-f").arg(file.path()).output();
-        let checked = checked.expect("fsck.minix of util-linux");
-        let said = String::from_utf8_lossy(&checked.stdout);
-        assert!(checked.status.success() && said.lines().count() == 1, "{said}");
+        is_sound(&self.world);
     }
+}
+
+#[test]
+#[ignore = "it mounts, which takes root and /dev/fuse"]
+fn a_linux_elsewhere_is_answered_over_streams() {
+    // The session's end is not Linux's device but two pipes, which this passes on, as it could over a connection.
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let options = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+        std::os::fd::AsRawFd::as_raw_fd(&device)
+    );
+    let options = std::ffi::CString::new(options).unwrap();
+    let flags = rustix::mount::MountFlags::NODEV;
+    rustix::mount::mount("far", folder.path(), "fuse.far", flags, Some(options.as_c_str()))
+        .expect("mounting takes root");
+    let (requests, mut ask) = std::io::pipe().unwrap();
+    let (mut answers, tell) = std::io::pipe().unwrap();
+    let linux = device.try_clone().unwrap();
+    let asking = std::thread::spawn(move || {
+        let mut bytes = vec![0; vos_transfer::MESSAGE_MAX];
+        while let Ok(count) = rustix::io::read(&linux, &mut bytes[..]) {
+            ask.write_all(&bytes[..count]).unwrap();
+        }
+    });
+    let answering = std::thread::spawn(move || {
+        while let Some(answer) = vos_transfer::message(&mut answers).unwrap() {
+            // A request may have been given up.
+            let _ = rustix::io::write(&device, &answer);
+        }
+    });
+    let (world, gateway, server) = serve(16 << 20);
+    let serving = std::thread::spawn(move || mol_fuse::far::serve(gateway.far(), requests, tell));
+    let path = |name: &str| folder.path().join(name);
+    let data: Vec<u8> = (0..3_000_000_u32).map(|at| (at / 3 % 251) as u8).collect();
+    fs::write(path("f"), &data).unwrap();
+    assert!(content(&path("f")) == data);
+    fs::create_dir(path("d")).unwrap();
+    std::os::unix::fs::chown(path("d"), Some(7), Some(1001)).unwrap();
+    fs::set_permissions(path("d"), Permissions::from_mode(0o775)).unwrap();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    // By a group that only Linux knows of.
+    let words = ["--reuid", "1500", "--regid", "2000", "--groups", "1001", "touch", "d/g"];
+    let touched = Command::new("setpriv").args(words).current_dir(folder.path()).status().unwrap();
+    assert!(touched.success());
+    assert_eq!(fs::metadata(path("d/g")).unwrap().uid(), 1500);
+    rustix::mount::unmount(folder.path(), rustix::mount::UnmountFlags::empty()).unwrap();
+    asking.join().unwrap();
+    serving.join().unwrap().unwrap();
+    answering.join().unwrap();
+    server.join().unwrap();
+    is_sound(&world);
 }
 
 fn content(path: &Path) -> Vec<u8> {
