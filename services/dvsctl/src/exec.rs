@@ -114,6 +114,19 @@ pub(crate) fn carry(
     exited(endpoint, session.pass(input, output, errors))
 }
 
+/// The same for who takes care of signals, and ends the input.
+pub(crate) fn tunnel(
+    endpoint: &Endpoint,
+    container: &str,
+    command: &[String],
+    input: PipeReader,
+    output: &mut dyn Write,
+    errors: &mut dyn Write,
+) -> Result<u8, Failure> {
+    let mut session = Session::begin(endpoint, container, plain(command))?;
+    exited(endpoint, session.pass(Some(input), output, errors))
+}
+
 fn size() -> Size {
     let known = tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_row > 0 && size.ws_col > 0);
     known.map_or(Size { rows: 24, columns: 80 }, |size| Size {

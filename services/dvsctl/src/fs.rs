@@ -16,10 +16,13 @@ use serde::{Deserialize, Serialize};
 use vos_transfer::{read_from, unpack, Copied, Error, Local, Packer, Raw, Sink, Watched};
 
 use crate::agreed::escaped;
-use crate::arguments::{Arguments, CpArguments, FsCommand, FsPlace, Output, Side, There};
+use crate::arguments::{
+    Arguments, CpArguments, FsCommand, FsPlace, MountArguments, Output, Side, There,
+};
 use crate::cluster::{Cluster, Endpoint};
 use crate::dc::{self, amount};
 use crate::image::bar;
+use crate::mount::{self, Mounted};
 use crate::table::Table;
 use crate::vos::running;
 use crate::{exec, print, Failure};
@@ -100,6 +103,7 @@ pub(crate) fn run(
             let words = if *parents { &["mkdir", "-p"][..] } else { &["mkdir"] };
             Way::find(cluster, place, &path.dc)?.ask(words, &[&path.path])?;
         }
+        FsCommand::Mount(arguments) => mount(cluster, arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -146,7 +150,11 @@ impl<'p> Way<'p> {
 
     /// The command line of the program.
     fn command(&self, words: &[&str], paths: &[&str]) -> Vec<String> {
-        let mut all = vec![self.place.ftp.as_str()];
+        self.command_of(&self.place.ftp, words, paths)
+    }
+
+    fn command_of(&self, program: &str, words: &[&str], paths: &[&str]) -> Vec<String> {
+        let mut all = vec![program];
         all.extend(words);
         if !self.server.is_empty() {
             all.extend(["--server", &self.server]);
@@ -173,16 +181,21 @@ impl<'p> Way<'p> {
 
     /// Why the program has failed.
     fn failure(&self, status: u8, errors: &[u8]) -> Failure {
-        let Self { dc, node, place, .. } = self;
+        self.failure_of(&self.place.ftp, "--ftp", status, errors)
+    }
+
+    /// Why a program has failed; `option` says where it is.
+    fn failure_of(&self, program: &str, option: &str, status: u8, errors: &[u8]) -> Failure {
+        let Self { dc, node, .. } = self;
         let text = String::from_utf8_lossy(errors);
+        let name = program.rsplit('/').next().unwrap_or(program);
         let text = text.trim();
-        let text = text.strip_prefix("mol-ftp: ").unwrap_or(text);
+        let text = text.strip_prefix(name).and_then(|text| text.strip_prefix(": ")).unwrap_or(text);
         Failure::Refused(match (NOT_RUN.contains(&status), text) {
             (true, text) => format!(
-                "{} cannot be run in {dc} on node {node} ({text}); is it in the container's image? --ftp says where it is",
-                place.ftp
+                "{program} cannot be run in {dc} on node {node} ({text}); is it in the container's image? {option} says where it is"
             ),
-            (false, "") => format!("{} in {dc} on node {node} ended with status {status}", place.ftp),
+            (false, "") => format!("{program} in {dc} on node {node} ended with status {status}"),
             (false, text) => format!("{dc} on node {node}: {text}"),
         })
     }
@@ -248,6 +261,34 @@ fn copy(cluster: &Cluster, output: Output, cp: &CpArguments) -> Result<(), Failu
         let (all, bytes) = (all.join(", "), amount(bytes));
         format!("copied {all}, {bytes} in {seconds:.1} s ({rate}/s), by node {node}\n")
     })
+}
+
+/// Mounts a file system until that is over, whoever ends it.
+fn mount(cluster: &Cluster, arguments: &MountArguments) -> Result<(), Failure> {
+    let MountArguments { place, fuse, read_only, from, at } = arguments;
+    let name = format!("{}:{}", from.dc, from.path);
+    if from.path != "/" {
+        return Err(Failure::Refused(format!(
+            "cannot mount {name}: only a whole file system can be mounted, {}:/",
+            from.dc
+        )));
+    }
+    let at = mount::empty_directory(at)?;
+    let way = Way::find(cluster, place, &from.dc)?;
+    let command = way.command_of(fuse, &["--stdio"], &[]);
+    let ready = format!("{name} is mounted on {}, by node {}", at.display(), way.node);
+    let mounted = Mounted::new(&at, &name, *read_only)?;
+    let mut errors = Vec::new();
+    let ended = mounted.serve(&ready, |requests, answers| {
+        exec::tunnel(&way.endpoint, way.dc, &command, requests, answers, &mut errors)
+    })?;
+    let why = match ended {
+        Ok(0) if mounted.is_over() => return Ok(()),
+        Ok(0) => Failure::Refused(format!("{fuse} on node {} has ended", way.node)),
+        Ok(status) => way.failure_of(fuse, "--fuse", status, &errors),
+        Err(failure) => failure,
+    };
+    Err(Failure::Refused(format!("{name} is not mounted on {} any more: {why}", at.display())))
 }
 
 /// Passes on what is copied, and shows it.

@@ -22,6 +22,7 @@ mod lease;
 mod link;
 mod lock;
 mod look;
+mod mount;
 mod net;
 mod node;
 mod pages;

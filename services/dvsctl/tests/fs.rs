@@ -4,6 +4,7 @@
 
 #[path = "../../dvsd/tests/fake/mod.rs"]
 mod fake;
+mod mounted;
 mod program;
 
 use std::fs;
@@ -149,7 +150,10 @@ fn serve(stream: UnixStream, request: &Request, folder: &Path) {
     let (status, error) = match act(request, folder, input, &mut outcome) {
         Ok(()) => (0, String::new()),
         Err(error) if error == "absent" => (127, "no such program\n".to_owned()),
-        Err(error) => (1, format!("mol-ftp: {error}\n")),
+        Err(error) => {
+            let name = request.command[0].rsplit('/').next().unwrap_or_default();
+            (1, format!("{name}: {error}\n"))
+        }
     };
     // Whoever is not there any more need not be told.
     let _ = outcome.say(&Frame::Error(error.into_bytes()));
@@ -209,6 +213,7 @@ fn act(
         ["/bin/mol-ftp", "mkdir", "-p", ..] => {
             fs::create_dir_all(path()).map_err(|error| text(&error))
         }
+        ["/bin/mol-fuse", "--stdio", ..] => mounted::serve(&mut input, outcome),
         _ => Err("absent".into()),
     }
 }
@@ -330,4 +335,120 @@ fn a_copy_that_is_interrupted_ends_the_other_end() {
     let error = failure(&child.wait_with_output().unwrap(), 1);
     assert!(error.contains("the stream was cut off after "), "{error}");
     assert_eq!(fs::read_to_string(world.files.path().join("f")).unwrap(), "old");
+}
+
+#[test]
+fn what_cannot_be_mounted_is_told_before_it_is() {
+    let world = World::new();
+    let refused = |words: &[&str], why: &str| {
+        let error = failure(&world.fs(&[&["mount"], words].concat()), 1);
+        assert!(error.contains(why), "{error}");
+    };
+    let here = world.here("");
+    refused(
+        &["web:/a", &here],
+        "cannot mount web:/a: only a whole file system can be mounted, web:/",
+    );
+    refused(&["web:/", &world.here("none")], "/none: No such file");
+    refused(&["shop:/", &here], "there is no container shop");
+    refused(&["web:/", &here, "--server", "nobody"], "no file server is found in web: ");
+    fs::write(world.here("file"), "").unwrap();
+    refused(&["web:/", &world.here("file")], "/file: it is no directory");
+    refused(&["web:/", &here], "it is not empty");
+}
+
+/// A mount that has been told of.
+struct Mount {
+    child: std::process::Child,
+    at: String,
+}
+
+impl World {
+    fn mount(&self) -> Mount {
+        let at = self.here("at");
+        fs::create_dir_all(&at).unwrap();
+        let mut child = program(&self.urls[..1], &["fs", "mount", "web:/", &at])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().unwrap();
+        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).unwrap();
+        let mount = Mount { child, at };
+        assert_eq!(
+            line,
+            format!("web:/ is mounted on {}, by node 2\n", mount.at),
+            "that takes root and /dev/fuse"
+        );
+        mount
+    }
+}
+
+impl Mount {
+    fn interrupt(&self) {
+        let id = self.child.id().to_string();
+        let killed = std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    fn end(self) -> Output {
+        let output = self.child.wait_with_output().unwrap();
+        assert_eq!(fs::read_dir(&self.at).unwrap().count(), 0, "it is unmounted");
+        output
+    }
+}
+
+#[test]
+#[ignore = "it mounts, which takes root and /dev/fuse"]
+fn a_mount_is_there_until_it_is_ended() {
+    let world = World::new();
+    let mount = world.mount();
+    let ran = world.ran();
+    assert_eq!(
+        ran,
+        [(1, "/bin/mol-ftp where".into()), (2, "/bin/mol-fuse --stdio --server files".into())]
+    );
+    let file = format!("{}/{}", mount.at, mounted::NAME);
+    assert_eq!(fs::read(&file).unwrap(), mounted::content());
+    assert_eq!(
+        fs::write(&file, "x").unwrap_err().raw_os_error(),
+        Some(38),
+        "it knows no such request"
+    );
+    mount.interrupt();
+    let output = mount.end();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+
+    // By others, and while it is in use.
+    let mount = world.mount();
+    let unmounted = std::process::Command::new("umount").arg(&mount.at).status().unwrap();
+    assert!(unmounted.success());
+    assert!(mount.end().status.success());
+    let mut mount = world.mount();
+    let open = fs::File::open(&file).unwrap();
+    mount.interrupt();
+    let mut line = String::new();
+    let stderr = mount.child.stderr.as_mut().unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(stderr), &mut line).unwrap();
+    assert!(line.contains("is in use, and is unmounted when nobody uses it any more"), "{line}");
+    assert_eq!(io::read_to_string(&open).unwrap().as_bytes(), mounted::content());
+    drop(open);
+    assert!(mount.end().status.success());
+}
+
+#[test]
+#[ignore = "it mounts, which takes root and /dev/fuse"]
+fn a_mount_whose_server_is_lost_is_an_error() {
+    let world = World::new();
+    let mount = world.mount();
+    assert!(fs::metadata(format!("{}/{}", mount.at, mounted::END)).is_err());
+    let output = mount.end();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("at any more: web on node 2: the disk is lost"), "{error}");
+    let at = world.here("at");
+    let error = failure(&world.fs(&["mount", "web:/", &at, "--fuse", "/usr/mol-fuse"]), 1);
+    assert!(error.contains("/usr/mol-fuse cannot be run in web on node 2"), "{error}");
+    assert!(error.contains("--fuse says where"), "{error}");
 }

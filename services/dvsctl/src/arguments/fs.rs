@@ -45,6 +45,31 @@ pub(crate) enum FsCommand {
         #[arg(value_name = "DC:PATH")]
         path: There,
     },
+    /// Mount a file system of a file server here, until it is unmounted or this is told to end by Ctrl-C
+    ///
+    /// It takes root, or the program fusermount3; without root, only you can see what is mounted. Users and groups are those of the file
+    /// system, by their numbers, and Linux here checks who may do what. What was written is with the file server when the write has
+    /// returned, and on stable storage after fsync. Ctrl-C unmounts; what is still in use then is unmounted when nobody uses it any
+    /// more, or at once if it is pressed again. If the connection or the node at its other end is lost, this unmounts and fails.
+    Mount(MountArguments),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MountArguments {
+    #[command(flatten)]
+    pub(crate) place: FsPlace,
+    /// Where mol-fuse is in the container
+    #[arg(long, value_name = "PATH", default_value = "/bin/mol-fuse")]
+    pub(crate) fuse: String,
+    /// Change nothing
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// What to mount: a whole file system
+    #[arg(value_name = "DC:/")]
+    pub(crate) from: There,
+    /// The directory to mount it on, in which nothing is
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) at: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -35,7 +35,7 @@ pub(crate) use dc::{
     CreateArguments, DcCommand, DcLogsArguments, DcSetArguments, DefinitionArguments,
     ExecArguments, NodeSet, Restart, ScaleArguments, Unset, WaitArguments,
 };
-pub(crate) use fs::{CpArguments, FsCommand, FsPlace, Side, There};
+pub(crate) use fs::{CpArguments, FsCommand, FsPlace, MountArguments, Side, There};
 pub(crate) use image::ImageCommand;
 pub(crate) use look::{DmesgArguments, LogsArguments, SupportArguments, TopArguments};
 pub(crate) use net::{
@@ -114,7 +114,7 @@ pub(crate) enum Command {
     /// Virtual operating systems, whose servers run in containers
     #[command(subcommand)]
     Vos(VosCommand),
-    /// Files that a file server of MoL has in a container: copy them there and back, list and remove them
+    /// Files that a file server of MoL has in a container: copy them there and back, list and remove them, mount them
     #[command(subcommand)]
     Fs(FsCommand),
     /// Images, of which containers are made

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A tree of files is copied from the host to a file server in a container and back, by `dvsctl fs` and by way of both nodes of the
-//! container, and comes back the same.
+//! container, and comes back the same. It is also mounted on a node that is none of the container's.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -27,6 +27,9 @@ const LIMIT: Duration = Duration::from_secs(180);
 const DISK: &str = "serve --group disks --device memory:10M --replica 1 --begin";
 const FILES: &str =
     "serve --group files --disk site=vdd:disks/0 --mount site --make-missing --cache 4";
+/// Where it is mounted on a node, and what looks at it there.
+const MOUNT: &str = "/run/trees";
+const BUSYBOX: &str = "/usr/libexec/dvs/busybox";
 /// Several requests to the file server.
 const LARGE: usize = (2 << 20) + 1_234;
 /// More than are synced together.
@@ -42,10 +45,10 @@ pub(super) fn there_and_back(bed: &mut Bed) -> Result<(), Mismatch> {
     await_line_up(bed, CONTAINER, SERVING, 1, &[1])?;
     let files = start(bed, CONTAINER, SERVING, "mol-fs", FILES)?;
     await_said(&files, "serving as")?;
-    for node in [SERVING, OTHER] {
-        let ended = start(bed, CONTAINER, node, "mol-ftp", "--version")?.end();
-        let ended = ended.map_err(|error| failed("mol-ftp", &error))?;
-        expect(ended.succeeded(), "feeding mol-ftp", "it can be run", &ended)?;
+    for (node, program) in [(SERVING, "mol-ftp"), (OTHER, "mol-ftp"), (SERVING, "mol-fuse")] {
+        let ended = start(bed, CONTAINER, node, program, "--version")?.end();
+        let ended = ended.map_err(|error| failed(program, &error))?;
+        expect(ended.succeeded(), &format!("feeding {program}"), "it can be run", &ended)?;
     }
     let folder = tempfile::tempdir().map_err(|error| local("a folder for files", error))?;
     let site = folder.path().join("site");
@@ -99,6 +102,8 @@ pub(super) fn there_and_back(bed: &mut Bed) -> Result<(), Mismatch> {
     let is_told = gone.is_one_clear_error() && gone.stderr.contains("ENOENT");
     expect(is_told, "copying what is not there", "an error that says so", &gone)?;
 
+    mount(bed, &expected)?;
+
     // More than the disk has room for: the file that was there stays, and nothing is left of the new one.
     let there = format!("{CONTAINER}:/far/a/large");
     let zeros = folder.path().join("zeros");
@@ -115,6 +120,50 @@ pub(super) fn there_and_back(bed: &mut Bed) -> Result<(), Mismatch> {
     expect(count == SMALL + 2, "listing after a failed copy", "nothing new", &listed)?;
     drop((files, disk));
     delete(bed, CONTAINER)
+}
+
+/// The tree is mounted on a node outside of the container, read, changed and unmounted.
+fn mount(bed: &mut Bed, tree: &Tree) -> Result<(), Mismatch> {
+    let shell = |script: &str| bed.run_on(OUTSIDE, &[BUSYBOX, "sh", "-c", script], LIMIT);
+    let made = shell(&format!("mkdir {MOUNT} && ls {MOUNT}"))?;
+    expect(made.succeeded(), "making a directory to mount on", "it can be made", &made)?;
+    let from = format!("{CONTAINER}:/");
+    let words = ["dvsctl", "fs", "mount", &from, MOUNT, "--server", "files"];
+    let programs = ["--ftp", "/tmp/mol-ftp", "--fuse", "/tmp/mol-fuse"];
+    let mut mounted = bed.start_on(OUTSIDE, &[&words[..], &programs].concat(), LIMIT)?;
+    let line = mounted.line()?;
+    let ready = format!("{from} is mounted on {MOUNT}, by node {SERVING}");
+    expect(line == ready, "dvsctl fs mount", &ready, line)?;
+    let began = Instant::now();
+    let hashed = shell(&format!("sha256sum < {MOUNT}/near/a/large && readlink {MOUNT}/near/link"))?;
+    let hash = &tree[Path::new("a/large")].1;
+    let expected = format!("{hash}  -\na/large\n");
+    expect(hashed.stdout == expected, "reading what is mounted", &expected, &hashed)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let changed = shell(&format!(
+        "cd {MOUNT} && mkdir new && cp near/a/large new/copy && mv new/copy new/moved && rm near/link && sync"
+    ))?;
+    expect(changed.succeeded(), "changing what is mounted", "it can be changed", &changed)?;
+    let ended = shell("kill -INT $(pidof dvsctl)")?;
+    expect(ended.succeeded(), "ending the mount", "it is told to end", &ended)?;
+    let ended = mounted.end()?;
+    expect(ended.succeeded(), "ending the mount", "dvsctl succeeds", &ended)?;
+    let left = shell(&format!("ls -A {MOUNT}; rmdir {MOUNT}"))?;
+    expect(left.succeeded() && left.stdout.is_empty(), "looking where it was", "nothing", &left)?;
+    let listed = done(bed, &["ls", &format!("{CONTAINER}:/new"), "-o", "json"], None)?;
+    let is_there = listed.stdout.contains("\"moved\"") && !listed.stdout.contains("\"copy\"");
+    expect(is_there, "listing what was made through the mount", "moved", &listed)?;
+    let script = "/tmp/mol-ftp get --server files /new/moved | sha256sum";
+    let hashed = run(bed, CONTAINER, OTHER, script)?.end();
+    let hashed = hashed.map_err(|error| failed("mol-ftp", &error))?;
+    expect(
+        hashed.stdout.split(' ').next() == Some(hash),
+        "comparing what was copied through the mount",
+        hash,
+        &hashed,
+    )?;
+    bed.note(format!("{LARGE} bytes were read through dvsctl fs mount in {seconds:.1} s"));
+    Ok(())
 }
 
 /// `dvsctl fs` with the file server of the container, by way of a node that is none of its nodes.
