@@ -99,13 +99,25 @@ pub(crate) fn shell(session: &Session) -> Result<PathBuf> {
 /// # Errors
 /// When a file is missing, or the cache cannot be written.
 pub(crate) fn for_benchmarks(session: &Session, root: &Root) -> Result<PathBuf> {
-    let manifest = Manifest::read(&session.workspace.root)?;
-    let below =
-        root.test.as_ref().context("laying files for benchmarks over the overlay for tests")?;
+    with_layer(session, root, &Manifest::read(&session.workspace.root)?.bench)
+        .context("packing what is compared with")
+}
+
+/// Lays the files of the manifest's layer for a suite of tests of file systems over a packed archive.
+///
+/// # Errors
+/// When a file is missing, a program cannot be built, or the cache cannot be written.
+pub(crate) fn for_posix(session: &Session, root: &Root) -> Result<PathBuf> {
+    with_layer(session, root, &Manifest::read(&session.workspace.root)?.posix)
+        .context("packing a suite of tests of file systems")
+}
+
+fn with_layer(session: &Session, root: &Root, layer: &Layer) -> Result<PathBuf> {
+    let below = root.test.as_ref().context("laying files over the overlay for tests")?;
     let unpacked = |pin: package::Pin<'_>| package::unpacked(session, pin);
-    let layer = manifest.bench.archive(&session.workspace.root, &root.programs, unpacked);
-    let layer = layer.context("packing what is compared with")?.bytes();
-    laid_over(session, below, &layer)
+    let mut archive = layer.archive(&session.workspace.root, &root.programs, unpacked)?;
+    layer.add_installed(session, &mut archive)?;
+    laid_over(session, below, &archive.bytes())
 }
 
 /// Lays an archive over a packed one: what the kernel unpacks one after the other, PID 1 lays over the root.

@@ -13,6 +13,7 @@ mod fetch;
 mod fuzz;
 mod image;
 mod initramfs;
+mod install;
 mod kconfig;
 mod kernel;
 mod manifest;

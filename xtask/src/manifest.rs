@@ -11,6 +11,7 @@ use serde::Deserialize;
 use walkdir::WalkDir;
 
 use crate::cpio::{Archive, Node};
+use crate::install::{self, On, Tool};
 use crate::package::{self, Pin, FREE};
 use crate::step::Session;
 use crate::userspace::Programs;
@@ -32,6 +33,9 @@ pub(crate) struct Manifest {
     /// What is laid over that for benchmarks: programs that ours are compared with.
     #[serde(default)]
     pub(crate) bench: Layer,
+    /// What is laid over it for a suite of tests of file systems.
+    #[serde(default)]
+    pub(crate) posix: Layer,
     /// What containers of the virtual OS MoL are made of.
     pub(crate) mol: Layer,
     /// What a kernel is timed with that has nothing to do.
@@ -48,6 +52,7 @@ pub(crate) struct Layer {
     programs: Vec<Program>,
     files: Vec<StaticFile>,
     packaged: Vec<Packaged>,
+    installed: Vec<Installed>,
     links: Vec<Link>,
 }
 
@@ -128,6 +133,16 @@ impl Packaged {
             recorded: MANIFEST,
         }
     }
+}
+
+/// A program of a crate of crates.io, which `cargo install` builds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Installed {
+    path: String,
+    package: String,
+    version: String,
+    binary: String,
 }
 
 /// A symbolic link.
@@ -235,7 +250,21 @@ impl Layer {
         self.programs.iter().any(|program| program.path == path)
     }
 
-    /// Puts the layer's content into an archive.
+    /// Adds the programs that are installed to an archive of the rest.
+    ///
+    /// # Errors
+    /// When one cannot be built, or has the place of something else.
+    pub(crate) fn add_installed(&self, session: &Session, archive: &mut Archive) -> Result<()> {
+        for Installed { path, package, version, binary } in &self.installed {
+            let tool = Tool { name: binary, package, version, on: On::Node };
+            let file = install::program(session, &tool)?;
+            let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+            archive.add(path, executable(), Node::File(bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the layer's content into an archive, but for what is installed.
     ///
     /// `unpacked` says where the files of a package are.
     ///
@@ -355,8 +384,10 @@ mod tests {
     #[test]
     fn packages_are_recorded_by_version_and_hash() {
         let manifest = Manifest::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
-        let pins: Vec<_> =
-            [&manifest.node, &manifest.bench].into_iter().flat_map(Layer::pins).collect();
+        let pins: Vec<_> = [&manifest.node, &manifest.bench, &manifest.posix]
+            .into_iter()
+            .flat_map(Layer::pins)
+            .collect();
         for package in ["busybox-static", "nbd-server"] {
             assert!(pins.iter().any(|pin| pin.package == package), "{pins:?}");
         }

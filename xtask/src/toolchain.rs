@@ -7,8 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use crate::install::{self, On, Tool};
 use crate::source::Tools;
 use crate::step::{self, Session};
 
@@ -130,15 +131,12 @@ impl Toolchain {
         rust: Rust,
         llvm: Llvm,
     ) -> Result<Self> {
-        let key = format!("bindgen-{}", tools.bindgen);
-        let bindgen = match session.store.find("tools", &key) {
-            Some(entry) => entry,
-            None => install_bindgen(session, &key, &tools.bindgen)?,
-        };
+        let bindgen =
+            Tool { name: "bindgen", package: "bindgen-cli", version: &tools.bindgen, on: On::Host };
         Ok(Self {
             rust,
             llvm,
-            bindgen: bindgen.join("bin/bindgen"),
+            bindgen: install::program(session, &bindgen)?,
             bindgen_version: tools.bindgen.clone(),
         })
     }
@@ -188,36 +186,6 @@ impl Toolchain {
         variable("BINDGEN", &self.bindgen);
         command
     }
-}
-
-fn install_bindgen(session: &Session, key: &str, version: &str) -> Result<PathBuf> {
-    let _lock = session.store.lock(key, || {
-        session.notice("bindgen", "waiting for another dvs build that is making it");
-    })?;
-    if let Some(entry) = session.store.find("tools", key) {
-        return Ok(entry);
-    }
-    let mut step = session.begin("bindgen", &format!("building bindgen {version}"))?;
-    let entry = session.store.create("tools", key, |directory| {
-        let build = directory.join("build");
-        let mut count = 0;
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo
-            .current_dir(directory)
-            .env("CARGO_TARGET_DIR", &build)
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS")
-            .args(["install", "--locked", "--no-track", "--root"])
-            .arg(directory)
-            .arg(format!("bindgen-cli@{version}"));
-        step.watch(&mut cargo, |line| {
-            count += usize::from(line.trim_start().starts_with("Compiling"));
-            Some(format!("{count} crates"))
-        })?;
-        fs::remove_dir_all(&build).with_context(|| format!("removing {}", build.display()))
-    })?;
-    step.finish(&format!("bindgen {version} built"));
-    Ok(entry)
 }
 
 #[cfg(test)]

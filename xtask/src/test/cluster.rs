@@ -30,6 +30,7 @@ mod moves;
 mod net;
 mod outages;
 mod patrons;
+mod posix;
 pub(super) mod program;
 mod promotions;
 mod rules;

@@ -13,7 +13,7 @@ use dvs_qemu::Status;
 use super::mismatch::{expect, Mismatch};
 use super::program::{self, Ended};
 use super::SEED;
-use super::{cables, captures, site};
+use super::{cables, captures, posix, site};
 use crate::source::Origin;
 use crate::step::Session;
 
@@ -29,8 +29,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The same for runs that may be long.
-pub(super) const LONG_SCENARIOS: &[Scenario] =
-    &[("a site is downloaded intact while each node in turn loses power", site::survives)];
+pub(super) const LONG_SCENARIOS: &[Scenario] = &[
+    ("a site is downloaded intact while each node in turn loses power", site::survives),
+    ("a POSIX suite passes on MoL-FS through FUSE between nodes", posix::passes),
+];
 
 /// A start, a power cut and a bad network included.
 pub(super) const PATIENCE: Duration = Duration::from_secs(180);
