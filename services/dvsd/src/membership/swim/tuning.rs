@@ -49,9 +49,9 @@ impl Tuning {
         stall_ms: 300,
     };
 
-    /// For virtual machines on a loaded host, which may stand still for a second: after 2.1 seconds.
+    /// For virtual machines on a loaded host, which may stand still for two seconds: a failure is certain after 2.4.
     pub const VIRTUAL: Self =
-        Self { answer_ms: 300, help_ms: 300, suspect_ms: 1_200, stall_ms: 700, ..Self::BARE_METAL };
+        Self { answer_ms: 300, help_ms: 300, suspect_ms: 1_500, stall_ms: 700, ..Self::BARE_METAL };
 
     /// That for a machine of which the kernel says this in `/proc/cpuinfo`: processors of virtual machines have the flag `hypervisor`.
     pub fn of_machine(cpuinfo: &str) -> Self {
