@@ -181,8 +181,8 @@ mod tests {
         let cluster = |expect| {
             format!("[cluster]\ntoken = 'sixteen letters or more'\nbootstrap_expect = {expect}\n")
         };
-        let error = read(&cluster(53), TWO).unwrap_err();
-        assert!(error.contains("at most 52"), "{error}");
+        let error = read(&cluster(MEMBERS_MAX + 1), TWO).unwrap_err();
+        assert!(error.contains(&format!("at most {MEMBERS_MAX} nodes")), "{error}");
         let error = read(&cluster(2), r#"{"cluster":[]}"#).unwrap_err();
         assert!(error.contains("no interface"), "{error}");
         let error = read("", "{").unwrap_err();
