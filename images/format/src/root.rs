@@ -15,8 +15,8 @@ pub const CHECKSUM: &str = "/root.xxh64";
 /// The kind of file system, as the kernel calls it.
 pub const KIND: &str = "squashfs";
 
-/// By what damage is found: XXH64, which takes a tenth of the time of CRC-32 where a machine is emulated, and no instruction that not every
-/// processor has. It says nothing of intent: who could change the image could change this as well.
+/// By what damage is found: XXH64, which is quick with the instructions that every processor has. It says nothing of intent: who could change
+/// the image could change this as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksum(u64);
 
