@@ -2,6 +2,7 @@
 //! What the nodes' APIs are reached with: contexts as `dvsctl` has them, in the run directory.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use dvs_client::{Address, Client, Context, Folder};
@@ -22,6 +23,16 @@ pub fn folder(run: &Path) -> PathBuf {
 /// The context of one node alone.
 pub fn context(node: usize) -> String {
     format!("node{node}")
+}
+
+/// Has `dvsctl`, or what runs it, reach the cluster in a run directory: all of its nodes, or only the one with this number. What its
+/// environment has of another cluster is not heeded.
+pub fn reach<'c>(command: &'c mut Command, run: &Path, node: Option<usize>) -> &'c mut Command {
+    command.env("DVSCTL_CONFIG", folder(run)).env_remove("DVSCTL_ENDPOINTS");
+    match node {
+        Some(node) => command.env("DVSCTL_CONTEXT", context(node)),
+        None => command.env_remove("DVSCTL_CONTEXT"),
+    }
 }
 
 /// Ways to the APIs of all nodes.

@@ -166,11 +166,7 @@ impl Host {
 
     fn dvsctl(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.dvsctl);
-        command
-            .env("DVSCTL_CONFIG", access::folder(self.cluster.run()))
-            .env_remove("DVSCTL_CONTEXT")
-            .env_remove("DVSCTL_ENDPOINTS")
-            .args(words);
+        access::reach(&mut command, self.cluster.run(), None).args(words);
         command
     }
 

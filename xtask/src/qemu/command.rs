@@ -36,14 +36,10 @@ pub(super) fn run(
         Some(url) => sh.env(DEMO_URL, url),
         None => sh.env_remove(DEMO_URL),
     };
-    let mut child = sh
+    let mut child = access::reach(&mut sh, run, None)
         .arg("-c")
         .arg(command)
         .env("PATH", path)
-        .env("DVSCTL_CONFIG", access::folder(run))
-        // What the shell has of another cluster is not to be heeded.
-        .env_remove("DVSCTL_CONTEXT")
-        .env_remove("DVSCTL_ENDPOINTS")
         .env("DVS_CLUSTER", &cluster.name)
         .env(ENVIRONMENT, run)
         .spawn()

@@ -120,9 +120,7 @@ impl Prepared<'_> {
         let mut dvsctl = |doing: &str, words: &[&str]| {
             step.now(doing);
             let mut command = Command::new(tools.join("dvsctl"));
-            command.args(words).env("DVSCTL_CONFIG", access::folder(run));
-            // What the shell has of another cluster is not to be heeded.
-            command.env_remove("DVSCTL_CONTEXT").env_remove("DVSCTL_ENDPOINTS");
+            access::reach(command.args(words), run, None);
             step.watch(&mut command, |line| Some(line.to_owned()))
         };
         let archive = self.archive.display().to_string();

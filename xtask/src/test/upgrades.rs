@@ -139,8 +139,7 @@ impl Bed {
     fn command(&self, words: &[&str]) -> Command {
         let urls: Vec<_> = (0..NODES).map(|node| self.cluster.api(node)).collect();
         let mut command = Command::new(&self.dvsctl);
-        command.env("DVSCTL_CONFIG", access::folder(self.cluster.run()));
-        command.env("DVSCTL_CONTEXT", access::context(0)).env_remove("DVSCTL_ENDPOINTS");
+        access::reach(&mut command, self.cluster.run(), Some(0));
         command.args(words).args(["--endpoint", &urls.join(",")]);
         command
     }

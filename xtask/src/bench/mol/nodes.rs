@@ -39,10 +39,7 @@ impl Nodes {
     pub(super) fn start(options: Options, dvsctl: PathBuf) -> Result<Self> {
         let cluster = Cluster::start(options)?;
         cluster.wait_ready(READY)?;
-        let made = Command::new(dvsctl)
-            .env("DVSCTL_CONFIG", access::folder(cluster.run()))
-            .env_remove("DVSCTL_CONTEXT")
-            .env_remove("DVSCTL_ENDPOINTS")
+        let made = access::reach(&mut Command::new(dvsctl), cluster.run(), None)
             .args(["-o", "json", "dc", "create", CONTAINER, "--nodes", "0,1"])
             .output()
             .context("running dvsctl")?;

@@ -78,10 +78,7 @@ impl Pair {
 
     /// Has the link carried by a transport, by its name.
     fn choose(&self, transport: &str) -> Result<()> {
-        let ended = Command::new(&self.dvsctl)
-            .env("DVSCTL_CONFIG", access::folder(self.cluster.run()))
-            .env_remove("DVSCTL_CONTEXT")
-            .env_remove("DVSCTL_ENDPOINTS")
+        let ended = access::reach(&mut Command::new(&self.dvsctl), self.cluster.run(), None)
             .args(["link", "set", "0", "1", "--transport", transport, "--timeout", PATIENCE_S])
             .output()
             .context("running dvsctl")?;

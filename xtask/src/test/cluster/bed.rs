@@ -142,8 +142,7 @@ impl Bed {
 
     fn command(&self, node: usize, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.dvsctl);
-        command.env("DVSCTL_CONFIG", access::folder(self.cluster.run()));
-        command.env("DVSCTL_CONTEXT", access::context(node)).env_remove("DVSCTL_ENDPOINTS");
+        access::reach(&mut command, self.cluster.run(), Some(node));
         command.args(arguments);
         command
     }

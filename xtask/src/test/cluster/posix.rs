@@ -106,10 +106,7 @@ fn start(session: &Session, origin: &Origin) -> Result<(Cluster, String), Mismat
     let cluster = Cluster::start(options).map_err(|error| failed(error.into()))?;
     cluster.wait_ready(READY).map_err(|error| failed(error.into()))?;
     let mut dvsctl = Command::new(built.root.programs.path("dvsctl"));
-    dvsctl
-        .env("DVSCTL_CONFIG", access::folder(cluster.run()))
-        .env_remove("DVSCTL_CONTEXT")
-        .env_remove("DVSCTL_ENDPOINTS")
+    access::reach(&mut dvsctl, cluster.run(), None)
         .args(["-o", "json", "dc", "create", CONTAINER, "--nodes", "0,1"]);
     let made = program::start(&mut dvsctl, READY).and_then(program::Running::end);
     let made = made.map_err(|error| failed(error.into()))?;

@@ -362,8 +362,7 @@ fn on_boot_volume<T>(
 /// Runs `dvsctl` on a cluster.
 fn dvsctl(built: &Artefacts, cluster: &Cluster, words: &[&str]) -> Result<Ended> {
     let mut command = Command::new(built.root.programs.path("dvsctl"));
-    command.env("DVSCTL_CONFIG", access::folder(cluster.run()));
-    command.env("DVSCTL_CONTEXT", access::context(0)).env_remove("DVSCTL_ENDPOINTS");
+    access::reach(&mut command, cluster.run(), Some(0));
     let running = program::start(command.args(words), PATIENCE);
     running
         .and_then(program::Running::end)
